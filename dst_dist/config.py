@@ -1,0 +1,303 @@
+"""The whole recipe as strict models. Precedence: defaults < YAML files left to right < `key=value`."""
+
+import difflib
+import importlib.util
+import math
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from dst_dist.errors import ConfigError
+
+
+def _number(value: Any) -> Any:
+    """YAML 1.1 reads `2e-5` as a string; a recipe's number is what a person means by it."""
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+Float = Annotated[float, BeforeValidator(_number)]
+NonNegative = Annotated[Float, Field(ge=0)]
+Positive = Annotated[Float, Field(gt=0)]
+Share = Annotated[Float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class Model(Section):
+    name_or_path: str = "HuggingFaceTB/SmolVLM2-2.2B-Instruct"
+    """A SmolVLM2 on the hub, a local folder of one, or an earlier run's `final/`."""
+    tokens_per_frame: Count = 1
+    """K: the connector's grid is pooled to k x k, K = k * k."""
+    vision_batch_size: Count = 64
+    """Frames per call of the vision tower."""
+
+    @field_validator("tokens_per_frame")
+    @classmethod
+    def _square(cls, value: int) -> int:
+        if math.isqrt(value) ** 2 != value:
+            raise ValueError("must be a square number: 1, 4, 9, ... up to the model's whole grid (81 or 64)")
+        return value
+
+
+class TrainedParts(Section):
+    vision: bool = False
+    connector: bool = True
+    text: bool = True
+
+
+class Lora(Section):
+    rank: Count = 64
+    alpha: Positive = 128
+    dropout: Annotated[Float, Field(ge=0, lt=1)] = 0.0
+    target_modules: Annotated[list[str], Field(min_length=1)] = [
+        "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj",
+    ]  # fmt: skip
+
+
+class Finetune(Section):
+    mode: Literal["lora", "full"] = "lora"
+    train: TrainedParts = TrainedParts()
+    lora: Lora = Lora()
+
+    @model_validator(mode="after")
+    def _lora_has_text(self) -> "Finetune":
+        if self.mode == "lora" and not self.train.text:
+            raise ValueError("mode lora adapts the text model: set train.text to true, or mode to full")
+        return self
+
+
+class Data(Section):
+    root: str = "data"
+    train: Annotated[list[str | dict[str, int]], Field(min_length=1)] = ["assembly101"]
+    val: list[str | dict[str, int]] = ["assembly101"]
+    test: list[str | dict[str, int]] = []
+    frames: Literal["continuous", "event"] = "continuous"
+    on_missing: Literal["error", "filter", "placeholder"] = "error"
+    strict: bool = False
+    max_seq_len: Count = 4096
+    context_seconds: NonNegative = 10.0
+    num_workers: Annotated[int, Field(ge=0)] = 2
+
+
+class Labels(Section):
+    neg_frame_sampling_rate: Share = 0.1
+    positive_frames: Literal["last", "all"] = "last"
+    balance: Literal["classes", "none", "focal"] = "classes"
+
+
+class Loss(Section):
+    lm: NonNegative = 1.0
+    dst_gen: NonNegative = 1.0
+    dst_update: NonNegative = 1.0
+    speaking: NonNegative = 1.0
+
+
+class Optim(Section):
+    learning_rate: NonNegative = 2.0e-4
+    head_learning_rate: NonNegative | None = None
+    connector_learning_rate: NonNegative | None = None
+    vision_learning_rate: NonNegative | None = None
+    betas: Annotated[list[Share], Field(min_length=2, max_length=2)] = [0.9, 0.999]
+    weight_decay: NonNegative = 0.01
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    warmup_steps: Annotated[int, Field(ge=0)] = 100
+    max_grad_norm: Positive = 1.0
+
+
+class Train(Section):
+    num_epochs: Count = 4
+    max_steps: Count | None = None
+    global_batch_size: Count = 64
+    max_tokens: Count = 8192
+    max_frames: Count = 2048
+    precision: Literal["bf16", "fp32"] = "bf16"
+    gradient_checkpointing: bool = True
+
+
+class Eval(Section):
+    every_steps: Count = 200
+    max_clips: Count | None = None
+    dst_threshold: Share | None = None
+    speaking_threshold: Share | None = None
+
+
+class Log(Section):
+    every_steps: Count = 10
+    report_to: list[Literal["tensorboard", "wandb", "mlflow", "comet_ml"]] = ["tensorboard"]
+
+    @field_validator("report_to")
+    @classmethod
+    def _installed(cls, value: list[str]) -> list[str]:
+        missing = [name for name in value if importlib.util.find_spec(name) is None]
+        if missing:
+            raise ValueError(f"not installed: {', '.join(missing)}; pip install {' '.join(missing)}")
+        return value
+
+
+class Recipe(Section):
+    """Everything that decides a run. Sections and keys are those of `recipes/*.yaml`."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    output_dir: str = "runs/lora"
+    model: Model = Model()
+    finetune: Finetune = Finetune()
+    data: Data = Data()
+    labels: Labels = Labels()
+    loss: Loss = Loss()
+    optim: Optim = Optim()
+    train: Train = Train()
+    eval: Eval = Eval()
+    log: Log = Log()
+
+    def to_yaml(self) -> str:
+        """The resolved recipe; loading it again gives an equal recipe."""
+        return yaml.safe_dump(self.model_dump(), sort_keys=False)
+
+
+class _Loader(yaml.SafeLoader):
+    """A safe loader that refuses a key given twice, which YAML would resolve without a word."""
+
+    def construct_mapping(self, node, deep=False):
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        twice = sorted({str(key) for key in keys if keys.count(key) > 1})
+        if twice:
+            line = node.start_mark.line + 1
+            raise yaml.YAMLError(f"key given twice in the mapping at line {line}: {', '.join(twice)}")
+        return super().construct_mapping(node, deep)
+
+
+def packaged_recipes() -> list[str]:
+    """Names of the recipes that come with the package."""
+    folder = resources.files("dst_dist") / "recipes"
+    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+
+
+def load(arguments: Sequence[str]) -> Recipe:
+    """Read a recipe from command-line words: packaged names or YAML paths, then `key=value` words.
+
+    Raises:
+        ConfigError: with every fault of every source at once.
+    """
+    merged, faults = _merged(arguments)
+    recipe = _validate(merged, faults)
+    if faults:
+        raise ConfigError(faults)
+    assert recipe is not None
+    return recipe
+
+
+def _merged(arguments: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """All sources in one mapping, and what is wrong with reading them."""
+    faults: list[str] = []
+    merged: dict[str, Any] = {}
+    for word in arguments:
+        if "=" not in word:
+            _merge(merged, _read_source(word, faults))
+    for word in arguments:
+        if "=" in word:
+            _set_override(merged, word, faults)
+    return merged, faults
+
+
+def output_dir_of(arguments: Sequence[str]) -> str:
+    """`output_dir` as far as it can be told, even from a recipe with faults elsewhere."""
+    merged, _ = _merged(arguments)
+    value = merged.get("output_dir")
+    return value if isinstance(value, str) else Recipe().output_dir
+
+
+def _read_source(word: str, faults: list[str]) -> dict[str, Any]:
+    names = packaged_recipes()
+    if word in names:
+        text = (resources.files("dst_dist") / "recipes" / f"{word}.yaml").read_text()
+    elif Path(word).is_file():
+        text = Path(word).read_text()
+    else:
+        near = difflib.get_close_matches(word, names, 1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        faults.append(f"recipe {word}: no such file; {hint}packaged recipes: {', '.join(names)}")
+        return {}
+    try:
+        content = yaml.load(text, _Loader)
+    except yaml.YAMLError as error:
+        faults.append(f"recipe {word}: not valid YAML: {' '.join(str(error).split())}")
+        return {}
+    if content is None or isinstance(content, dict):
+        return content or {}
+    faults.append(f"recipe {word}: must be a mapping of sections, found {type(content).__name__}")
+    return {}
+
+
+def _merge(base: dict[str, Any], over: dict[str, Any]) -> None:
+    for key, value in over.items():
+        if isinstance(value, dict) and isinstance(base.get(key), dict):
+            _merge(base[key], value)
+        else:
+            base[key] = value
+
+
+def _set_override(merged: dict[str, Any], word: str, faults: list[str]) -> None:
+    key, _, text = word.partition("=")
+    try:
+        value = yaml.load(text, _Loader)
+    except yaml.YAMLError as error:
+        faults.append(f"{word}: the value is not valid YAML: {' '.join(str(error).split())}")
+        return
+    parts = key.split(".")
+    if not all(parts):
+        faults.append(f"{word}: write section.key=value, for example optim.learning_rate=2e-5")
+        return
+    for part in reversed(parts):
+        value = {part: value}
+    _merge(merged, value)
+
+
+def _validate(merged: dict[str, Any], faults: list[str]) -> Recipe | None:
+    try:
+        return Recipe.model_validate(merged)
+    except ValidationError as error:
+        faults.extend(dict.fromkeys(_describe(fault) for fault in error.errors()))
+        return None
+
+
+def _describe(fault: Any) -> str:
+    names = [part for part in fault["loc"] if isinstance(part, str)]
+    # Members of a union (`str`, `dict[str,int]`) stand in the location but are no keys of the recipe.
+    key = ".".join(name for name in names if "[" not in name and name not in ("str", "float", "int", "function-before"))
+    if fault["type"] == "extra_forbidden":
+        known = _keys_beside(names)
+        near = difflib.get_close_matches(names[-1], known, 1, cutoff=0.5) or _elsewhere(names[-1])
+        hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
+        return f"{key}: unknown key; {hint}"
+    message = fault["msg"].removeprefix("Value error, ")
+    return f"{key}: {message[0].lower() + message[1:]} (found {fault['input']!r})"
+
+
+def _keys_beside(names: list[str]) -> list[str]:
+    section: Any = Recipe
+    for name in names[:-1]:
+        section = section.model_fields[name].annotation
+    return list(section.model_fields)
+
+
+def _elsewhere(name: str) -> list[str]:
+    """The full name of a key written in the wrong section."""
+    return [
+        f"{section}.{key}"
+        for section, field in Recipe.model_fields.items()
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
+        for key in field.annotation.model_fields
+        if key == name
+    ]

@@ -1,0 +1,224 @@
+"""Which samples make a step, how they are packed, and the packed micro-batch itself.
+
+The plan is a pure function of (seed, epoch, dataset fingerprint, global batch size): the same samples
+make the same optimizer step on any number of processes.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from dst_dist.data.conversation import IGNORE
+from dst_dist.data.samples import Limits, Sample
+from dst_dist.errors import DataError
+
+TOKENS_PER_FRAME_COST = 100
+"""A frame's way through the tower, in tokens of the text model; only balances processes."""
+
+
+class Draw(NamedTuple):
+    """A sample drawn in an epoch; `repeat` tells the draws of a weighted dataset apart."""
+
+    sample: int
+    repeat: int
+
+
+class MicroBatchSpec(NamedTuple):
+    """What a worker is asked for."""
+
+    step: int
+    epoch: int
+    draws: list[Draw]
+    rank_draws: list[Draw] | None
+    """On the first micro-batch of a step: this process's whole share, for the counts."""
+    round_frames: int
+    """The most frames that any process has in this round; all call the tower as often as that one."""
+    is_last: bool
+    """Whether the optimizer step follows."""
+
+
+@dataclass
+class PackedBatch:
+    """A micro-batch: samples one after another in a single row of T tokens.
+
+    `lm_positions` are the positions whose *next* token is supervised; the one shift of labels is `collate`'s.
+    An empty micro-batch (to keep processes in step) is one padding token without any position.
+    """
+
+    input_ids: torch.Tensor  # int64 [T]
+    frames: torch.Tensor  # uint8 [N, 3, S, S]
+    segment_lengths: list[int]  # tokens of each sample, summing to T
+    lm_positions: torch.Tensor  # int64 [P]
+    lm_targets: torch.Tensor  # int64 [P]
+    lm_is_dst: torch.Tensor  # bool [P]
+    lm_turn: torch.Tensor  # int64 [P], numbers the supervised turns of this micro-batch
+    decision_positions: torch.Tensor  # int64 [D]
+    decision_is_frame: torch.Tensor  # bool [D]
+    decision_frames: torch.Tensor  # int64 [D]
+    dst_update: torch.Tensor  # int64 [D] in {1, 0, -100}
+    speaking: torch.Tensor  # int64 [D] in {1, 0, -100}
+    spec: MicroBatchSpec
+    step_counts: torch.Tensor | None = None  # float64 [6], this process's share of the step, on its first micro-batch
+    num_placeholders: int = 0
+    fault: str | None = None
+
+    def to(self, device: torch.device) -> "PackedBatch":
+        """The same micro-batch with its tensors on a device."""
+        moved = {key: value.to(device, non_blocking=True) if torch.is_tensor(value) else value
+                 for key, value in vars(self).items() if key != "step_counts"}  # fmt: skip
+        return PackedBatch(**moved, step_counts=self.step_counts)
+
+    def check(self) -> None:
+        """Raises DataError if a frame turned out to be corrupt and the recipe wants to know."""
+        if self.fault is not None:
+            raise DataError(self.fault)
+
+    def pin_memory(self) -> "PackedBatch":
+        """Called by the data loader, which pins what it knows how to pin."""
+        pinned = {key: value.pin_memory() if torch.is_tensor(value) else value for key, value in vars(self).items()}
+        return PackedBatch(**pinned)
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """The order of samples over all epochs.
+
+    Args:
+        weights: draws per epoch of each sample, int [num_samples].
+        global_batch_size: samples of one optimizer step; an epoch's last step may have fewer.
+        fingerprint: hex digest of the dataset; another dataset gives another order.
+    """
+
+    weights: np.ndarray
+    global_batch_size: int
+    seed: int
+    fingerprint: str
+
+    @property
+    def num_draws(self) -> int:
+        return int(self.weights.sum())
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return -(-self.num_draws // self.global_batch_size)
+
+    def epoch_order(self, epoch: int) -> np.ndarray:
+        """Positions into the list of draws, shuffled for this epoch."""
+        entropy = [self.seed, epoch, int(self.fingerprint[:16], 16), self.global_batch_size]
+        return np.random.default_rng(entropy).permutation(self.num_draws)
+
+    def steps(self, start: int, stop: int) -> Iterator[tuple[int, int, list[Draw]]]:
+        """(step, epoch, draws) of the optimizer steps [start, stop), straight from `start`."""
+        samples = np.repeat(np.arange(len(self.weights)), self.weights)
+        first_draw = np.repeat(np.cumsum(self.weights) - self.weights, self.weights)
+        repeats = np.arange(self.num_draws) - first_draw
+        order_epoch, order = -1, np.empty(0, dtype=np.int64)
+        for step in range(start, stop):
+            epoch, position = divmod(step, self.steps_per_epoch)
+            if epoch != order_epoch:
+                order_epoch, order = epoch, self.epoch_order(epoch)
+            chosen = order[position * self.global_batch_size : (position + 1) * self.global_batch_size]
+            yield step, epoch, [Draw(int(samples[index]), int(repeats[index])) for index in chosen]
+
+
+def pack(draws: Sequence[Draw], tokens: np.ndarray, frames: np.ndarray, limits: Limits, num_processes: int) -> list[list[list[Draw]]]:
+    """Spread draws over processes as micro-batches within the limits.
+
+    Args:
+        tokens, frames: sizes by sample index, each within the limits.
+
+    Returns:
+        [process][micro-batch] -> draws; every process has the same number of micro-batches, some may be empty.
+    """
+    cost = {draw: int(tokens[draw.sample]) + TOKENS_PER_FRAME_COST * int(frames[draw.sample]) for draw in draws}
+    ordered = sorted(draws, key=lambda draw: (-cost[draw], draw))
+    load = [sum(int(sizes[draw.sample]) for draw in draws) for sizes in (tokens, frames)]
+    rounds = max(1, *(-(-total // (limit * num_processes)) for total, limit in zip(load, limits, strict=True)))
+    while (bins := _fill(ordered, cost, tokens, frames, limits, rounds * num_processes)) is None:
+        rounds += 1
+    bins.sort(key=lambda members: -sum(cost[draw] for draw in members))
+    dealt: list[list[list[Draw]]] = [[] for _ in range(num_processes)]
+    for index, members in enumerate(bins):
+        turn, place = divmod(index, num_processes)
+        # Back and forth, so that no process gets the larger one every time.
+        dealt[place if turn % 2 == 0 else num_processes - 1 - place].append(members)
+    return dealt
+
+
+def _fill(ordered, cost, tokens, frames, limits: Limits, num_bins: int) -> list[list[Draw]] | None:
+    """Largest first, each into the cheapest bin that has room; None if one finds no room."""
+    bins: list[list[Draw]] = [[] for _ in range(num_bins)]
+    load = np.zeros((num_bins, 3), dtype=np.int64)
+    for draw in ordered:
+        size = np.array([cost[draw], tokens[draw.sample], frames[draw.sample]])
+        after = load + size
+        fits = (after[:, 1] <= limits.tokens) & (after[:, 2] <= limits.frames)
+        if not fits.any():
+            return None
+        place = int(np.argmin(np.where(fits, load[:, 0], np.iinfo(np.int64).max)))
+        bins[place].append(draw)
+        load[place] = after[place]
+    return bins
+
+
+def micro_batches(step: int, epoch: int, draws: Sequence[Draw], samples: np.ndarray, limits: Limits, rank: int, num_processes: int) -> list[MicroBatchSpec]:
+    """One process's micro-batches of a step.
+
+    Args:
+        samples: the dataset's table of samples, with fields `tokens` and `frames`.
+    """
+    dealt = pack(draws, samples["tokens"], samples["frames"], limits, num_processes)
+    mine = dealt[rank]
+    rounds = [max(sum(int(samples["frames"][draw.sample]) for draw in members) for members in turn) for turn in zip(*dealt, strict=True)]
+    return [
+        MicroBatchSpec(step, epoch, members, sum(mine, []) if index == 0 else None, rounds[index], index == len(mine) - 1)
+        for index, members in enumerate(mine)
+    ]
+
+
+class MicroBatchSampler:
+    """Yields one process's micro-batches in the order of the plan, from any step on."""
+
+    def __init__(self, plan: BatchPlan, samples: np.ndarray, limits: Limits, rank: int, num_processes: int, start: int, stop: int):
+        self.plan, self.samples, self.limits = plan, samples, limits
+        self.rank, self.num_processes = rank, num_processes
+        self.start, self.stop = start, stop
+
+    def __iter__(self) -> Iterator[MicroBatchSpec]:
+        for step, epoch, draws in self.plan.steps(self.start, self.stop):
+            yield from micro_batches(step, epoch, draws, self.samples, self.limits, self.rank, self.num_processes)
+
+
+def collate(samples: Sequence[Sample], spec: MicroBatchSpec, frames: np.ndarray, pad_id: int) -> PackedBatch:
+    """Pack samples into one row and shift the labels: the target of a position is the token after it.
+
+    Args:
+        frames: uint8 [N, 3, S, S], the samples' frames one after another.
+    """
+    lengths = [len(sample.input_ids) for sample in samples] or [1]
+    starts = np.cumsum([0, *lengths[:-1]])
+    supervised = [np.flatnonzero(sample.labels != IGNORE) for sample in samples]
+    num_turns = np.cumsum([0, *(sample.turn.max(initial=-1) + 1 for sample in samples)])
+    places = list(zip(samples, starts, supervised, num_turns, strict=False))
+
+    def joined(parts: list[np.ndarray], dtype: torch.dtype = torch.int64) -> torch.Tensor:
+        return torch.from_numpy(np.concatenate(parts)).to(dtype) if parts else torch.empty(0, dtype=dtype)
+
+    return PackedBatch(
+        input_ids=joined([sample.input_ids for sample in samples]) if samples else torch.tensor([pad_id]),
+        frames=torch.from_numpy(frames),
+        segment_lengths=lengths,
+        lm_positions=joined([at + start - 1 for _, start, at, _ in places]),
+        lm_targets=joined([sample.labels[at] for sample, _, at, _ in places]),
+        lm_is_dst=joined([sample.is_dst[at] for sample, _, at, _ in places], torch.bool),
+        lm_turn=joined([sample.turn[at] + turn for sample, _, at, turn in places]),
+        decision_positions=joined([sample.decision_positions + start for sample, start, _, _ in places]),
+        decision_is_frame=joined([sample.decision_is_frame for sample in samples], torch.bool),
+        decision_frames=joined([sample.decision_frames for sample in samples]),
+        dst_update=joined([sample.dst_update for sample in samples]),
+        speaking=joined([sample.speaking for sample in samples]),
+        spec=spec,
+    )

@@ -1,0 +1,229 @@
+"""From a clip's groups to samples: splitting what is too long, and the arrays of one sample."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from dst_dist import config
+from dst_dist.data.clips import Clip
+from dst_dist.data.conversation import HEAD_ROLES, IGNORE, Group, TokenWriter, arrange, turn_text
+from dst_dist.data.state import apply_update
+from dst_dist.errors import DataError
+
+COUNT_NAMES = (
+    "lm", "dst_gen",
+    "dst_update_positives", "dst_update_negatives", "speaking_positives", "speaking_negatives",
+)  # fmt: skip
+"""What the loss terms are means over; the order of every counts array."""
+
+
+class Limits(NamedTuple):
+    """The most that one sample may hold."""
+
+    tokens: int
+    frames: int
+
+
+class Part(NamedTuple):
+    """Groups [start, stop) of a clip, preceded by groups [context, start) that are seen but not supervised."""
+
+    context: int
+    start: int
+    stop: int
+    num_tokens: int
+
+    @property
+    def num_frames(self) -> int:
+        return self.stop - self.context
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One sample's arrays; T tokens, F frames, D decision positions.
+
+    `labels` stand at the token they name (-100 elsewhere): nothing is shifted here.
+    """
+
+    input_ids: np.ndarray  # int64 [T]
+    labels: np.ndarray  # int64 [T]
+    is_dst: np.ndarray  # bool [T], the labels of DST turns
+    turn: np.ndarray  # int32 [T], the supervised turn that a label belongs to, -1 elsewhere
+    frames: np.ndarray  # int64 [F], absolute frame indexes
+    decision_positions: np.ndarray  # int64 [D]
+    decision_frames: np.ndarray  # int64 [D], the frame of the position
+    decision_is_frame: np.ndarray  # bool [D], False at the end of a user turn
+    dst_update: np.ndarray  # int64 [D] in {1, 0, -100}
+    speaking: np.ndarray  # int64 [D] in {1, 0, -100}
+
+    def counts(self) -> np.ndarray:
+        """Counted positions, float64 in the order of COUNT_NAMES."""
+        supervised = self.labels != IGNORE
+        heads = [np.sum(head == value) for head in (self.dst_update, self.speaking) for value in (1, 0)]
+        return np.array([supervised.sum(), (supervised & self.is_dst).sum(), *heads], dtype=np.float64)
+
+
+class SampleMaker:
+    """Cuts clips into parts and writes the arrays of a part; the recipe's `data` and `labels` decide how."""
+
+    def __init__(self, writer: TokenWriter, data: config.Data, labels: config.Labels, limits: Limits):
+        self.writer = writer
+        self.data = data
+        self.labels = labels
+        self.limits = limits
+
+    def split(self, clip: Clip, counts: Counter) -> list[Part]:
+        """The parts of a clip, each within the limits, cut after a frame with turns where possible.
+
+        Args:
+            counts: what was joined, reordered, split or left out is counted here.
+
+        Raises:
+            DataError: if the header, or a frame with its turns, cannot fit.
+        """
+        groups = arrange(clip, self.data.frames, self.labels.positive_frames, counts)
+        if not groups:
+            counts["clips without a turn left out, data.frames=event has nothing to show"] += 1
+            return []
+        costs = np.array([self._cost(group) for group in groups])
+        parts, start, state = [], 0, dict(clip.initial_state)
+        while start < len(groups):
+            part = self._next_part(clip, groups, costs, start, state)
+            parts.append(part)
+            for group in groups[start : part.stop]:
+                state = _state_after(state, group)
+            start = part.stop
+        _count_classes(groups, counts)
+        counts["clips split because they are too long"] += len(parts) > 1
+        return parts
+
+    def _cost(self, group: Group) -> int:
+        turns = (self.writer.turn(turn.role, turn_text(turn)) for turn in group.turns)
+        return self.writer.tokens_per_frame + sum(map(len, turns))
+
+    def _next_part(self, clip: Clip, groups: list[Group], costs: np.ndarray, start: int, state: dict) -> Part:
+        header = len(self.writer.header(clip, state))
+        room = self.limits.tokens - header
+        if room < costs[start]:
+            raise DataError(
+                f"clip {clip.id}: frame {groups[start].frame} with its turns ({costs[start]} tokens) does not fit "
+                f"behind the opening turn ({header} tokens) in {self.limits.tokens} tokens; "
+                "raise data.max_seq_len and train.max_tokens"
+            )
+        context = start - self.num_context_frames(start, clip.fps, room - costs[start])
+        used_tokens = (start - context) * self.writer.tokens_per_frame
+        fits_tokens = np.searchsorted(np.cumsum(costs[start:]), room - used_tokens, side="right")
+        stop = start + min(int(fits_tokens), self.limits.frames - (start - context))
+        if stop < len(groups):
+            with_turns = [index + 1 for index in range(start, stop) if groups[index].turns]
+            stop = with_turns[-1] if with_turns else stop
+        return Part(context, start, stop, header + used_tokens + int(costs[start:stop].sum()))
+
+    def num_context_frames(self, num_before: int, fps: float, room_tokens: int) -> int:
+        """Frames carried over into a new context: `data.context_seconds`, at most half of what is left."""
+        wanted = round(self.data.context_seconds * fps)
+        room = min(room_tokens // self.writer.tokens_per_frame, self.limits.frames - 1) // 2
+        return min(num_before, wanted, room)
+
+    def make(self, clip: Clip, part: Part, blind_frames: Sequence[int] = ()) -> Sample:
+        """Write one part's arrays, every negative counted.
+
+        Args:
+            blind_frames: absolute indexes of frames known to be missing; their decisions are ignored.
+        """
+        groups = arrange(clip, self.data.frames, self.labels.positive_frames)
+        state = dict(clip.initial_state)
+        for group in groups[: part.start]:
+            state = _state_after(state, group)
+        arrays = _Arrays(self.writer)
+        arrays.add(self.writer.header(clip, state))
+        for group in groups[part.context : part.start]:
+            arrays.add_frame(group.frame)
+        blind = set(blind_frames)
+        for group in groups[part.start : part.stop]:
+            arrays.add_group(group, blind=group.frame in blind)
+        sample = arrays.sample()
+        assert len(sample.input_ids) == part.num_tokens, "the planned length is the written length"
+        return sample
+
+
+def _count_classes(groups: list[Group], counts: Counter) -> None:
+    for decision in (decision for group in groups for decision in (group.decision, *group.user_decisions)):
+        for head in HEAD_ROLES:
+            counts[head, getattr(decision, head)] += 1
+
+
+def _state_after(state: dict[str, str], group: Group) -> dict[str, str]:
+    for turn in group.turns:
+        state, _ = apply_update(state, turn.transitions)
+    return state
+
+
+class _Arrays:
+    """Grows the arrays of one sample in token order."""
+
+    def __init__(self, writer: TokenWriter):
+        self.writer = writer
+        self.ids: list[int] = []
+        self.labels: list[int] = []
+        self.is_dst: list[bool] = []
+        self.turn: list[int] = []
+        self.frames: list[int] = []
+        self.decisions: list[tuple[int, int, bool, int, int]] = []
+
+    def add(self, ids: list[int], supervised: bool = False, is_dst: bool = False) -> None:
+        turn = max(self.turn, default=-1) + 1 if supervised else -1
+        self.ids += ids
+        self.labels += ids if supervised else [IGNORE] * len(ids)
+        self.is_dst += [is_dst] * len(ids)
+        self.turn += [turn] * len(ids)
+
+    def add_frame(self, frame: int) -> None:
+        self.frames.append(frame)
+        self.add(self.writer.frame)
+
+    def add_group(self, group: Group, blind: bool) -> None:
+        self.add_frame(group.frame)
+        labels = (IGNORE, IGNORE) if blind else (group.decision.dst_update, group.decision.speaking)
+        self.decisions.append((len(self.ids) - 1, group.frame, True, *labels))
+        user_decisions = iter(group.user_decisions)
+        for turn in group.turns:
+            ids = self.writer.turn(turn.role, turn_text(turn))
+            self.add(ids.header)
+            self.add(ids.body, supervised=turn.role in ("assistant", "DST_UPDATE"), is_dst=turn.role == "DST_UPDATE")
+            self.add(ids.end)
+            if turn.role == "user":
+                decision = next(user_decisions)
+                labels = (decision.dst_update, decision.speaking)
+                self.decisions.append((len(self.ids) - 1, group.frame, False, *labels))
+
+    def sample(self) -> Sample:
+        columns = np.array(self.decisions, dtype=np.int64).reshape(-1, 5).T
+        return Sample(
+            input_ids=np.array(self.ids, dtype=np.int64),
+            labels=np.array(self.labels, dtype=np.int64),
+            is_dst=np.array(self.is_dst, dtype=bool),
+            turn=np.array(self.turn, dtype=np.int32),
+            frames=np.array(self.frames, dtype=np.int64),
+            decision_positions=columns[0],
+            decision_frames=columns[1],
+            decision_is_frame=columns[2].astype(bool),
+            dst_update=columns[3],
+            speaking=columns[4],
+        )
+
+
+def sample_negatives(labels: np.ndarray, rate: float, rng: np.random.Generator) -> np.ndarray:
+    """Keep every positive and a share of the negatives of one head; the rest becomes IGNORE.
+
+    At least one negative is kept where there is one and the rate is above zero.
+    """
+    negatives = np.flatnonzero(labels == 0)
+    keep = round(rate * len(negatives))
+    if rate > 0 and len(negatives):
+        keep = max(keep, 1)
+    sampled = labels.copy()
+    sampled[rng.permutation(negatives)[keep:]] = IGNORE
+    return sampled

@@ -1,0 +1,60 @@
+"""The dialog state: what each transition does, and how updates and states are written as text."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+NOT_STARTED = "not_started"
+STATUSES = (NOT_STARTED, "in_progress", "completed", "paused", "cancelled", "failed")
+
+TRANSITIONS: dict[str, tuple[frozenset[str], str]] = {
+    "start": (frozenset({NOT_STARTED}), "in_progress"),
+    "complete": (frozenset({"in_progress"}), "completed"),
+    "pause": (frozenset({"in_progress"}), "paused"),
+    "resume": (frozenset({"paused"}), "in_progress"),
+    "cancel": (frozenset({"in_progress", "paused"}), "cancelled"),
+    "reset": (frozenset(STATUSES), NOT_STARTED),
+}
+"""Name -> (statuses it may start from, status it leads to). `failed` comes only in an initial state."""
+
+
+class Transition(NamedTuple):
+    """One change of one step, for example ``Transition("S1", "start")``."""
+
+    id: str
+    transition: str
+
+
+def apply_transition(state: Mapping[str, str], change: Transition) -> tuple[dict[str, str], bool]:
+    """The state after one transition, and whether it was legal; an illegal one leaves the state alone.
+
+    Steps that `state` does not name are not started. `state` itself is never changed.
+    """
+    allowed, after = TRANSITIONS[change.transition]
+    legal = state.get(change.id, NOT_STARTED) in allowed
+    return ({**state, change.id: after} if legal else dict(state)), legal
+
+
+def apply_update(state: Mapping[str, str], transitions: Sequence[Transition]) -> tuple[dict[str, str], int]:
+    """The state after all transitions of an update, in order, and how many of them were illegal."""
+    after, num_illegal = dict(state), 0
+    for change in transitions:
+        after, legal = apply_transition(after, change)
+        num_illegal += not legal
+    return after, num_illegal
+
+
+def without_not_started(state: Mapping[str, str]) -> dict[str, str]:
+    """The same state in its shortest form, so that equal states compare equal."""
+    return {step: status for step, status in state.items() if status != NOT_STARTED}
+
+
+def format_update(transitions: Sequence[Transition]) -> str:
+    """The text of an update that the model learns to write: ``[{"id": "S1", "transition": "start"}]``."""
+    return json.dumps([change._asdict() for change in transitions], ensure_ascii=False)
+
+
+def format_state(state: Mapping[str, str], step_ids: Sequence[str]) -> str:
+    """``S1 completed, S2 in_progress`` in the order of the steps, or ``none`` when nothing has started."""
+    named = [f"{step} {state[step]}" for step in step_ids if state.get(step, NOT_STARTED) != NOT_STARTED]
+    return ", ".join(named) or "none"

@@ -1,0 +1,1 @@
+"""SmolVLM2 with two decision heads, its losses and how it is fine-tuned."""

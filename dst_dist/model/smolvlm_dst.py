@@ -1,0 +1,217 @@
+"""SmolVLM2 with true frame tokens, packed samples and the two decision heads."""
+
+import math
+from contextlib import nullcontext
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from transformers import SmolVLMConfig, SmolVLMForConditionalGeneration
+from transformers import initialization as init
+
+from dst_dist.errors import ConfigError
+from dst_dist.model.attention import SEGMENTED_CAUSAL
+
+HEAD_NAMES = ("dst_update_head", "speaking_head")
+
+
+class DSTOutput(NamedTuple):
+    """Logits at the asked positions. A named tuple, because FSDP2 and DDP look into tuples only.
+
+    lm_logits: [P, vocabulary], compute dtype. dst_update_logits, speaking_logits: [D, 2], float32.
+    anchor: float32 scalar zero; adding it to the loss gives every trained parameter that the logits
+        do not reach (P = 0 or D = 0) a zero gradient instead of none.
+    """
+
+    lm_logits: torch.Tensor
+    dst_update_logits: torch.Tensor
+    speaking_logits: torch.Tensor
+    anchor: torch.Tensor
+
+
+def frame_grid(config: SmolVLMConfig) -> int:
+    """Side of the connector's grid: 9 (81 tokens) for 2.2B, 8 (64 tokens) for 500M and 256M."""
+    return config.vision_config.image_size // config.vision_config.patch_size // config.scale_factor
+
+
+def pooled_side(config: SmolVLMConfig, tokens_per_frame: int) -> int:
+    """k, where `tokens_per_frame` = k * k.
+
+    Raises:
+        ConfigError: if the number is no square between 1 and the whole grid.
+    """
+    grid, side = frame_grid(config), math.isqrt(max(tokens_per_frame, 0))
+    if side * side != tokens_per_frame or not 1 <= side <= grid:
+        allowed = ", ".join(str(k * k) for k in range(1, grid + 1))
+        raise ConfigError(f"model.tokens_per_frame: {tokens_per_frame} is not possible with this model, use {allowed}")
+    return side
+
+
+def pool_patches(patches: torch.Tensor, scale: int, side: int) -> torch.Tensor:
+    """Average the connector's grid to side x side before its projection, which is linear and so commutes.
+
+    Pooling first makes the projection's input smaller by the same factor; the stock connector then runs
+    as it is. A side that does not divide the grid averages torch's adaptive cells.
+
+    Args:
+        patches: [N, (grid * scale)^2, C], the tower's output.
+        scale: the connector's pixel-shuffle factor.
+
+    Returns:
+        [N, (side * scale)^2, C].
+    """
+    count, channels = patches.shape[0], patches.shape[2]
+    grid = math.isqrt(patches.shape[1]) // scale
+    if side == grid:
+        return patches
+    cells = patches.view(count, grid, scale, grid, scale, channels).permute(0, 2, 4, 5, 1, 3)
+    pooled = F.adaptive_avg_pool2d(cells.reshape(count, scale * scale * channels, grid, grid), side)
+    pooled = pooled.view(count, scale, scale, channels, side, side).permute(0, 4, 1, 5, 2, 3)
+    return pooled.reshape(count, (side * scale) ** 2, channels)
+
+
+class SmolVLMForDST(SmolVLMForConditionalGeneration):
+    """SmolVLM2 that reads frames of K tokens each and decides at every frame.
+
+    `from_pretrained` takes any SmolVLM2 folder; only the two heads are new. The config gains
+    `tokens_per_frame` (the whole grid if absent), `dst_threshold` and `speaking_threshold` (None if absent).
+
+    Attributes:
+        compute_dtype: dtype of the autocast that `forward` opens (DeepSpeed switches an outer one off);
+            None opens none. The heads run in float32 in any case.
+        vision_batch_size: frames per call of the vision tower.
+
+    Raises:
+        ConfigError: if `tokens_per_frame` is not possible.
+    """
+
+    _keep_in_fp32_modules_strict = HEAD_NAMES
+
+    def __init__(self, config: SmolVLMConfig):
+        super().__init__(config)
+        config = self.config
+        config.tokens_per_frame = getattr(config, "tokens_per_frame", None) or frame_grid(config) ** 2
+        config.dst_threshold = getattr(config, "dst_threshold", None)
+        config.speaking_threshold = getattr(config, "speaking_threshold", None)
+        self.pooled_side = pooled_side(config, config.tokens_per_frame)
+        self.dst_update_head = nn.Linear(config.text_config.hidden_size, 2)
+        self.speaking_head = nn.Linear(config.text_config.hidden_size, 2)
+        self.compute_dtype: torch.dtype | None = None
+        self.vision_batch_size = 64
+        # Never reaches config.json: stock transformers must be able to open what we save.
+        self.model.text_model.set_attn_implementation(SEGMENTED_CAUSAL)
+        self.post_init()
+        # Stock names the tower's attention, which splits a residual block over FSDP2 units.
+        self._no_split_modules = {"SmolVLMEncoderLayer", "LlamaDecoderLayer"}
+
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if any(module is getattr(self, name, None) for name in HEAD_NAMES):
+            init.xavier_uniform_(module.weight)
+            init.zeros_(module.bias)
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        frames: torch.Tensor,
+        segment_lengths: list[int],
+        lm_positions: torch.Tensor,
+        decision_positions: torch.Tensor,
+        min_vision_calls: int = 1,
+    ) -> DSTOutput:
+        """Logits of one micro-batch: samples packed in a row.
+
+        Args:
+            input_ids: int64 [T], K image tokens for each frame.
+            frames: uint8 [N, 3, S, S], in the order of their tokens; N may be 0.
+            segment_lengths: tokens of each sample, sum = T.
+            lm_positions: int64 [P], where the language head is read; P may be 0.
+            decision_positions: int64 [D], where both decision heads are read; D may be 0.
+            min_vision_calls: see `encode_frames`.
+        """
+        with self._autocast():
+            hidden = self.hidden_states(input_ids, frames, segment_lengths, min_vision_calls)
+            lm_logits, anchor = _read(self.lm_head, hidden, lm_positions)
+        with torch.autocast(hidden.device.type, enabled=False):
+            hidden = hidden.float()
+            dst_update_logits, dst_update_anchor = _read(self.dst_update_head, hidden, decision_positions)
+            speaking_logits, speaking_anchor = _read(self.speaking_head, hidden, decision_positions)
+        anchor = anchor + dst_update_anchor + speaking_anchor
+        return DSTOutput(lm_logits, dst_update_logits, speaking_logits, anchor)
+
+    def hidden_states(
+        self, input_ids: torch.Tensor, frames: torch.Tensor, segment_lengths: list[int], min_vision_calls: int = 1
+    ) -> torch.Tensor:
+        """States after the final norm, [T, hidden]; arguments as in `forward`.
+
+        Raises:
+            ValueError: if the image tokens are not frames * K.
+        """
+        with self._autocast():
+            embeddings = self._fuse(input_ids, self.encode_frames(frames, min_vision_calls))
+            positions = torch.cat([torch.arange(length, device=input_ids.device) for length in segment_lengths])
+            output = self.model.text_model(
+                inputs_embeds=embeddings[None],
+                position_ids=positions[None],
+                attention_mask=None,
+                use_cache=False,
+                segment_lengths=segment_lengths,
+            )
+        return output.last_hidden_state[0]
+
+    def encode_frames(self, frames: torch.Tensor, min_calls: int = 1) -> torch.Tensor:
+        """Embeddings of frames, uint8 [N, 3, S, S] -> [N, K, hidden].
+
+        The tower runs in chunks of at most `vision_batch_size`, and at least `min_calls` times: under
+        FSDP2 every process must call it equally often, so one with fewer frames adds blank ones, whose
+        embeddings are taken times zero. A frozen tower stays out of the graph.
+        """
+        count = len(frames)
+        calls = max(min_calls, math.ceil(count / self.vision_batch_size), 1)
+        if count < calls:
+            frames = torch.cat([frames, frames.new_zeros(calls - count, *frames.shape[1:])])
+        with self._autocast():
+            patches = torch.cat([self._encode_patches(chunk) for chunk in frames.tensor_split(calls)])
+            embeddings = self.model.connector(patches)
+        if count < calls:
+            embeddings = embeddings[:count] + 0 * embeddings[count:].sum()
+        return embeddings
+
+    def _encode_patches(self, frames: torch.Tensor) -> torch.Tensor:
+        """Pooled output of the tower, [n, K * scale^2, C]."""
+        tower = self.model.vision_model
+        trained = any(parameter.requires_grad for parameter in tower.parameters())
+        with torch.set_grad_enabled(trained and torch.is_grad_enabled()):
+            pixels = (frames.float() / 127.5 - 1).to(tower.embeddings.patch_embedding.weight.dtype)
+            # The tower itself, not get_image_features: that one drops all-zero images.
+            patches = tower(pixels).last_hidden_state
+            return pool_patches(patches, self.config.scale_factor, self.pooled_side)
+
+    def _fuse(self, input_ids: torch.Tensor, frame_embeddings: torch.Tensor) -> torch.Tensor:
+        """Token embeddings [T, hidden], with the image tokens' places taken by the frames', in order."""
+        embeddings = self.get_input_embeddings()(input_ids)
+        places = (input_ids == self.config.image_token_id).nonzero().squeeze(1)
+        tokens = frame_embeddings.flatten(0, 1)
+        if len(places) != len(tokens):
+            count, per_frame = frame_embeddings.shape[:2]
+            raise ValueError(f"{len(places)} image tokens, but {count} frames of {per_frame} tokens each")
+        return embeddings.index_copy(0, places, tokens.to(embeddings.dtype))
+
+    def _autocast(self):
+        if self.compute_dtype is None:
+            return nullcontext()
+        # The cache would keep a compute-dtype copy of every trained weight until the forward ends.
+        return torch.autocast(self.device.type, dtype=self.compute_dtype, cache_enabled=False)
+
+
+def _read(head: nn.Module, hidden: torch.Tensor, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """A head's logits at `positions`, and a zero that reaches the head where there is no position.
+
+    The head runs exactly once either way, so processes with and without positions stay in step.
+    """
+    if len(positions):
+        logits = head(hidden[positions])
+        return logits, logits.new_zeros((), dtype=torch.float32)
+    logits = head(hidden[:1])
+    return logits[:0], 0 * logits.float().sum()

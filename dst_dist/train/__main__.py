@@ -1,0 +1,68 @@
+"""`accelerate launch --config_file launch/<engine>.yaml -m dst_dist.train <recipe>... [key=value ...]`."""
+
+import argparse
+import os
+import sys
+import traceback
+from pathlib import Path
+
+from dst_dist import config
+from dst_dist.errors import DstDistError
+from dst_dist.train.run_folder import BAD_USAGE, DONE, FAILED, RunFolder
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """The command line. Raises SystemExit(2) on bad usage, SystemExit(0) for --help."""
+    parser = argparse.ArgumentParser(
+        prog="python -m dst_dist.train",
+        description="Train a model. Run it under accelerate launch; by itself it trains in one process.",
+    )
+    parser.add_argument(
+        "recipe", nargs="+",
+        help=f"recipes ({', '.join(config.packaged_recipes())}, or YAML files), merged left to right, then key=value",
+    )  # fmt: skip
+    parser.add_argument("--status-file", type=Path, help="write status.json here instead of into the run folder")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str]) -> int:
+    """Train as the command line says; returns the exit code, which status.json gets too."""
+    options = parse(arguments)
+    run = RunFolder(Path(config.output_dir_of(options.recipe)), options.status_file)
+    try:
+        _train(options.recipe, run)
+    except DstDistError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        run.write_status(BAD_USAGE, str(error))
+        return BAD_USAGE
+    except Exception as error:
+        traceback.print_exc()
+        run.write_status(FAILED, f"{type(error).__name__}: {error}")
+        return FAILED
+    if int(os.environ.get("RANK", "0")) == 0:
+        run.write_status(DONE, "done")
+    return DONE
+
+
+def _train(words: list[str], run: RunFolder) -> None:
+    recipe = config.load(words)
+    # Torch and transformers take seconds to import; a mistyped key should not have to wait for them.
+    from dst_dist.train.loop import train
+    from dst_dist.train.metrics import set_up_logging
+    from dst_dist.train.setup import DataSetup, is_node_leader
+
+    set_up_logging(is_main=int(os.environ.get("RANK", "0")) == 0)
+    setup = DataSetup(recipe)
+    faults = None
+    if is_node_leader():
+        faults = setup.look_at_frames()
+        setup.datasets(faults)
+    train(recipe, run, setup, faults)
+
+
+if __name__ == "__main__":
+    code = main(sys.argv[1:])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Data workers and communication threads of a failed run must not keep the process alive.
+    os._exit(code) if code else sys.exit(code)

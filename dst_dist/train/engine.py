@@ -1,0 +1,191 @@
+"""The one place that configures Accelerate and knows DDP, DeepSpeed and FSDP2 apart.
+
+Gradients are averaged over processes by all three; the loop scales its loss by the number of processes
+so that the sum over processes is what arrives. Functions that hold a collective say so.
+"""
+
+import math
+import os
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState, PartialState
+from accelerate.utils import (
+    DeepSpeedPlugin,
+    DistributedType,
+    FullyShardedDataParallelPlugin,
+    InitProcessGroupKwargs,
+    broadcast_object_list,
+    gather_object,
+)
+from torch import nn
+
+from dst_dist.config import Recipe
+from dst_dist.errors import ConfigError
+
+
+class Engine:
+    """Processes, devices, and the steps of an update, alike on every engine.
+
+    Raises:
+        ConfigError: if the launcher's settings do not fit the machine or the recipe.
+    """
+
+    def __init__(self, recipe: Recipe):
+        self.max_grad_norm = recipe.optim.max_grad_norm
+        self.launched_processes = int(os.environ.get("WORLD_SIZE", "1"))
+        on_cpu = not torch.cuda.is_available()
+        _check_launch(on_cpu)
+        self.accelerator = _build_accelerator(on_cpu, self.max_grad_norm, recipe.log.report_to, recipe.output_dir)
+        self.type = self.accelerator.distributed_type
+        self._check_world()
+        self.device = self.accelerator.device
+        self.rank = self.accelerator.process_index
+        self.num_processes = self.accelerator.num_processes
+        self.is_main = self.accelerator.is_main_process
+
+    def _check_world(self) -> None:
+        """What was launched is what runs; otherwise each process would train a model of its own."""
+        seen = self.accelerator.num_processes
+        running = dist.get_world_size() if dist.is_initialized() else 1
+        if not self.launched_processes == seen == running:
+            raise ConfigError(
+                f"{self.launched_processes} processes were launched, but Accelerate sees {seen} and torch {running}; "
+                "use one of the files in launch/ unchanged and pass --num_processes"
+            )
+
+    @property
+    def name(self) -> str:
+        """For logs: `ddp`, `deepspeed`, `fsdp` or `single`, and the number of processes."""
+        names = {DistributedType.DEEPSPEED: "deepspeed", DistributedType.FSDP: "fsdp", DistributedType.NO: "single"}
+        return f"{names.get(self.type, 'ddp')} on {self.num_processes} x {self.device.type}"
+
+    def prepare(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        """Wrap model and optimizer for the engine; afterwards use `self.model` and `self.optimizer` (collective)."""
+        self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
+        # Accelerate's optimizer wrapper would skip steps and gradients by its own idea of accumulation.
+        self.optimizer = getattr(self.optimizer, "optimizer", self.optimizer)
+
+    @property
+    def unwrapped(self) -> nn.Module:
+        """The model inside the engine's wrapper; its parameters are what the engine updates."""
+        return self.accelerator.unwrap_model(self.model)
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """The optimizer's live groups, in which the learning rate is set."""
+        return self.optimizer.param_groups
+
+    def backward(self, loss: torch.Tensor, is_last: bool) -> None:
+        """Accumulate gradients; averaged over processes in the last micro-batch of a step (collective)."""
+        if self.type == DistributedType.DEEPSPEED:
+            self.model.set_gradient_accumulation_boundary(is_last)
+            self.model.backward(loss, scale_wrt_gas=False)
+            return
+        if self.type == DistributedType.FSDP:
+            self.model.set_requires_gradient_sync(is_last)
+            self.model.set_is_last_backward(is_last)
+        elif self.type != DistributedType.NO:
+            self.model.require_backward_grad_sync = is_last
+        loss.backward()
+
+    def gradient_norm(self) -> float:
+        """Global norm of the averaged gradients before clipping; not finite where a gradient is not (collective).
+
+        Gradients are clipped to `optim.max_grad_norm` here, or in `step` under DeepSpeed, which owns them.
+        """
+        if self.type == DistributedType.DEEPSPEED:
+            norm = float(self.model.optimizer.scaled_global_norm())
+            # DeepSpeed writes -1 for a norm that is not finite.
+            return norm if norm >= 0 else math.nan
+        parameters = [parameter for group in self.param_groups for parameter in group["params"]]
+        norm = torch.nn.utils.clip_grad_norm_(parameters, self.max_grad_norm)
+        return float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
+
+    def step(self) -> None:
+        """Update the weights and forget the gradients (collective under DeepSpeed)."""
+        if self.type == DistributedType.DEEPSPEED:
+            self.model.step()
+            return
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def sum_over_processes(self, values: torch.Tensor) -> torch.Tensor:
+        """Element-wise sum, the same on every process (collective)."""
+        if self.num_processes == 1:
+            return values
+        values = values.to(self.device)
+        dist.all_reduce(values)
+        return values
+
+    def gather_objects(self, value: Any) -> list[Any]:
+        """One picklable value of each process, in order of rank, on every process (collective)."""
+        return gather_object([value])
+
+    def from_main(self, value: Any) -> Any:
+        """The main process's value on every process (collective)."""
+        return broadcast_object_list([value])[0]
+
+    def full_state_dict(self) -> dict[str, torch.Tensor]:
+        """Whole weights by name, on the host of the main process (collective)."""
+        if self.type == DistributedType.FSDP:
+            from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+
+            return get_model_state_dict(self.model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+        return {name: tensor.detach().cpu() for name, tensor in self.unwrapped.state_dict().items()}
+
+    def wait(self) -> None:
+        """Wait for every process (collective)."""
+        self.accelerator.wait_for_everyone()
+
+    def close(self) -> None:
+        """End trackers and the process group (collective)."""
+        self.accelerator.end_training()
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def _check_launch(on_cpu: bool) -> None:
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if not on_cpu and processes > torch.cuda.device_count():
+        raise ConfigError(
+            f"{processes} processes were launched on this node, which has {torch.cuda.device_count()} GPUs; "
+            f"pass --num_processes {torch.cuda.device_count()}, or use a launch/cpu_*.yaml"
+        )
+
+
+def _build_accelerator(on_cpu: bool, max_grad_norm: float, trackers: list[str], folder: str) -> Accelerator:
+    settings: dict[str, Any] = {"log_with": trackers, "project_dir": folder}
+    if os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true":
+        plugin = DeepSpeedPlugin()
+        _fill_deepspeed(plugin.deepspeed_config, max_grad_norm)
+        backend = [InitProcessGroupKwargs(backend="gloo")] if on_cpu else []
+        return Accelerator(deepspeed_plugin=plugin, kwargs_handlers=backend, **settings)
+    if os.environ.get("ACCELERATE_USE_FSDP") == "true":
+        accelerator = Accelerator(cpu=on_cpu, fsdp_plugin=FullyShardedDataParallelPlugin(), **settings)
+        return _fsdp_on_cpu(accelerator) if on_cpu else accelerator
+    return Accelerator(cpu=on_cpu, **settings)
+
+
+def _fill_deepspeed(json: dict[str, Any], max_grad_norm: float) -> None:
+    """DeepSpeed clips by its JSON alone, so the recipe's value is written there; anything else is refused."""
+    precision = [key for key in ("bf16", "fp16", "torch_autocast") if json.get(key, {}).get("enabled", False)]
+    if precision:
+        raise ConfigError(f"DeepSpeed JSON: remove {', '.join(precision)}; precision is the recipe's train.precision")
+    if json.get("zero_optimization", {}).get("stage") not in (1, 2):
+        raise ConfigError("DeepSpeed JSON: zero_optimization.stage must be 1 or 2; to shard weights use launch/fsdp.yaml")
+    if json.get("gradient_clipping", "auto") not in ("auto", max_grad_norm):
+        raise ConfigError("DeepSpeed JSON: remove gradient_clipping; the recipe's optim.max_grad_norm decides")
+    json["gradient_clipping"] = max_grad_norm
+
+
+def _fsdp_on_cpu(accelerator: Accelerator) -> Accelerator:
+    """Accelerate takes FSDP for GPUs only and would train one model a process; FSDP2 itself runs on gloo."""
+    plugin = FullyShardedDataParallelPlugin()
+    for state in (PartialState._shared_state, AcceleratorState._shared_state):
+        state["distributed_type"] = DistributedType.FSDP
+    AcceleratorState._shared_state["fsdp_plugin"] = plugin
+    accelerator.state.fsdp_plugin = plugin
+    return accelerator
