@@ -141,11 +141,11 @@ def _join_outcome(outcome: list[Turn], counts: Counter) -> list[Turn]:
     if outcome != updates + replies:
         counts["outcomes reordered: the update before the reply"] += 1
     if len(updates) > 1:
-        counts["updates of one frame joined"] += len(updates) - 1
+        counts["DST_UPDATE turns joined with another of their frame"] += len(updates) - 1
         transitions = tuple(transition for turn in updates for transition in turn.transitions)
         updates = [replace(updates[-1], transitions=transitions, first_frame=min(turn.first_frame for turn in updates))]
     if len(replies) > 1:
-        counts["replies of one frame joined"] += len(replies) - 1
+        counts["replies joined with another of their frame"] += len(replies) - 1
         text = " ".join(turn.text for turn in replies)
         replies = [replace(replies[-1], text=text, first_frame=min(turn.first_frame for turn in replies))]
     return updates + replies

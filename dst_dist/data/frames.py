@@ -71,7 +71,7 @@ class FramesFile:
     def __init__(self, path: str):
         try:
             column = _read_column(path)
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, ValueError) as error:
             raise DataError(f"{path}: cannot be read as Arrow: {error}; write or copy it again") from error
         self._is_base64 = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
         self._chunks = column.chunks

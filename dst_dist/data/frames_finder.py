@@ -7,15 +7,18 @@ from typing import NamedTuple
 
 from dst_dist.errors import DataError
 
-WITHOUT_DATA = "leading data/ left out"
-BELOW_DATASET = "taken as below the dataset's folder"
-BY_NAME = "found by the file's name"
-WITHOUT_PREFIX = "found without the prefix up to the first _"
-NOT_FOUND = "no such frames file, nor one of its name"
+WITHOUT_DATA = "frames_file entries corrected: leading data/ left out"
+BELOW_DATASET = "frames_file entries corrected: taken as below the dataset's folder"
+BY_NAME = "frames_file entries corrected: found by the file's name"
+WITHOUT_PREFIX = "frames_file entries corrected: found without the prefix up to the first _"
+NOT_FOUND = "frames_file entries without such a file, nor one of its name"
 
 
 class FoundFrames(NamedTuple):
-    """`path` is real and below the root, but does not exist where `correction` is NOT_FOUND."""
+    """`path` is real and below the root. `correction` is how the report counts it, None for a path as written.
+
+    Where it is NOT_FOUND the file does not exist.
+    """
 
     path: Path
     correction: str | None

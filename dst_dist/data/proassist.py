@@ -1,7 +1,6 @@
 """ProAssist prepared dialogs: text turns between stretches of frames, and nothing about steps."""
 
 import itertools
-import json
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -9,23 +8,6 @@ from dst_dist.data.clips import Clip, Turn
 from dst_dist.data.findings import ClipLog
 from dst_dist.data.frames_finder import FramesFinder
 from dst_dist.data.raw import FrameNumber, Raw, RawHead, Text, find_frames, read_head, read_turns
-
-
-class _Head(RawHead):
-    @property
-    def goal(self) -> str:
-        goal = self._metadata().get("task_goal")
-        return goal if isinstance(goal, str) else ""
-
-    def _metadata(self) -> dict:
-        """Written as an object or as its JSON text; only descriptive, so what is neither says nothing."""
-        metadata = self.metadata
-        if isinstance(metadata, str):
-            try:
-                metadata = json.loads(metadata)
-            except (ValueError, RecursionError):
-                return {}
-        return metadata if isinstance(metadata, dict) else {}
 
 
 class _Frames(Raw):
@@ -51,7 +33,7 @@ Turns = Sequence[tuple[str, Any]]
 
 def read_proassist(raw: dict, log: ClipLog, finder: FramesFinder) -> Clip | None:
     """One dialog, or None after its faults were logged."""
-    head, turns = read_head(_Head, raw, log), read_turns(TURNS, raw, log)
+    head, turns = read_head(RawHead, raw, log), read_turns(TURNS, raw, log)
     if head is not None and turns is not None:
         _check_frames(head, turns, log)
     path = find_frames(head, finder, log) if head is not None else None
@@ -69,7 +51,7 @@ def read_proassist(raw: dict, log: ClipLog, finder: FramesFinder) -> Clip | None
         end_frame=head.end_frame_idx,
         fps=head.fps,
         prompt="\n".join(turn.content for _, turn in turns[: len(turns) - len(rest)]),
-        goal=head.goal,
+        goal=head.metadata.task_goal or "",
         steps=(),
         initial_state={},
         turns=_anchor(head, rest, log),
@@ -77,7 +59,7 @@ def read_proassist(raw: dict, log: ClipLog, finder: FramesFinder) -> Clip | None
     )
 
 
-def _check_frames(head: _Head, turns: Turns, log: ClipLog) -> None:
+def _check_frames(head: RawHead, turns: Turns, log: ClipLog) -> None:
     position = head.start_frame_idx
     for label, turn in turns:
         if turn.role != "frames":
@@ -101,7 +83,7 @@ def _count_gap(position: int, start: int, log: ClipLog, label: str) -> None:
         log.count("gaps between frames turns, their frames kept", label, f"frames [{position}, {start})")
 
 
-def _anchor(head: _Head, turns: Turns, log: ClipLog) -> tuple[Turn, ...]:
+def _anchor(head: RawHead, turns: Turns, log: ClipLog) -> tuple[Turn, ...]:
     """Text turns, each at the last frame of the frames turn before it."""
     anchored: list[Turn] = []
     frame = None

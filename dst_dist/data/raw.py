@@ -1,9 +1,10 @@
 """What both formats share as they stand on disk: the keys of a clip, their types, and how faults name them."""
 
+import json
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from dst_dist.data.findings import ClipLog
 from dst_dist.data.frames_finder import FramesFinder
@@ -30,6 +31,23 @@ class Raw(BaseModel):
     model_config = ConfigDict(extra="ignore", strict=True, frozen=True, allow_inf_nan=False)
 
 
+class Descriptions(Raw):
+    """What `video_labels` or `metadata` may say about a clip."""
+
+    domain: str | None = None
+    task_goal: str | None = None
+
+
+def _as_object(written: Any) -> dict:
+    """Written as an object or as its JSON text; other forms are in use that say nothing of interest here."""
+    if isinstance(written, str):
+        try:
+            written = json.loads(written)
+        except (ValueError, RecursionError):
+            return {}
+    return written if isinstance(written, dict) else {}
+
+
 class RawHead(Raw):
     """What a clip says apart from its conversation and steps."""
 
@@ -41,8 +59,8 @@ class RawHead(Raw):
     start_frame_idx: FrameNumber
     end_frame_idx: FrameNumber
     fps: Annotated[float, Field(gt=0)]
-    video_labels: Any = None
-    metadata: Any = None
+    video_labels: Annotated[Descriptions, BeforeValidator(_as_object)] = Descriptions()
+    metadata: Annotated[Descriptions, BeforeValidator(_as_object)] = Descriptions()
 
     @property
     def clip_id(self) -> str:
@@ -51,10 +69,7 @@ class RawHead(Raw):
     @property
     def domain(self) -> str | None:
         """The video's domain, where its labels or the clip's metadata name one."""
-        for labels in (self.video_labels, self.metadata):
-            if isinstance(labels, dict) and isinstance(labels.get("domain"), str):
-                return labels["domain"]
-        return None
+        return self.video_labels.domain or self.metadata.domain
 
 
 Model = TypeVar("Model", bound=Raw)
@@ -102,7 +117,7 @@ def find_frames(head: RawHead, finder: FramesFinder, log: ClipLog) -> Path | Non
         log.fault(f"frames_file {shown(head.frames_file)} {error}")
         return None
     if found.correction:
-        log.count(f"frames_file entries corrected: {found.correction}", detail=found.path.name)
+        log.count(found.correction, detail=found.path.name)
     return found.path
 
 

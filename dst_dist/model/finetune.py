@@ -1,6 +1,7 @@
 """What is trained and how it is loaded and saved: the one place that knows LoRA from full, and dtypes."""
 
 import functools
+import logging
 import re
 import warnings
 from collections.abc import Collection, Mapping
@@ -17,6 +18,8 @@ from transformers import PreTrainedConfig, SmolVLMConfig
 from dst_dist.config import Lora, Recipe
 from dst_dist.errors import CheckpointError, ConfigError
 from dst_dist.model.smolvlm_dst import HEAD_NAMES, SmolVLMForDST
+
+logger = logging.getLogger(__name__)
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
@@ -41,6 +44,7 @@ def load_model(recipe: Recipe) -> SmolVLMForDST | PeftModel:
     torch.manual_seed(recipe.seed)
     source, lora = recipe.model.name_or_path, recipe.finetune.mode == "lora"
     settings = {"tokens_per_frame": recipe.model.tokens_per_frame}
+    _warn_of_other_frame_tokens(source, recipe.model.tokens_per_frame)
     adapter = _read_adapter_config(source)
     if adapter is None:
         model = _load_base(source, settings)
@@ -92,8 +96,8 @@ def save_model(model: nn.Module, state_dict: Mapping[str, torch.Tensor], folder:
     folder.mkdir(parents=True, exist_ok=True)
     base = unwrap(model)
     if isinstance(model, PeftModel):
+        _check_complete(state_dict, [name for name, _ in model.named_parameters() if _in_adapter(name)])
         weights = get_peft_model_state_dict(model, state_dict=dict(state_dict), save_embedding_layers=False)
-        _check_complete(weights, get_peft_model_state_dict(model, save_embedding_layers=False))
         weights = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
         save_file(weights, folder / ADAPTER_WEIGHTS, metadata={"format": "pt"})
         _save_adapter_config(model, folder)
@@ -138,6 +142,10 @@ def _part_of(name: str) -> str:
     return "connector" if "connector" in pieces else "text"
 
 
+def _in_adapter(name: str) -> bool:
+    return ".lora_" in name or ".modules_to_save." in name
+
+
 # Preparing
 
 
@@ -148,7 +156,7 @@ def _prepare(model: SmolVLMForDST | PeftModel, recipe: Recipe) -> None:
     for name, parameter in model.named_parameters():
         wanted = trained[_part_of(name)]
         if isinstance(model, PeftModel):
-            wanted = wanted and (".lora_" in name or ".modules_to_save." in name)
+            wanted = wanted and _in_adapter(name)
         parameter.requires_grad_(wanted)
         keep = wanted or _part_of(name) == "heads" or not bf16
         parameter.data = parameter.data.to(torch.float32 if keep else torch.bfloat16)
@@ -196,6 +204,8 @@ def _inject(model: SmolVLMForDST, config: LoraConfig) -> PeftModel:
     with warnings.catch_warnings():
         # peft 0.21 asks transformers 5.24 by a name that is deprecated there.
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
+        # Whoever names another place for the base means it.
+        warnings.filterwarnings("ignore", message=".*base_model_name_or_path.* was renamed")
         return get_peft_model(model, config)
 
 
@@ -319,6 +329,13 @@ def _read_settings(folder: str) -> dict[str, object]:
     except OSError as error:
         raise CheckpointError(f"{folder}: no config.json beside the adapter, tokens_per_frame is unknown") from error
     return {key: values[key] for key in _SAVED_SETTINGS if values.get(key) is not None}
+
+
+def _warn_of_other_frame_tokens(source: str, tokens: int) -> None:
+    if (Path(source) / "config.json").is_file():
+        earlier = _read_settings(source).get("tokens_per_frame", tokens)
+        if earlier != tokens:
+            logger.warning("model.tokens_per_frame is %s, but %s was trained with %s", tokens, source, earlier)
 
 
 def _check_keys(place: str, missing: Collection[str], unexpected: Collection[str]) -> None:

@@ -38,6 +38,8 @@ class Engine:
         self.launched_processes = int(os.environ.get("WORLD_SIZE", "1"))
         on_cpu = not torch.cuda.is_available()
         _check_launch(on_cpu)
+        if on_cpu:
+            _keep_deepspeed_simple()
         self.accelerator = _build_accelerator(on_cpu, self.max_grad_norm, recipe.log.report_to, recipe.output_dir)
         self.type = self.accelerator.distributed_type
         self._check_world()
@@ -145,6 +147,15 @@ class Engine:
         self.accelerator.end_training()
         if dist.is_initialized():
             dist.destroy_process_group()
+
+
+def _keep_deepspeed_simple() -> None:
+    """On a CPU DeepSpeed would compile a communication kernel, which takes a compiler and a minute; gloo does."""
+    os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    if os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true":
+        import deepspeed.ops
+
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
 
 
 def _check_launch(on_cpu: bool) -> None:

@@ -29,7 +29,7 @@ def test_the_names_are_those_of_the_data():
     assert tuple(TRANSITIONS) == NAMES
 
 
-@pytest.mark.parametrize(("status", "name"), itertools.product(STATUSES, NAMES))
+@pytest.mark.parametrize(("status", "name"), list(itertools.product(STATUSES, NAMES)))
 def test_every_transition_from_every_status(status, name):
     before = {"S1": status, "S2": "paused"}
     after, legal = apply_transition(before, Transition("S1", name))

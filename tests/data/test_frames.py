@@ -1,0 +1,397 @@
+import base64
+import multiprocessing
+import os
+import pickle
+import struct
+import zlib
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from PIL import Image
+
+from dst_dist.data import frames
+from dst_dist.data.frames import GREY, FrameReader, FramesFile, check_frames, decode_jpeg, preprocess, write_frames
+from dst_dist.data.reading import read_clips
+from dst_dist.errors import DataError
+from tests.data.handmade import (
+    grey, jpeg, make_root, prospect_clip, video, write_base64, write_column, write_prospect,
+)  # fmt: skip
+
+SIZE = 16
+
+
+def read(path, rows, reader=None):
+    out = np.full((len(rows), 3, SIZE, SIZE), 3, np.uint8)
+    good = (reader or FrameReader(SIZE)).read(str(path), rows, out)
+    return good.tolist(), out
+
+
+def noise(seed, size):
+    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+@pytest.fixture(params=["binary stream", "base64 stream", "base64 file", "large binary file"])
+def arrow(request, tmp_path):
+    path = tmp_path / "frames/v.arrow"
+    if request.param == "binary stream":
+        write_frames(path, video(5))
+    elif request.param == "large binary file":
+        write_column(path, "frame", [pa.array(video(5), pa.large_binary())], arrow_file=True)
+    else:
+        write_base64(path, video(5), arrow_file=request.param == "base64 file")
+    return path
+
+
+def test_rows_are_frames_in_every_kind_of_file(arrow):
+    reader = FrameReader(SIZE)
+    assert reader.num_frames(str(arrow)) == 5
+    good, out = read(arrow, [4, 0, 3, 3], reader)
+    assert good == [True] * 4
+    for frame, row in zip(out, [4, 0, 3, 3], strict=True):
+        assert (frame == grey(row)).all()
+
+
+def test_rows_that_do_not_exist_are_grey_and_said(arrow):
+    good, out = read(arrow, [4, 5, -1, 10**12])
+    assert good == [True, False, False, False]
+    assert (out[1:] == GREY).all() and (out[0] == grey(4)).all()
+
+
+def test_preprocess_is_stock_resampling():
+    from transformers.image_transforms import resize
+    from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
+
+    stock = SmolVLMImageProcessorPil()
+    for size in ((40, 23), (100, 100), (7, 90)):
+        image = noise(1, size)
+        expected = resize(
+            np.asarray(image).transpose(2, 0, 1), (SIZE, SIZE), resample=stock.resample,
+            data_format="channels_first", input_data_format="channels_first",
+        )  # fmt: skip
+        result = preprocess(image, SIZE)
+        assert result.dtype == np.uint8 and result.shape == (3, SIZE, SIZE)
+        np.testing.assert_array_equal(result, expected)
+        assert (result != np.asarray(image.resize((SIZE, SIZE), Image.Resampling.BILINEAR)).transpose(2, 0, 1)).any()
+
+
+def test_an_image_of_the_right_size_is_taken_as_it_is():
+    image = noise(2, (SIZE, SIZE))
+    np.testing.assert_array_equal(preprocess(image, SIZE), np.asarray(image).transpose(2, 0, 1))
+
+
+def test_preprocess_keeps_channels_and_axes_apart():
+    image = Image.new("RGB", (2, 2))
+    image.putpixel((1, 0), (10, 20, 30))  # x 1, y 0
+    assert preprocess(image, 2)[:, 0, 1].tolist() == [10, 20, 30]
+    assert preprocess(image, 2)[:, 1, 0].tolist() == [0, 0, 0]
+
+
+def test_other_colour_modes_become_rgb(tmp_path):
+    write_frames(tmp_path / "v.arrow", [jpeg(80, mode="L"), jpeg(80, mode="CMYK")])
+    good, out = read(tmp_path / "v.arrow", [0, 1])
+    assert good == [True, True]
+    assert (out[0] == 80).all() and abs(out[1].astype(int) - 80).max() <= 1
+
+
+def test_large_jpegs_are_decoded_in_full_and_then_resized(tmp_path):
+    """PIL's draft mode would decode at a fraction of the size, which is quicker and another picture."""
+    image = noise(3, (256, 256))
+    image.save(tmp_path / "x.jpg", quality=90)
+    file = (tmp_path / "x.jpg").read_bytes()
+    expected = np.asarray(Image.open(tmp_path / "x.jpg").convert("RGB").resize((SIZE, SIZE), Image.Resampling.LANCZOS))
+    np.testing.assert_array_equal(preprocess(decode_jpeg(file), SIZE), expected.transpose(2, 0, 1))
+
+
+def png():
+    def chunk(name, data):
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    header = struct.pack(">IIBBBBB", 8, 8, 8, 0, 0, 0, 0)
+    pixels = zlib.compress(b"\0" * 72)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+
+
+NOISE = noise(4, (64, 64))
+
+
+def noisy_jpeg(path):
+    NOISE.save(path, "JPEG")
+    return path.read_bytes()
+
+
+def test_corrupt_rows_are_said_and_never_half_a_picture(tmp_path):
+    whole = noisy_jpeg(tmp_path / "x.jpg")
+    rows = [whole, whole[: len(whole) // 2], whole[:300], b"", b"not a jpeg", png(), None, jpeg(0)]
+    path = tmp_path / "v.arrow"
+    write_frames(path, rows)
+    good, out = read(path, range(8))
+    assert good == [True, False, False, False, False, False, False, True]
+    assert (out[1:7] == GREY).all()
+    assert (out[7] == 0).all(), "an all-zero frame is a frame"
+    write_base64(path, rows)
+    assert read(path, range(8))[0] == good
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.8, 0.95, 0.99])
+def test_a_jpeg_cut_anywhere_is_found(tmp_path, share):
+    whole = noisy_jpeg(tmp_path / "x.jpg")
+    write_frames(tmp_path / "v.arrow", [whole[: int(len(whole) * share)]])
+    assert read(tmp_path / "v.arrow", [0])[0] == [False]
+
+
+def test_base64_that_is_none_is_said(tmp_path):
+    text = base64.b64encode(jpeg(40)).decode()
+    write_column(tmp_path / "v.arrow", "frame", [pa.array([text, text[:-2] + "!!", text[:50] + "\u00e9" + text[50:]])])
+    assert read(tmp_path / "v.arrow", [0, 1, 2])[0] == [True, False, False]
+
+
+def test_random_damage_never_ends_in_anything_but_an_answer(tmp_path):
+    rng = np.random.default_rng(0)
+    whole = np.frombuffer(noisy_jpeg(tmp_path / "x.jpg"), np.uint8)
+    rows = []
+    for _ in range(200):
+        damaged = whole.copy()
+        damaged[rng.integers(0, 700, 5)] = rng.integers(0, 256, 5)
+        rows.append(damaged.tobytes())
+    write_frames(tmp_path / "v.arrow", rows)
+    good, out = read(tmp_path / "v.arrow", range(200))
+    assert 0 < sum(good) < 200
+    assert (out[~np.array(good)] == GREY).all()
+
+
+def test_damaged_arrow_files_end_in_a_data_error_or_in_frames(tmp_path):
+    write_base64(tmp_path / "v.arrow", video(3))
+    whole = np.frombuffer((tmp_path / "v.arrow").read_bytes(), np.uint8)
+    rng = np.random.default_rng(1)
+    num_refused = 0
+    for trial in range(300):
+        damaged = whole.copy()
+        damaged[rng.integers(0, 900, 3)] = rng.integers(0, 256, 3)
+        path = tmp_path / f"{trial}.arrow"
+        path.write_bytes(damaged.tobytes())
+        try:
+            rows = FrameReader(SIZE).num_frames(str(path))
+        except DataError:
+            num_refused += 1
+        else:
+            read(path, range(min(rows, 5)))
+    assert 0 < num_refused < 300
+
+
+def test_too_many_pixels_are_refused_before_decoding(tmp_path, monkeypatch):
+    monkeypatch.setattr(frames, "MAX_PIXELS", 400)
+    write_frames(tmp_path / "v.arrow", [jpeg(40, (20, 20)), jpeg(40, (21, 20))])
+    assert read(tmp_path / "v.arrow", [0, 1])[0] == [True, False]
+    with pytest.raises(ValueError, match="21 x 20 pixels, more than the 400 allowed"):
+        decode_jpeg(jpeg(40, (21, 20)))
+
+
+def bomb():
+    """A small JPEG whose header says 65000 x 65000."""
+    data = bytearray(jpeg(0))
+    place = data.index(b"\xff\xc0") + 5
+    data[place : place + 4] = struct.pack(">HH", 65000, 65000)
+    return bytes(data)
+
+
+def test_a_decompression_bomb_is_a_bad_row(tmp_path):
+    write_frames(tmp_path / "v.arrow", [bomb(), jpeg(40)])
+    assert read(tmp_path / "v.arrow", [0, 1])[0] == [False, True]
+    with pytest.raises(frames.DECODE_ERRORS, match="pixels"):
+        FramesFile(str(tmp_path / "v.arrow")).check_header(0)
+
+
+def cut(path, tail):
+    path.write_bytes(path.read_bytes()[:-tail])
+
+
+def open_faults(tmp_path):
+    write_base64(tmp_path / "cut.arrow", video(4))
+    cut(tmp_path / "cut.arrow", 700)
+    write_base64(tmp_path / "cut_file.arrow", video(4), arrow_file=True)
+    cut(tmp_path / "cut_file.arrow", 100)
+    write_column(tmp_path / "other.arrow", "image", [pa.array(video(1))])
+    write_column(tmp_path / "numbers.arrow", "frame", [pa.array([1, 2])])
+    (tmp_path / "empty.arrow").write_bytes(b"")
+    (tmp_path / "text.arrow").write_text("This is no Arrow file, whatever its name says.")
+    (tmp_path / "folder.arrow").mkdir()
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("cut", "cannot be read as Arrow.*write or copy it again"),
+        ("cut_file", "cannot be read as Arrow"),
+        ("empty", "cannot be read as Arrow"),
+        ("text", "cannot be read as Arrow"),
+        ("folder", "cannot be read as Arrow"),
+        ("none", "cannot be read as Arrow.*No such file"),
+        ("other", "no column `frame`, but image"),
+        ("numbers", "must be base64 strings or JPEG bytes, not int64"),
+    ],
+)
+def test_files_that_cannot_be_opened(tmp_path, name, words):
+    open_faults(tmp_path)
+    path = tmp_path / f"{name}.arrow"
+    with pytest.raises(DataError, match=words) as caught:
+        FrameReader(SIZE).num_frames(str(path))
+    assert str(path) in str(caught.value)
+    good, out = read(path, [0, 1])
+    assert good == [False, False] and (out == GREY).all()
+
+
+def num_mapped(folder):
+    with open("/proc/self/maps", encoding="utf-8") as maps:
+        return len({line.split()[-1] for line in maps if str(folder) in line})
+
+
+def test_at_most_max_open_files_stay_mapped(tmp_path):
+    for number in range(6):
+        write_frames(tmp_path / f"{number}.arrow", [jpeg(number * 10)])
+    reader = FrameReader(SIZE, max_open=2)
+    for number in [0, 1, 2, 3, 4, 5, 0, 5, 5, 3]:
+        good, out = read(tmp_path / f"{number}.arrow", [0], reader)
+        assert good == [True] and abs(int(out[0, 0, 0, 0]) - number * 10) <= 1
+        assert num_mapped(tmp_path) <= 2
+    assert num_mapped(tmp_path) == 2
+
+
+def _read_in_worker(reader, path, queue):
+    parents = reader._files.get(path)
+    good, out = read(path, [2], reader)
+    queue.put((good, int(out[0, 0, 0, 0]), reader._files[path] is parents))
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_each_process_opens_its_own_files(tmp_path, method):
+    path = tmp_path / "v.arrow"
+    write_frames(path, video(3))
+    reader = FrameReader(SIZE)
+    read(path, [0], reader)
+    context = multiprocessing.get_context(method)
+    queue = context.SimpleQueue()
+    process = context.Process(target=_read_in_worker, args=(reader, str(path), queue))
+    process.start()
+    good, value, is_parents = queue.get()
+    process.join()
+    assert (good, value, is_parents) == ([True], grey(2), False)
+
+
+def test_a_pickled_reader_carries_no_frames(tmp_path):
+    write_frames(tmp_path / "v.arrow", [os.urandom(100_000)])
+    reader = FrameReader(SIZE)
+    reader.num_frames(str(tmp_path / "v.arrow"))
+    assert len(pickle.dumps(reader)) < 1000
+
+
+def test_frames_are_written_in_batches_and_appear_when_complete(tmp_path):
+    path = tmp_path / "new/folder/v.arrow"
+    write_frames(path, (jpeg(row % 50) for row in range(150)))
+    with pa.memory_map(str(path)) as source:
+        table = pa.ipc.open_stream(source).read_all()
+        assert table.schema == pa.schema([("frame", pa.binary())])
+        assert [len(chunk) for chunk in table["frame"].chunks] == [64, 64, 22]
+
+    def failing():
+        yield jpeg(0)
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write_frames(tmp_path / "half.arrow", failing())
+    assert not (tmp_path / "half.arrow").exists()
+
+
+def test_binary_is_a_quarter_smaller_than_base64(tmp_path):
+    jpegs = [noisy_jpeg(tmp_path / "x.jpg")] * 20
+    write_frames(tmp_path / "binary.arrow", jpegs)
+    write_base64(tmp_path / "base64.arrow", jpegs)
+    ratio = (tmp_path / "binary.arrow").stat().st_size / (tmp_path / "base64.arrow").stat().st_size
+    assert 0.7 < ratio < 0.8
+
+
+def index_of(root, *clips):
+    write_prospect(root, list(clips))
+    return read_clips(root, ["kitchen"], "train", strict=True)[0]
+
+
+def test_faultless_frames(tmp_path):
+    index = index_of(make_root(tmp_path), prospect_clip())
+    for decode in (False, True):
+        faults = check_frames(index, decode)
+        assert (faults.clips, faults.missing, faults.unusable) == ({}, {}, set())
+
+
+def test_faults_are_those_of_the_clips_own_frames(tmp_path):
+    root = make_root(tmp_path)
+    rows = video(10)
+    rows[0] = rows[5] = rows[7] = b"no"
+    write_base64(root / "kitchen/frames/tea.arrow", rows)
+    later = {"conversation": [{"role": "system", "content": "x"}]}
+    index = index_of(
+        root,
+        prospect_clip(),  # frames 2..9
+        prospect_clip(clip_idx=1, start_frame_idx=1, end_frame_idx=5, **later),
+        prospect_clip(clip_idx=2, start_frame_idx=8, end_frame_idx=12, **later),
+        prospect_clip(clip_idx=3, start_frame_idx=10, end_frame_idx=12, **later),
+        prospect_clip(clip_idx=4, frames_file="kitchen/frames/none.arrow"),
+    )
+    faults = check_frames(index)
+    assert faults.missing == {0: (5, 7), 2: (10, 11), 3: (10, 11), 4: tuple(range(2, 10))}
+    assert faults.unusable == {3, 4}
+    assert faults.clips == {
+        0: "clip kitchen/tea/0: 2 of 8 frames in kitchen/frames/tea.arrow are missing or corrupt, "
+        "the first is frame 5: not a JPEG image",
+        2: "clip kitchen/tea/2: 2 of 4 frames in kitchen/frames/tea.arrow are missing or corrupt, "
+        "the first is frame 10: the file has 10 rows",
+        3: "clip kitchen/tea/3: 2 of 2 frames in kitchen/frames/tea.arrow are missing or corrupt, "
+        "the first is frame 10: the file has 10 rows",
+        4: "clip kitchen/tea/4: 8 of 8 frames in kitchen/frames/none.arrow are missing or corrupt, "
+        "the first is frame 2: no such file",
+    }
+
+
+def test_each_row_is_looked_at_once(tmp_path, monkeypatch):
+    root = make_root(tmp_path)
+    index = index_of(root, *(prospect_clip(clip_idx=number) for number in range(4)))
+    looked_at = []
+    check_header = FramesFile.check_header
+    monkeypatch.setattr(
+        FramesFile, "check_header", lambda file, row: (looked_at.append(row), check_header(file, row))[1]
+    )
+    assert not check_frames(index).clips
+    assert sorted(looked_at) == list(range(2, 10))
+
+
+def test_only_a_full_decode_finds_a_picture_that_is_cut_off(tmp_path):
+    root = make_root(tmp_path)
+    rows = video(12)
+    whole = noisy_jpeg(tmp_path / "x.jpg")
+    rows[3] = whole[: len(whole) // 2]
+    write_frames(root / "kitchen/frames/tea.arrow", rows)
+    index = index_of(root, prospect_clip())
+    assert not check_frames(index).clips
+    assert check_frames(index, decode=True).missing == {0: (3,)}
+
+
+def test_headers_longer_than_what_is_read_first_are_fine(tmp_path):
+    root = make_root(tmp_path)
+    rows = video(12)
+    noise(5, (8, 8)).save(tmp_path / "x.jpg", "JPEG", icc_profile=b"p" * 20_000)
+    rows[4] = (tmp_path / "x.jpg").read_bytes()
+    for write in (write_base64, write_frames):
+        write(root / "kitchen/frames/tea.arrow", rows)
+        assert not check_frames(index_of(root, prospect_clip())).clips
+
+
+def test_a_header_check_decodes_no_more_base64_than_it_needs(tmp_path, monkeypatch):
+    noise(6, (600, 600)).save(tmp_path / "x.jpg", "JPEG")
+    file = (tmp_path / "x.jpg").read_bytes()
+    assert len(file) > 100_000
+    write_base64(tmp_path / "v.arrow", [file])
+    decoded = []
+    b64decode = base64.b64decode
+    monkeypatch.setattr(base64, "b64decode", lambda data, **how: decoded.append(len(data)) or b64decode(data, **how))
+    FramesFile(str(tmp_path / "v.arrow")).check_header(0)
+    assert decoded == [frames.HEADER_BYTES]

@@ -1,0 +1,527 @@
+import json
+import shutil
+
+import pytest
+import torch
+from peft import PeftModel
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import nn
+from transformers import LlamaConfig, SmolVLMConfig, SmolVLMForConditionalGeneration
+
+from dst_dist.config import Recipe
+from dst_dist.errors import CheckpointError, ConfigError
+from dst_dist.model.finetune import load_for_inference, load_model, parameter_groups, save_model, unwrap
+from dst_dist.model.losses import compute_loss, count_terms
+from dst_dist.model.smolvlm_dst import SmolVLMForDST
+from tests.model.tiny import inputs, pack, sample, tiny_config
+
+SPEAKING_BIAS = "base_model.model.speaking_head.bias"
+WAYS = {
+    "lora": ("lora", {}),
+    "lora-without-connector": ("lora", dict(connector=False)),
+    "lora-and-vision": ("lora", dict(vision=True)),
+    "full": ("full", {}),
+    "everything": ("full", dict(vision=True)),
+    "connector-alone": ("full", dict(text=False)),
+    "heads-alone": ("full", dict(connector=False, text=False)),
+}
+
+
+@pytest.fixture(scope="module")
+def stock(tmp_path_factory):
+    """A stock SmolVLM2 folder: no heads, none of our settings."""
+    folder = tmp_path_factory.mktemp("models") / "stock"
+    torch.manual_seed(0)
+    SmolVLMForConditionalGeneration(tiny_config()).save_pretrained(folder)
+    return folder
+
+
+def recipe(name, mode="lora", parts=None, tokens=4, precision="fp32", checkpointing=True, seed=0, **lora) -> Recipe:
+    return Recipe.model_validate(
+        {
+            "seed": seed,
+            "model": {"name_or_path": str(name), "tokens_per_frame": tokens},
+            "finetune": {"mode": mode, "train": parts or {}, "lora": {"rank": 4, "alpha": 8} | lora},
+            "train": {"precision": precision, "gradient_checkpointing": checkpointing},
+        }
+    )
+
+
+def a_batch(model, frames=(3, 2)):
+    return pack([sample(unwrap(model).config, count, seed) for seed, count in enumerate(frames)])
+
+
+def backward(model, batch):
+    loss, _ = compute_loss(model(**inputs(batch)), batch, count_terms(batch), Recipe().loss, "classes")
+    loss.backward()
+    return loss.detach()
+
+
+def outputs(model, batch):
+    model.eval()
+    with torch.no_grad():
+        return tuple(model(**inputs(batch))[:3])
+
+
+def shake(model):
+    """Move every trained parameter, as training would (a new adapter changes nothing by itself)."""
+    torch.manual_seed(7)
+    with torch.no_grad():
+        for group in parameter_groups(model).values():
+            for _, parameter in group:
+                parameter.add_(0.1 * torch.randn_like(parameter))
+
+
+def train_and_save(folder, name, mode, parts=None, **settings):
+    """A trained model and the folder it was saved to."""
+    model = load_model(recipe(name, mode, parts, **settings))
+    shake(model)
+    save_model(model, model.state_dict(), folder)
+    return model
+
+
+def is_head(name):
+    return "dst_update_head" in name or "speaking_head" in name
+
+
+# What is trained
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_each_trained_part_gets_its_gradients_and_frozen_parts_none(stock, way):
+    mode, parts = WAYS[way]
+    model = load_model(recipe(stock, mode, parts))
+    shake(model)
+    backward(model, a_batch(model))
+    groups = parameter_groups(model)
+    trained = dict(vision=False, connector=True, text=True, heads=True) | parts
+    assert {part: bool(group) for part, group in groups.items()} == trained
+    names = {name for group in groups.values() for name, _ in group}
+    for name, parameter in model.named_parameters():
+        assert parameter.requires_grad == (name in names)
+        if name in names:
+            assert parameter.grad is not None and parameter.grad.any(), name
+        else:
+            assert parameter.grad is None, name
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_micro_batch_without_frames_or_positions_still_reaches_all_that_is_trained(stock, way):
+    model = load_model(recipe(stock, *WAYS[way]))
+    batch = a_batch(model, frames=(0,))
+    for name in ("lm_positions", "lm_targets", "lm_is_dst", "decision_positions", "dst_update", "speaking"):
+        setattr(batch, name, getattr(batch, name)[:0])
+    assert backward(model, batch) == 0
+    for group in parameter_groups(model).values():
+        assert not [name for name, parameter in group if parameter.grad is None or parameter.grad.any()]
+
+
+def test_lora_is_on_the_named_layers_of_the_text_model_only(stock):
+    model = load_model(recipe(stock, target_modules=["q_proj", "down_proj"]))
+    adapted = {name.rpartition(".")[0] for name, module in model.named_modules() if name.endswith(".lora_A")}
+    layers = "base_model.model.model.text_model.layers"
+    assert adapted == {f"{layers}.{i}.{name}" for i in range(2) for name in ("self_attn.q_proj", "mlp.down_proj")}
+
+
+def test_full_mode_trains_embeddings_and_language_head_with_the_text_model(stock):
+    names = {name for name, _ in parameter_groups(load_model(recipe(stock, "full")))["text"]}
+    assert {"model.text_model.embed_tokens.weight", "lm_head.weight"} <= names
+    names = {name for name, _ in parameter_groups(load_model(recipe(stock, "lora")))["text"]}
+    assert names and all(".lora_" in name for name in names)
+
+
+def test_unknown_target_modules_are_named(stock):
+    with pytest.raises(ConfigError, match="target_modules.*no out_proj, query; it has down_proj, gate_proj"):
+        load_model(recipe(stock, target_modules=["q_proj", "query", "out_proj"]))
+
+
+# Gradient checkpointing and the frozen tower
+
+
+@pytest.mark.parametrize("way", ["lora", "full", "everything", "lora-and-vision"])
+def test_checkpointing_changes_no_gradient(stock, way):
+    found = []
+    for checkpointing in (False, True):
+        model = load_model(recipe(stock, *WAYS[way], checkpointing=checkpointing))
+        shake(model)
+        loss = backward(model, a_batch(model))
+        found.append((loss, {name: p.grad for name, p in model.named_parameters() if p.grad is not None}))
+    torch.testing.assert_close(found[0], found[1], rtol=1e-5, atol=1e-7)
+
+
+def count_layer_runs(layers):
+    """(runs, runs with gradients on, outputs in the graph) of these layers, counted from now on."""
+    runs = dict(all=0, with_grad=0, in_graph=0)
+
+    def count(module, args, output):
+        runs["all"] += 1
+        runs["with_grad"] += torch.is_grad_enabled()
+        runs["in_graph"] += output.requires_grad
+
+    for layer in layers:
+        layer.self_attn.register_forward_hook(lambda module, args, output: count(module, args, output[0]))
+    return runs
+
+
+@pytest.mark.parametrize("way", ["lora", "full", "connector-alone"])
+def test_a_frozen_tower_stays_out_of_the_graph_under_checkpointing(stock, way):
+    model = load_model(recipe(stock, *WAYS[way]))
+    tower = count_layer_runs(unwrap(model).model.vision_model.encoder.layers)
+    text = count_layer_runs(unwrap(model).model.text_model.layers)
+    backward(model, a_batch(model))
+    assert tower == dict(all=2, with_grad=0, in_graph=0)
+    # Two layers, run again in the backward pass: checkpointing is on where it should be.
+    assert text["all"] == 4
+
+
+def test_a_trained_tower_is_checkpointed(stock):
+    model = load_model(recipe(stock, *WAYS["everything"]))
+    tower = count_layer_runs(unwrap(model).model.vision_model.encoder.layers)
+    backward(model, a_batch(model))
+    assert tower["all"] == 4
+
+
+def test_a_frozen_tower_saves_nothing_for_the_backward_pass(stock):
+    def saved_bytes(parts):
+        model = load_model(recipe(stock, "full", parts, checkpointing=False))
+        total = 0
+
+        def pack_hook(tensor):
+            nonlocal total
+            total += tensor.nbytes
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack_hook, lambda tensor: tensor):
+            unwrap(model).encode_frames(a_batch(model).frames)
+        return total
+
+    # The connector alone: 5 frames of 4 tokens of 64 floats, and its weight of 64 x 32.
+    assert saved_bytes({}) <= 4 * (5 * 4 * 64 + 64 * 32)
+    assert saved_bytes(dict(vision=True)) > 100_000
+
+
+# Dtypes
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+def test_trained_parameters_and_heads_are_float32_and_frozen_ones_follow_the_precision(stock, way, precision):
+    model = load_model(recipe(stock, *WAYS[way], precision=precision))
+    dtypes = {True: set(), False: set()}
+    for name, parameter in model.named_parameters():
+        dtypes[parameter.requires_grad or is_head(name)].add(parameter.dtype)
+    assert dtypes[True] == {torch.float32}
+    assert dtypes[False] <= {torch.bfloat16 if precision == "bf16" else torch.float32}
+    assert unwrap(model).compute_dtype == (torch.bfloat16 if precision == "bf16" else None)
+
+
+@pytest.mark.parametrize("way", ["lora", "everything"])
+def test_small_steps_in_bf16_move_every_trained_tensor(stock, way):
+    model = load_model(recipe(stock, *WAYS[way], precision="bf16"))
+    trained = [item for group in parameter_groups(model).values() for item in group]
+    before = {name: parameter.detach().clone() for name, parameter in trained}
+    optimizer = torch.optim.AdamW([parameter for _, parameter in trained], lr=1e-6, weight_decay=0.0)
+    batch = a_batch(model)
+    for _ in range(5):
+        optimizer.zero_grad()
+        backward(model, batch)
+        optimizer.step()
+    for name, parameter in trained:
+        moved = (parameter != before[name]).float().mean()
+        # Most words of the vocabulary do not occur in the batch.
+        assert moved > (0.1 if "embed_tokens" in name else 0.9), name
+
+
+# Seeds
+
+
+@pytest.mark.parametrize("mode", ["lora", "full"])
+def test_new_weights_come_from_the_seed_alone(stock, mode):
+    torch.manual_seed(123)
+    first = load_model(recipe(stock, mode, seed=5)).state_dict()
+    torch.manual_seed(456)
+    again = load_model(recipe(stock, mode, seed=5)).state_dict()
+    other = load_model(recipe(stock, mode, seed=6)).state_dict()
+    torch.testing.assert_close(first, again, rtol=0, atol=0)
+    differing = {name for name in first if not torch.equal(first[name], other[name])}
+    assert differing and all("lora_A" in name or is_head(name) for name in differing)
+
+
+# Loading
+
+
+def test_all_stock_weights_are_loaded_the_untied_head_among_them(stock):
+    weights = load_file(stock / "model.safetensors")
+    loaded = load_model(recipe(stock, "full")).state_dict()
+    new = set(loaded) - set(weights)
+    assert len(new) == 4 and all(is_head(name) for name in new)
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in weights.items())
+    assert not torch.equal(loaded["lm_head.weight"], loaded["model.text_model.embed_tokens.weight"])
+
+
+def spoiled(stock, tmp_path, change):
+    """A copy of the stock folder whose weights went through `change`."""
+    folder = tmp_path / "spoiled"
+    shutil.copytree(stock, folder)
+    weights = load_file(folder / "model.safetensors")
+    change(weights)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+def test_missing_and_unexpected_weights_are_refused(stock, tmp_path):
+    def change(weights):
+        weights["model.text_model.layers.7.mlp.up_proj.weight"] = weights.pop("lm_head.weight")
+
+    with pytest.raises(CheckpointError) as fault:
+        load_model(recipe(spoiled(stock, tmp_path, change)))
+    assert "1 weights are missing: lm_head.weight" in str(fault.value)
+    assert "layers.7.mlp.up_proj.weight" in str(fault.value)
+
+
+def test_weights_of_another_shape_are_refused(stock, tmp_path):
+    def change(weights):
+        weights["lm_head.weight"] = weights["lm_head.weight"][:, :16].contiguous()
+
+    with pytest.raises(CheckpointError, match="do not fit"):
+        load_model(recipe(spoiled(stock, tmp_path, change)))
+
+
+def test_pickled_weights_are_not_read(stock, tmp_path):
+    folder = tmp_path / "pickled"
+    shutil.copytree(stock, folder)
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(ConfigError, match="not a whole model folder"):
+        load_model(recipe(folder))
+
+
+def test_another_kind_of_model_is_refused(tmp_path):
+    LlamaConfig().save_pretrained(tmp_path)
+    with pytest.raises(ConfigError, match="is of type llama, not a SmolVLM2"):
+        load_model(recipe(tmp_path))
+
+
+def test_a_name_that_cannot_be_had_offline_tells_the_command(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(ConfigError, match="hf download HuggingFaceTB/SmolVLM2-none"):
+        load_model(recipe("HuggingFaceTB/SmolVLM2-none"))
+
+
+@pytest.mark.parametrize("tokens", [16, 25])
+def test_more_frame_tokens_than_the_grid_has_are_refused(stock, tokens):
+    with pytest.raises(ConfigError, match="1, 4, 9"):
+        load_model(recipe(stock, tokens=tokens))
+
+
+# Saving and loading again
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_what_is_saved_gives_the_same_outputs_when_loaded_for_inference(stock, tmp_path, way):
+    model = train_and_save(tmp_path / "final", stock, *WAYS[way])
+    again = load_for_inference(tmp_path / "final")
+    assert type(again) is SmolVLMForDST and not again.training and again.config.tokens_per_frame == 4
+    torch.testing.assert_close(outputs(again, a_batch(model)), outputs(model, a_batch(model)), rtol=1e-4, atol=1e-5)
+
+
+def test_an_adapter_folder_holds_adapter_heads_and_connector_alone(stock, tmp_path):
+    model = train_and_save(tmp_path, stock, "lora")
+    with safe_open(tmp_path / "adapter_model.safetensors", "pt") as file:
+        names = set(file.keys())
+    prefix = "base_model.model."
+    others = {name.removeprefix(prefix) for name in names if ".lora_" not in name}
+    assert others == {
+        "dst_update_head.weight", "dst_update_head.bias", "speaking_head.weight", "speaking_head.bias",
+        "model.connector.modality_projection.proj.weight",
+    }  # fmt: skip
+    trained = sum(p.numel() for group in parameter_groups(model).values() for _, p in group)
+    assert 4 * trained < (tmp_path / "adapter_model.safetensors").stat().st_size < 4 * trained + 8000
+    files = {path.name for path in tmp_path.iterdir()}
+    assert files == {"adapter_model.safetensors", "adapter_config.json", "config.json"}
+
+
+def test_an_adapter_without_connector_does_not_save_it(stock, tmp_path):
+    train_and_save(tmp_path, stock, *WAYS["lora-without-connector"])
+    with safe_open(tmp_path / "adapter_model.safetensors", "pt") as file:
+        assert not [name for name in file.keys() if "connector" in name]
+
+
+def test_an_adapter_names_its_base_as_the_user_did(stock, tmp_path, monkeypatch):
+    monkeypatch.chdir(stock.parent)
+    train_and_save(tmp_path, "./stock", "lora")
+    assert json.loads((tmp_path / "adapter_config.json").read_text())["base_model_name_or_path"] == "./stock"
+
+
+def test_peft_alone_loads_the_adapter_on_a_fresh_base(stock, tmp_path):
+    model = train_and_save(tmp_path, stock, "lora")
+    base = SmolVLMForDST.from_pretrained(stock, config=SmolVLMConfig.from_pretrained(tmp_path))
+    again = PeftModel.from_pretrained(base, tmp_path)
+    torch.testing.assert_close(outputs(again, a_batch(model)), outputs(model, a_batch(model)))
+
+
+def test_an_adapter_is_saved_from_its_trained_tensors_alone(stock, tmp_path):
+    model = train_and_save(tmp_path / "whole", stock, "lora")
+    trained = {name: p for group in parameter_groups(model).values() for name, p in group}
+    save_model(model, trained, tmp_path / "trained")
+    saved = [load_file(tmp_path / folder / "adapter_model.safetensors") for folder in ("whole", "trained")]
+    torch.testing.assert_close(saved[0], saved[1], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("mode", ["lora", "full"])
+def test_the_given_state_is_saved_not_the_models(stock, tmp_path, mode):
+    model = load_model(recipe(stock, mode))
+    state = {name: torch.zeros_like(tensor) for name, tensor in model.state_dict().items()}
+    save_model(model, state, tmp_path)
+    file = "adapter_model.safetensors" if mode == "lora" else "model.safetensors"
+    assert not any(tensor.any() for tensor in load_file(tmp_path / file).values())
+
+
+@pytest.mark.parametrize("mode", ["lora", "full"])
+def test_an_incomplete_state_is_refused(stock, tmp_path, mode):
+    model = load_model(recipe(stock, mode))
+    state = {name: tensor for name, tensor in model.state_dict().items() if "speaking_head" not in name}
+    with pytest.raises(CheckpointError, match="lacks 2 tensors: .*speaking_head.*bias"):
+        save_model(model, state, tmp_path)
+
+
+def test_a_full_folder_beside_a_bf16_tower_keeps_float32(stock, tmp_path):
+    model = train_and_save(tmp_path, stock, "full", precision="bf16")
+    assert json.loads((tmp_path / "config.json").read_text())["dtype"] == "float32"
+    weights = load_file(tmp_path / "model.safetensors")
+    assert torch.equal(weights["lm_head.weight"], model.lm_head.weight)
+    assert weights["lm_head.weight"].dtype == torch.float32
+    again = SmolVLMForConditionalGeneration.from_pretrained(tmp_path)
+    assert torch.equal(again.lm_head.weight, model.lm_head.weight)
+
+
+def test_thresholds_are_kept_with_full_models_and_adapters(stock, tmp_path):
+    for mode in ("lora", "full"):
+        model = load_model(recipe(stock, mode))
+        unwrap(model).config.dst_threshold, unwrap(model).config.speaking_threshold = 0.2, 0.7
+        save_model(model, model.state_dict(), tmp_path / mode)
+        config = load_for_inference(tmp_path / mode).config
+        assert (config.dst_threshold, config.speaking_threshold) == (0.2, 0.7)
+        config = unwrap(load_model(recipe(tmp_path / mode, mode))).config
+        assert (config.dst_threshold, config.speaking_threshold) == (0.2, 0.7)
+
+
+# Going on from an earlier run
+
+
+@pytest.mark.parametrize("then", ["lora", "full"])
+@pytest.mark.parametrize("first", ["lora", "full"])
+def test_an_earlier_final_folder_is_a_starting_point(stock, tmp_path, first, then):
+    model = train_and_save(tmp_path, stock, first)
+    again = load_model(recipe(tmp_path, then))
+    assert isinstance(again, PeftModel) == (then == "lora")
+    torch.testing.assert_close(outputs(again, a_batch(model)), outputs(model, a_batch(model)), rtol=1e-4, atol=1e-5)
+
+
+def test_a_continued_adapter_trains_and_names_the_first_base(stock, tmp_path):
+    train_and_save(tmp_path / "first", stock, "lora")
+    again = train_and_save(tmp_path / "second", tmp_path / "first", "lora")
+    backward(again, a_batch(again))
+    assert all(p.grad is not None for group in parameter_groups(again).values() for _, p in group)
+    values = json.loads((tmp_path / "second" / "adapter_config.json").read_text())
+    assert values["base_model_name_or_path"] == str(stock)
+
+
+@pytest.mark.parametrize("trained_before", [True, False])
+def test_a_continued_adapter_may_switch_the_connector(stock, tmp_path, trained_before):
+    model = train_and_save(tmp_path / "first", stock, "lora", dict(connector=trained_before))
+    again = load_model(recipe(tmp_path / "first", "lora", dict(connector=not trained_before)))
+    assert bool(parameter_groups(again)["connector"]) == (not trained_before)
+    expected = outputs(model, a_batch(model))
+    torch.testing.assert_close(outputs(again, a_batch(model)), expected)
+    save_model(again, again.state_dict(), tmp_path / "second")
+    saved = load_for_inference(tmp_path / "second")
+    torch.testing.assert_close(outputs(saved, a_batch(model)), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("tokens", "warned"), [(4, False), (1, True)])
+@pytest.mark.parametrize("mode", ["lora", "full"])
+def test_going_on_with_other_frame_tokens_is_warned_of(stock, tmp_path, caplog, mode, tokens, warned):
+    train_and_save(tmp_path, stock, mode)
+    model = load_model(recipe(tmp_path, mode, tokens=tokens))
+    assert unwrap(model).config.tokens_per_frame == tokens
+    assert ("was trained with 4" in caplog.text) == warned
+
+
+@pytest.mark.parametrize(
+    ("lora", "key"),
+    [(dict(rank=8), "rank"), (dict(alpha=16), "alpha"), (dict(target_modules=["q_proj"]), "target_modules")],
+)
+def test_a_continued_adapter_of_another_form_is_refused(stock, tmp_path, lora, key):
+    train_and_save(tmp_path, stock, "lora")
+    with pytest.raises(ConfigError, match=f"finetune.lora.{key}.*differs from the adapter's"):
+        load_model(recipe(tmp_path, "lora", **lora))
+
+
+def test_a_base_may_have_moved(stock, tmp_path):
+    shutil.copytree(stock, tmp_path / "base")
+    model = train_and_save(tmp_path / "final", tmp_path / "base", "lora")
+    expected = outputs(model, a_batch(model))
+    (tmp_path / "base").rename(tmp_path / "moved")
+    with pytest.raises(ConfigError, match="base"):
+        load_for_inference(tmp_path / "final")
+    again = load_for_inference(tmp_path / "final", base=str(tmp_path / "moved"))
+    torch.testing.assert_close(outputs(again, a_batch(model)), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda weights: weights.pop(SPEAKING_BIAS), f"1 weights are missing: {SPEAKING_BIAS}"),
+        (lambda weights: weights.update(extra=torch.zeros(1)), "belong to no part of the model: extra"),
+        (lambda weights: weights.update({SPEAKING_BIAS: torch.zeros(3)}), "shapes differ"),
+    ],
+)
+def test_a_spoiled_adapter_is_refused(stock, tmp_path, spoil, message):
+    train_and_save(tmp_path, stock, "lora")
+    weights = load_file(tmp_path / "adapter_model.safetensors")
+    spoil(weights)
+    save_file(weights, tmp_path / "adapter_model.safetensors")
+    with pytest.raises(CheckpointError, match=message):
+        load_for_inference(tmp_path)
+
+
+def test_an_adapter_that_is_no_safetensors_is_refused(stock, tmp_path):
+    train_and_save(tmp_path, stock, "lora")
+    (tmp_path / "adapter_model.safetensors").write_bytes(b"not a tensor")
+    with pytest.raises(CheckpointError, match="not readable"):
+        load_for_inference(tmp_path)
+    (tmp_path / "adapter_model.safetensors").rename(tmp_path / "adapter_model.bin")
+    with pytest.raises(CheckpointError, match="safetensors only"):
+        load_for_inference(tmp_path)
+
+
+def test_a_stock_model_has_no_heads_to_evaluate(stock):
+    with pytest.raises(CheckpointError, match="4 weights are missing: dst_update_head"):
+        load_for_inference(stock)
+
+
+# Wrappers
+
+
+class Wrapper(nn.Module):
+    """Stands for DDP and DeepSpeed's engine."""
+
+    def __init__(self, module):
+        super().__init__()
+        self.module = module
+
+    def forward(self, **kwargs):
+        return self.module(**kwargs)
+
+
+@pytest.mark.parametrize("mode", ["lora", "full"])
+def test_wrappers_change_neither_parts_nor_what_is_saved(stock, tmp_path, mode):
+    model = load_model(recipe(stock, mode))
+    wrapped = Wrapper(model)
+    assert unwrap(wrapped) is unwrap(model) and type(unwrap(wrapped)) is SmolVLMForDST
+    sizes = [{part: len(group) for part, group in parameter_groups(each).items()} for each in (model, wrapped)]
+    assert sizes[0] == sizes[1]
+    save_model(wrapped, model.state_dict(), tmp_path)
+    torch.testing.assert_close(outputs(load_for_inference(tmp_path), a_batch(model)), outputs(model, a_batch(model)))
