@@ -1,10 +1,11 @@
 """What both formats share as they stand on disk: the keys of a clip, their types, and how faults name them."""
 
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
 from dst_dist.data.findings import ClipLog
 from dst_dist.data.frames_finder import FramesFinder
@@ -25,10 +26,21 @@ Text = Annotated[str, AfterValidator(_not_blank)]
 FrameNumber = Annotated[int, Field(ge=0, le=MAX_FRAME)]
 
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
 class Raw(BaseModel):
     """A piece of a data file: only the keys that are used, and no conversion of types."""
 
     model_config = ConfigDict(extra="ignore", strict=True, frozen=True, allow_inf_nan=False)
+
+    @field_validator("*")
+    @classmethod
+    def _writable(cls, value: Any) -> Any:
+        # JSON can spell half of a surrogate pair, which is no character: it can be neither tokenized nor printed.
+        if isinstance(value, str) and _SURROGATE.search(value):
+            raise ValueError("must be Unicode text, without halves of surrogate pairs")
+        return value
 
 
 class Descriptions(Raw):

@@ -48,7 +48,7 @@ def segmented_causal_attention(
 def _check_segments(segment_lengths: list[int], query: torch.Tensor, key: torch.Tensor) -> None:
     rows, length = query.shape[0], query.shape[2]
     if rows != 1 or key.shape[2] != length:
-        raise ValueError(f"packed samples want one row and no cache, found {rows} rows, {key.shape[2]} keys, T={length}")
+        raise ValueError(f"packed samples want one row and no cache, {rows} rows, T={length}, {key.shape[2]} keys")
     if min(segment_lengths) < 1 or sum(segment_lengths) != length:
         raise ValueError(f"segment_lengths must be positive and sum to {length}, found {segment_lengths}")
 

@@ -47,9 +47,9 @@ def main(arguments: list[str]) -> int:
 def _train(words: list[str], run: RunFolder) -> None:
     recipe = config.load(words)
     # Torch and transformers take seconds to import; a mistyped key should not have to wait for them.
+    from dst_dist.logs import set_up_logging
+    from dst_dist.prepare import DataSetup, is_node_leader
     from dst_dist.train.loop import train
-    from dst_dist.train.metrics import set_up_logging
-    from dst_dist.train.setup import DataSetup, is_node_leader
 
     set_up_logging(is_main=int(os.environ.get("RANK", "0")) == 0)
     setup = DataSetup(recipe)

@@ -12,14 +12,15 @@ from dst_dist.data.batching import BatchPlan, MicroBatchSampler, PackedBatch
 from dst_dist.data.dataset import SampleDataset, make_loader
 from dst_dist.data.samples import COUNT_NAMES
 from dst_dist.evaluate.teacher_forced import evaluation_specs, join_processes, read_model, summarise
+from dst_dist.logs import logger
 from dst_dist.model.finetune import load_model, parameter_groups, save_model
 from dst_dist.model.losses import compute_loss
 from dst_dist.model.smolvlm_dst import DSTOutput
 from dst_dist.train.engine import Engine
-from dst_dist.train.metrics import Stopwatch, TrainLog, add_log_file, logger, peak_memory_gib
+from dst_dist.train.metrics import Stopwatch, TrainLog, add_log_file, peak_memory_gib
 from dst_dist.train.optim import build_optimizer, rate_factor, set_rates
 from dst_dist.train.run_folder import RunFolder
-from dst_dist.train.setup import DataSetup, Faults
+from dst_dist.prepare import DataSetup, Faults
 
 TERMS = ("lm", "dst_gen", "dst_update", "speaking")
 

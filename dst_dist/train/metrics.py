@@ -5,41 +5,15 @@ import logging
 import resource
 import sys
 import time
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
-import transformers
 from tqdm import tqdm
 
+from dst_dist.logs import logger
 from dst_dist.train.engine import Engine
 from dst_dist.train.run_folder import RunFolder
-
-logger = logging.getLogger("dst_dist")
-
-LIBRARIES = ("transformers", "accelerate", "deepspeed", "DeepSpeed", "peft", "torch", "datasets", "huggingface_hub")
-
-
-def set_up_logging(is_main: bool) -> None:
-    """Our own lines from the main process at INFO, everything else at WARNING, on standard output."""
-    logging.captureWarnings(True)
-    # Libraries announcing changes to one another is nothing that a user can act on.
-    for category in (DeprecationWarning, FutureWarning):
-        warnings.simplefilter("ignore", category)
-    transformers.utils.logging.disable_progress_bar()
-    handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S"))
-    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
-    logger.setLevel(logging.INFO if is_main else logging.WARNING)
-    for name in LIBRARIES:
-        library = logging.getLogger(name)
-        library.setLevel(logging.WARNING)
-        library.handlers.clear()
-        library.propagate = True
-    # Which weights are new is checked, and an error unless it is the heads; the loader's table says it once more.
-    logging.getLogger("transformers.modeling_utils").setLevel(logging.ERROR)
-
 
 def add_log_file(run: RunFolder) -> None:
     """Repeat the log in the run folder's `train.log`."""

@@ -94,6 +94,11 @@ def link_out_folder(root):
     (root / "kitchen/frames").symlink_to(root.parent / "outside")
 
 
+def outside_of_the_root(root):
+    write_frames(root.parent / "x/v.arrow", video(12))
+    prospect(dataset="..", frames_file="x/v.arrow")(root)
+
+
 SHAPE = {
     "not JSON": (text(FILE, '[{"dataset": '), (FILE, "not valid JSON", "line 1 column 14", "complete?")),
     "cut off list": (text(FILE, json.dumps([prospect_clip()], indent=1)[:-9]), (FILE, "not valid JSON", "complete?")),
@@ -122,7 +127,7 @@ SHAPE = {
     "empty video_uid": (prospect(video_uid=""), ("`video_uid`", "at least 1 character")),
     "empty id": (prospect(id=""), (FILE, "`id`", "at least 1 character")),
     "goal missing": (without("inferred_goal"), (TEA, "`inferred_goal` is missing")),
-    "half a surrogate pair": (prospect(inferred_goal="\ud800"), (TEA, "`inferred_goal`", "valid string")),
+    "half a surrogate pair": (prospect(inferred_goal="\ud800"), (TEA, "`inferred_goal`", "Unicode text")),
     "turn is no object": (turns("hello"), (TEA, "turn 1", "must be an object", "found 'hello'")),
     "unknown role": (turn(role="narrator"), (f"{TEA}, turn 2 (narrator)", "unknown role", "DST_UPDATE")),
     "role of the other format": (turns(frames(2, 4)), (f"{TEA}, turn 1 (frames)", "unknown role", "assistant")),
@@ -239,7 +244,7 @@ PATHS = {
     "frames folder is a link out": (link_out_folder, (TEA, "frames_file", "is a link that leads out", "outside")),
     "frames_file is no path": (prospect(frames_file="a\0b.arrow"), (TEA, "frames_file", "is not a path")),
     "frames_file is the root": (prospect(frames_file="."), (TEA, "frames_file", "is not a path")),
-    "dataset goes up": (prospect(dataset="..", frames_file="x/none.arrow"), (f"{FILE}: clip ../tea/0", "no such file")),
+    "dataset goes up": (outside_of_the_root, (f"{FILE}: clip ../tea/0", "frames_file 'x/v.arrow'", "leads out")),
     "data file is a link out": (link_out(FILE), (f"data.train: kitchen: {FILE}", "is a link that leads out")),
     "no such frames file": (
         prospect(frames_file="kitchen/frames/none.arrow"),

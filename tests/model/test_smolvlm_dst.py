@@ -107,7 +107,8 @@ def test_config_and_heads_survive_saving(tmp_path):
     model = tiny_model(tokens_per_frame=4, dst_threshold=0.3)
     model.save_pretrained(tmp_path)
     again = SmolVLMForDST.from_pretrained(tmp_path)
-    assert (again.config.tokens_per_frame, again.config.dst_threshold, again.config.speaking_threshold) == (4, 0.3, None)
+    config = again.config
+    assert (config.tokens_per_frame, config.dst_threshold, config.speaking_threshold) == (4, 0.3, None)
     assert torch.equal(again.dst_update_head.weight, model.dst_update_head.weight)
     assert json.loads((tmp_path / "config.json").read_text())["model_type"] == "smolvlm"
 

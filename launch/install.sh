@@ -1,0 +1,53 @@
+# Sourced by launch/quickstart.sh and tests/run.sh from the repository's root: leaves a Python with dst_dist on PATH.
+# install_dst_dist [EXTRA]   uses the active virtual environment, else makes .venv
+
+need_python() {
+    local found
+    for found in python3 python; do
+        if command -v "$found" >/dev/null && "$found" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
+            if ! "$found" -c 'import venv, ensurepip' 2>/dev/null; then
+                echo "missing: Python's venv and pip; on Debian: apt-get install python3-venv" >&2
+                return 2
+            fi
+            PYTHON=$found
+            return 0
+        fi
+    done
+    echo "missing: python3 of version 3.11 or newer; on Debian: apt-get install python3 python3-venv" >&2
+    return 2
+}
+
+has_gpu() { command -v nvidia-smi >/dev/null && nvidia-smi -L 2>/dev/null | grep -q GPU; }
+
+install_torch() {
+    local version
+    version=$(sed -n 's/^torch==//p' constraints.txt)
+    python -c "import torch, sys; sys.exit(torch.__version__.split('+')[0] != '$version')" 2>/dev/null && return 0
+    if has_gpu; then
+        python -m pip install -q "torch==$version"
+    else
+        # The default build brings gigabytes of CUDA; without a GPU the CPU build is enough.
+        python -m pip install -q --no-deps --retries 1 --timeout 15 "torch==$version+cpu" \
+            --extra-index-url https://download.pytorch.org/whl/cpu || python -m pip install -q "torch==$version"
+    fi
+}
+
+install_dst_dist() {
+    local extra=${1:-} stamp
+    if [ -z "${VIRTUAL_ENV:-}" ]; then
+        need_python || return
+        [ -x .venv/bin/python ] || "$PYTHON" -m venv .venv || return
+        VIRTUAL_ENV=$PWD/.venv
+        PATH=$VIRTUAL_ENV/bin:$PATH
+        export VIRTUAL_ENV PATH
+    fi
+    stamp=$VIRTUAL_ENV/.dst_dist${extra:+-$extra}
+    if [ "$(cat "$stamp" 2>/dev/null)" != "$(install_key)" ]; then
+        echo "installing into $VIRTUAL_ENV"
+        install_torch || return
+        python -m pip install -q -c constraints.txt -e ".${extra:+[$extra]}" || return
+        install_key >"$stamp"
+    fi
+}
+
+install_key() { cat setup.cfg constraints.txt | cksum; pwd; }

@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# Install, make the demo, train it on two processes with DeepSpeed ZeRO-2, evaluate. Run again, it skips what stands.
+#   bash launch/quickstart.sh              the whole of it, into demo/ and runs/demo/
+#   bash launch/quickstart.sh --controls   then the same recipe on blanked frames, into demo-blind/ and runs/demo-blind/
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. launch/install.sh
+install_dst_dist
+
+# One thread a process: on a CPU two processes share the cores, on GPUs the work is elsewhere.
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
+engine=cpu_zero2
+if [ "$(nvidia-smi -L 2>/dev/null | grep -c GPU)" -ge 2 ]; then engine=zero2; fi
+
+is_done() { python -c 'import json, sys; sys.exit(json.load(open(sys.argv[1]))["code"])' "$1/status.json" 2>/dev/null; }
+
+learn() { # demo folder, run folder, further arguments of `dst-dist demo`
+    local demo=$1 run=$2
+    shift 2
+    [ -e "$demo/.complete" ] || { dst-dist demo --out "$demo" "$@" && touch "$demo/.complete"; }
+    is_done "$run" || accelerate launch --config_file "launch/$engine.yaml" --num_processes 2 \
+        -m dst_dist.train demo "model.name_or_path=$demo/model" "data.root=$demo" "output_dir=$run"
+    echo
+    echo "run folder: $run"
+    echo "last losses, then validation:"
+    tail -n 2 "$run/metrics.jsonl"
+    dst-dist evaluate "$run"
+}
+
+learn demo runs/demo
+if [ "${1:-}" = --controls ]; then learn demo-blind runs/demo-blind --blank; fi
