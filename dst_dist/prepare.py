@@ -8,7 +8,9 @@ from transformers import AutoTokenizer, PreTrainedConfig, SmolVLMConfig
 from dst_dist.config import Recipe
 from dst_dist.data.conversation import TokenWriter
 from dst_dist.data.dataset import Clips, SampleDataset, apply_frame_faults, read_split
+from dst_dist.data.findings import Report
 from dst_dist.data.frames import FrameFaults, check_frames
+from dst_dist.data.reading import count_shared_videos
 from dst_dist.data.samples import Limits, SampleMaker
 from dst_dist.errors import ConfigError, DataError
 from dst_dist.model.finetune import cannot_be_had
@@ -59,6 +61,9 @@ class DataSetup:
                 self.clips[split] = clips
         if faults:
             raise DataError(faults)
+        shared = Report()
+        count_shared_videos({split: clips.index for split, clips in self.clips.items()}, shared)
+        self.clips[named[0]].notes.extend(shared.lines())
 
     def look_at_frames(self) -> Faults:
         """Check the frames of every split; done by one process a node."""

@@ -49,7 +49,7 @@ def speak(moment: Moment) -> str | None:
     parts = ["Careful, that is wrong."] if moment.error_starts else []
     completed = [position for position, transition in moment.transitions if transition == "complete"]
     if completed:
-        parts.append(f"{_join_ids(completed)} done, well done.")
+        parts.append(f"{_join_ids(completed)} done, good.")
         left = _with_status(moment, "not_started")
         parts.append(f"Next is {step_id(left[0])}." if left else "No step is left.")
     return " ".join(parts) or None

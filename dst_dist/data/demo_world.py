@@ -107,9 +107,9 @@ def draw_task(rng: random.Random, domain: Domain, goals: list[str]) -> Task:
         for colour in OBJECT_COLOURS
         for thing in domain.step_objects
     ]
-    chosen = rng.sample(words, rng.randint(4, 8))
+    chosen = rng.sample(words, rng.choice(NUM_STEPS))
     steps = tuple(
-        StepPlan(f"{verb} the {colour} {thing}", colour, SHAPES[domain.step_objects.index(thing)])
+        StepPlan(f"{verb} {colour} {thing}", colour, SHAPES[domain.step_objects.index(thing)])
         for verb, colour, thing in chosen
     )
     return Task(rng.choice(goals), steps)
@@ -137,6 +137,7 @@ ERROR_CHANCE = 0.05
 QUESTION_CHANCE = 0.05
 QUESTIONS = ("open", "done", "thanks")
 MANY_OPEN = 2
+NUM_STEPS = (4, 5, 5, 6, 6, 7, 8)
 NOISE = 8.0
 
 

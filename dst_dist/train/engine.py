@@ -17,10 +17,12 @@ from accelerate.utils import (
     DistributedType,
     FullyShardedDataParallelPlugin,
     InitProcessGroupKwargs,
+    ProjectConfiguration,
     broadcast_object_list,
     gather_object,
 )
 from torch import nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
 from dst_dist.config import Recipe
 from dst_dist.errors import ConfigError
@@ -66,9 +68,16 @@ class Engine:
 
     def prepare(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         """Wrap model and optimizer for the engine; afterwards use `self.model` and `self.optimizer` (collective)."""
+        self._check_same_weights(model)
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
         # Accelerate's optimizer wrapper would skip steps and gradients by its own idea of accumulation.
         self.optimizer = getattr(self.optimizer, "optimizer", self.optimizer)
+
+    def _check_same_weights(self, model: nn.Module) -> None:
+        """FSDP2 shards what each process has; weights made differently would become a mixture (collective)."""
+        sums = torch.stack([parameter.detach().double().sum() for parameter in model.parameters()]).tolist()
+        others = self.gather_objects(sums)
+        assert all(other == others[0] for other in others), "processes start from different weights"
 
     @property
     def unwrapped(self) -> nn.Module:
@@ -130,13 +139,16 @@ class Engine:
         """The main process's value on every process (collective)."""
         return broadcast_object_list([value])[0]
 
-    def full_state_dict(self) -> dict[str, torch.Tensor]:
-        """Whole weights by name, on the host of the main process (collective)."""
+    def full_state_dict(self, trained_only: bool) -> dict[str, torch.Tensor]:
+        """Whole weights by name on the host of the main process; nothing on the others (collective)."""
         if self.type == DistributedType.FSDP:
-            from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
-
-            return get_model_state_dict(self.model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
-        return {name: tensor.detach().cpu() for name, tensor in self.unwrapped.state_dict().items()}
+            options = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=trained_only)
+            return get_model_state_dict(self.model, options=options)
+        if not self.is_main:
+            return {}
+        model = self.unwrapped
+        frozen = {name for name, parameter in model.named_parameters() if trained_only and not parameter.requires_grad}
+        return {name: tensor.cpu() for name, tensor in model.state_dict().items() if name not in frozen}
 
     def wait(self) -> None:
         """Wait for every process (collective)."""
@@ -168,7 +180,8 @@ def _check_launch(on_cpu: bool) -> None:
 
 
 def _build_accelerator(on_cpu: bool, max_grad_norm: float, trackers: list[str], folder: str) -> Accelerator:
-    settings: dict[str, Any] = {"log_with": trackers, "project_dir": folder}
+    project = ProjectConfiguration(project_dir=folder, logging_dir=os.path.join(folder, "tensorboard"))
+    settings: dict[str, Any] = {"log_with": trackers, "project_config": project}
     if os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true":
         plugin = DeepSpeedPlugin()
         _fill_deepspeed(plugin.deepspeed_config, max_grad_norm)

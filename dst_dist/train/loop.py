@@ -16,11 +16,11 @@ from dst_dist.logs import logger
 from dst_dist.model.finetune import load_model, parameter_groups, save_model
 from dst_dist.model.losses import compute_loss
 from dst_dist.model.smolvlm_dst import DSTOutput
+from dst_dist.prepare import DataSetup, Faults
 from dst_dist.train.engine import Engine
 from dst_dist.train.metrics import Stopwatch, TrainLog, add_log_file, peak_memory_gib
 from dst_dist.train.optim import build_optimizer, rate_factor, set_rates
 from dst_dist.train.run_folder import RunFolder
-from dst_dist.prepare import DataSetup, Faults
 
 TERMS = ("lm", "dst_gen", "dst_update", "speaking")
 
@@ -70,7 +70,7 @@ def train(recipe: Recipe, run: RunFolder, setup: DataSetup, faults: Faults | Non
                 keep_thresholds(engine, metrics)
         watch = Stopwatch()
 
-    save_final(engine, setup, run)
+    save_final(engine, recipe, setup, run)
     log.close()
     engine.close()
 
@@ -229,9 +229,9 @@ def keep_thresholds(engine: Engine, metrics: dict[str, float]) -> None:
     config.speaking_threshold = metrics.get("speaking/threshold")
 
 
-def save_final(engine: Engine, setup: DataSetup, run: RunFolder) -> None:
+def save_final(engine: Engine, recipe: Recipe, setup: DataSetup, run: RunFolder) -> None:
     """Write `final/`, a Hugging Face folder (collective)."""
-    weights = engine.full_state_dict()
+    weights = engine.full_state_dict(trained_only=recipe.finetune.mode == "lora")
     if engine.is_main:
         save_model(engine.unwrapped, weights, run.final)
         setup.model_files.tokenizer.save_pretrained(run.final)

@@ -54,8 +54,7 @@ class TrainLog:
     def __init__(self, engine: Engine, run: RunFolder, every_steps: int, num_steps: int):
         self.engine, self.every_steps, self.num_steps = engine, every_steps, num_steps
         self.file = open(run.metrics_file, "a", buffering=1) if engine.is_main else None
-        # Trackers make their own loggers' noise; a tag is the same word as a key of metrics.jsonl.
-        engine.accelerator.init_trackers("")
+        engine.accelerator.init_trackers("dst_dist")
         self.on_terminal = engine.is_main and sys.stderr.isatty()
         self.bar = tqdm(total=num_steps, unit="step", disable=not self.on_terminal, dynamic_ncols=True)
 

@@ -1,7 +1,6 @@
 """Data workers share the clips of the process that they are forked from, instead of copying them bit by bit."""
 
 import dataclasses
-import gc
 import os
 from collections import defaultdict
 
@@ -11,6 +10,8 @@ import torch.utils.data
 from dst_dist.data.clips import Clip, ClipIndex
 from dst_dist.data.reading import read_clips
 from tests.data.handmade import make_root
+
+pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create 4 worker processes")
 
 NUM_CLIPS = 20_000
 NUM_WORKERS = 4
@@ -30,8 +31,6 @@ class Worker:
 
 
 def start_worker(_):
-    # A garbage collection writes to every container of the process, whatever is read: not what is measured here.
-    gc.disable()
     Worker.private_at_start = private_mib()
 
 

@@ -1,0 +1,117 @@
+"""Start a training as a user does, and read what it left behind."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+REPOSITORY = Path(__file__).parents[1]
+TIMEOUT_S = 180
+TINY_RUN = ("demo", "data.num_workers=0", "data.val=[]", "log.report_to=[]")
+"""Words of a recipe for runs in which only the training matters."""
+
+
+@dataclass(frozen=True)
+class Launched:
+    """A training that has ended. `output` is standard output and standard error of all processes."""
+
+    returncode: int
+    output: str
+    folder: Path
+
+    @property
+    def status(self) -> dict:
+        """`status.json`."""
+        return json.loads((self.folder / "status.json").read_text())
+
+    def metrics(self, split: str = "train") -> list[dict]:
+        """The lines of `metrics.jsonl` of one split, in order."""
+        lines = (self.folder / "metrics.jsonl").read_text().splitlines()
+        return [line for line in map(json.loads, lines) if line["split"] == split]
+
+    def check(self) -> "Launched":
+        """Raises AssertionError with the output if the training did not end well."""
+        assert self.returncode == 0, f"exit code {self.returncode}:\n{self.output[-6000:]}"
+        assert self.status["code"] == 0, self.status
+        return self
+
+
+def launch(
+    engine: str | Path | None,
+    words: Sequence[str],
+    folder: Path,
+    num_processes: int = 2,
+    module: Sequence[str] = ("dst_dist.train",),
+    timeout_s: float = TIMEOUT_S,
+    env: Mapping[str, str] | None = None,
+) -> Launched:
+    """Train to the end through `accelerate launch`, from the repository's root.
+
+    Args:
+        engine: name of a file in `launch/`, path of another one, or None for plain `python -m`.
+        words: recipes and `key=value` words; `output_dir` is set to `folder`.
+        module: what `-m` runs, and words before the recipe.
+        env: environment variables to add.
+
+    Raises:
+        AssertionError: if it takes longer than `timeout_s`; every process is killed first.
+    """
+    command = [*_command(engine, num_processes), "-m", *module, *words, f"output_dir={folder}"]
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    log = folder.with_name(f"{folder.name}.output")
+    with open(log, "w", encoding="utf-8") as output:
+        process = subprocess.Popen(
+            command, cwd=REPOSITORY, env=_environment(env or {}), stdin=subprocess.DEVNULL, stdout=output, stderr=output
+        )
+        try:
+            process.wait(timeout_s)
+        except subprocess.TimeoutExpired as expired:
+            raise AssertionError(f"no end after {timeout_s} s: {command}\n{log.read_text()[-6000:]}") from expired
+        finally:
+            if process.poll() is None:
+                kill_tree(process.pid)
+                process.wait()
+    return Launched(process.returncode, log.read_text(), folder)
+
+
+def _command(engine: str | Path | None, num_processes: int) -> list[str]:
+    if engine is None:
+        return [sys.executable]
+    file = engine if isinstance(engine, Path) else REPOSITORY / "launch" / f"{engine}.yaml"
+    accelerate = str(Path(sys.executable).with_name("accelerate"))
+    settings = ["--config_file", str(file), "--num_processes", str(num_processes), "--main_process_port", str(free_port())]
+    return [accelerate, "launch", *settings]
+
+
+def _environment(extra: Mapping[str, str]) -> dict[str, str]:
+    """This process's environment without what an outer launcher may have left in it; one thread a process."""
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE") and not name.startswith("ACCELERATE_")
+    }
+    return {**inherited, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", **extra}
+
+
+def free_port() -> int:
+    """A TCP port that nobody listens on, so that launches beside one another do not meet."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def kill_tree(pid: int) -> None:
+    """Kill a process and all its descendants; workers of a launcher have sessions of their own."""
+    parent = psutil.Process(pid)
+    for process in [*parent.children(recursive=True), parent]:
+        try:
+            process.send_signal(signal.SIGKILL)
+        except psutil.NoSuchProcess:
+            pass
