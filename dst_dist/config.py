@@ -24,11 +24,22 @@ def _number(value: Any) -> Any:
     return value
 
 
+def _dataset(value: Any) -> Any:
+    """A dataset's name, or names with their weights; one fault, where pydantic would name both of its tries."""
+    weights = value.items() if isinstance(value, dict) else ()
+    if isinstance(value, str) or (weights and all(type(name) is str and type(count) is int for name, count in weights)):
+        return value
+    raise ValueError("must be a dataset's name, or {name: weight} with a whole number")
+
+
+Text = Annotated[str, Field(min_length=1)]
 Float = Annotated[float, BeforeValidator(_number)]
 NonNegative = Annotated[Float, Field(ge=0)]
 Positive = Annotated[Float, Field(gt=0)]
 Share = Annotated[Float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=1)]
+Whole = Annotated[int, Field(ge=0, lt=2**31)]
+Count = Annotated[int, Field(ge=1, lt=2**31)]
+Dataset = Annotated[str | dict[str, int], BeforeValidator(_dataset)]
 
 
 class Section(BaseModel):
@@ -36,7 +47,7 @@ class Section(BaseModel):
 
 
 class Model(Section):
-    name_or_path: str = "HuggingFaceTB/SmolVLM2-2.2B-Instruct"
+    name_or_path: Text = "HuggingFaceTB/SmolVLM2-2.2B-Instruct"
     """A SmolVLM2 on the hub, a local folder of one, or an earlier run's `final/`."""
     tokens_per_frame: Count = 1
     """K: the connector's grid is pooled to k x k, K = k * k."""
@@ -79,16 +90,16 @@ class Finetune(Section):
 
 
 class Data(Section):
-    root: str = "data"
-    train: Annotated[list[str | dict[str, int]], Field(min_length=1)] = ["assembly101"]
-    val: list[str | dict[str, int]] = ["assembly101"]
-    test: list[str | dict[str, int]] = []
+    root: Text = "data"
+    train: Annotated[list[Dataset], Field(min_length=1)] = ["assembly101"]
+    val: list[Dataset] = ["assembly101"]
+    test: list[Dataset] = []
     frames: Literal["continuous", "event"] = "continuous"
     on_missing: Literal["error", "filter", "placeholder"] = "error"
     strict: bool = False
     max_seq_len: Count = 4096
     context_seconds: NonNegative = 10.0
-    num_workers: Annotated[int, Field(ge=0)] = 2
+    num_workers: Whole = 2
 
 
 class Labels(Section):
@@ -109,10 +120,10 @@ class Optim(Section):
     head_learning_rate: NonNegative | None = None
     connector_learning_rate: NonNegative | None = None
     vision_learning_rate: NonNegative | None = None
-    betas: Annotated[list[Share], Field(min_length=2, max_length=2)] = [0.9, 0.999]
+    betas: Annotated[list[Annotated[Float, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2)] = [0.9, 0.999]
     weight_decay: NonNegative = 0.01
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
-    warmup_steps: Annotated[int, Field(ge=0)] = 100
+    warmup_steps: Whole = 100
     max_grad_norm: Positive = 1.0
 
 
@@ -150,7 +161,7 @@ class Recipe(Section):
     """Everything that decides a run. Sections and keys are those of `recipes/*.yaml`."""
 
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    output_dir: str = "runs/lora"
+    output_dir: Text = "runs/lora"
     model: Model = Model()
     finetune: Finetune = Finetune()
     data: Data = Data()
@@ -190,6 +201,8 @@ def load(arguments: Sequence[str]) -> Recipe:
     Raises:
         ConfigError: with every fault of every source at once.
     """
+    if not arguments:
+        raise ConfigError(f"name a recipe: {', '.join(packaged_recipes())}, or a YAML file")
     merged, faults = _merged(arguments)
     recipe = _validate(merged, faults)
     if faults:
@@ -203,36 +216,59 @@ def _merged(arguments: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
     faults: list[str] = []
     merged: dict[str, Any] = {}
     for word in arguments:
-        if "=" not in word:
+        if not _is_override(word):
             _merge(merged, _read_source(word, faults))
     for word in arguments:
-        if "=" in word:
+        if _is_override(word):
             _set_override(merged, word, faults)
     return merged, faults
+
+
+def _is_override(word: str) -> bool:
+    # A folder may be named after a setting, such as runs/lr=2e-5/config.yaml.
+    return "=" in word and not Path(word).is_file()
 
 
 def output_dir_of(arguments: Sequence[str]) -> str:
     """`output_dir` as far as it can be told, even from a recipe with faults elsewhere."""
     merged, _ = _merged(arguments)
     value = merged.get("output_dir")
-    return value if isinstance(value, str) else Recipe().output_dir
+    return value if isinstance(value, str) and value else Recipe().output_dir
+
+
+def _parse(text: str) -> Any:
+    """What a YAML text says. Raises ValueError with one line of explanation."""
+    try:
+        return yaml.load(text, _Loader)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    except (yaml.YAMLError, ValueError) as error:
+        # Values that only look like a date or a binary number raise ValueError themselves.
+        raise ValueError(" ".join(str(error).split())) from error
 
 
 def _read_source(word: str, faults: list[str]) -> dict[str, Any]:
     names = packaged_recipes()
+    if word.startswith("-"):
+        faults.append(f"{word}: unknown option; keys of the recipe are written like optim.learning_rate=2e-5")
+        return {}
     if word in names:
         text = (resources.files("dst_dist") / "recipes" / f"{word}.yaml").read_text()
     elif Path(word).is_file():
-        text = Path(word).read_text()
+        try:
+            text = Path(word).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            faults.append(f"recipe {word}: cannot be read: {error}")
+            return {}
     else:
         near = difflib.get_close_matches(word, names, 1)
         hint = f"did you mean {near[0]}? " if near else ""
         faults.append(f"recipe {word}: no such file; {hint}packaged recipes: {', '.join(names)}")
         return {}
     try:
-        content = yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
-        faults.append(f"recipe {word}: not valid YAML: {' '.join(str(error).split())}")
+        content = _parse(text)
+    except ValueError as error:
+        faults.append(f"recipe {word}: not valid YAML: {error}")
         return {}
     if content is None or isinstance(content, dict):
         return content or {}
@@ -251,9 +287,9 @@ def _merge(base: dict[str, Any], over: dict[str, Any]) -> None:
 def _set_override(merged: dict[str, Any], word: str, faults: list[str]) -> None:
     key, _, text = word.partition("=")
     try:
-        value = yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
-        faults.append(f"{word}: the value is not valid YAML: {' '.join(str(error).split())}")
+        value = _parse(text)
+    except ValueError as error:
+        faults.append(f"{word}: the value is not valid YAML: {error}")
         return
     parts = key.split(".")
     if not all(parts):
@@ -272,32 +308,73 @@ def _validate(merged: dict[str, Any], faults: list[str]) -> Recipe | None:
         return None
 
 
+PLAINLY = {
+    "model_type": "must be a section of keys",
+    "list_type": "must be a list: write it in [ ]",
+    "too_short": "has too few entries",
+    "too_long": "has too many entries",
+    "string_too_short": "must not be empty",
+    "invalid_key": "every key must be a word",
+}
+
+
 def _describe(fault: Any) -> str:
     names = [part for part in fault["loc"] if isinstance(part, str)]
-    # Members of a union (`str`, `dict[str,int]`) stand in the location but are no keys of the recipe.
-    key = ".".join(name for name in names if "[" not in name and name not in ("str", "float", "int", "function-before"))
+    # Validators stand in the location too, but are no keys of the recipe.
+    names = [name for name in names if "[" not in name]
+    key = ".".join(names) or "recipe"
     if fault["type"] == "extra_forbidden":
-        known = _keys_beside(names)
-        near = difflib.get_close_matches(names[-1], known, 1, cutoff=0.5) or _elsewhere(names[-1])
-        hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
-        return f"{key}: unknown key; {hint}"
-    message = fault["msg"].removeprefix("Value error, ")
-    return f"{key}: {message[0].lower() + message[1:]} (found {fault['input']!r})"
+        return f"{key}: unknown key; {_hint(names)}"
+    message = PLAINLY.get(fault["type"], fault["msg"].removeprefix("Value error, ").replace("Input should be", "must be"))
+    found = repr(fault["input"])
+    found = found if len(found) <= 80 else f"{found[:77]}..."
+    return f"{key}: {message[0].lower() + message[1:]} (found {found})"
 
 
-def _keys_beside(names: list[str]) -> list[str]:
-    section: Any = Recipe
-    for name in names[:-1]:
-        section = section.model_fields[name].annotation
-    return list(section.model_fields)
+RENAMED = {
+    "dst_binary_weight": "loss.dst_update",
+    "binary_loss_weight": "loss.speaking",
+    "num_tokens_per_img": "model.tokens_per_frame",
+    "llm_pretrained": "model.name_or_path",
+    "model_name_or_path": "model.name_or_path",
+    "llm_train_mode": "finetune.mode",
+    "finetune_modules": "finetune.train",
+    "lora_r": "finetune.lora.rank",
+    "lora_alpha": "finetune.lora.alpha",
+    "lora_dropout": "finetune.lora.dropout",
+    "lora_target_modules": "finetune.lora.target_modules",
+    "train_datasets": "data.train",
+    "eval_datasets": "data.val",
+    "dataloader_num_workers": "data.num_workers",
+    "max_seq_length": "data.max_seq_len",
+    "lr": "optim.learning_rate",
+    "lr_scheduler_type": "optim.schedule",
+    "num_train_epochs": "train.num_epochs",
+    "per_device_train_batch_size": "train.global_batch_size",
+    "logging_steps": "log.every_steps",
+    "eval_steps": "eval.every_steps",
+}
+"""Names that earlier trainers gave to what a key of ours decides."""
 
 
-def _elsewhere(name: str) -> list[str]:
-    """The full name of a key written in the wrong section."""
-    return [
-        f"{section}.{key}"
-        for section, field in Recipe.model_fields.items()
-        if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
-        for key in field.annotation.model_fields
-        if key == name
-    ]
+def _hint(names: list[str]) -> str:
+    """Which key was meant: a renamed one, one of another section, or the nearest by spelling."""
+    name, places = names[-1], _places(Recipe)
+    beside = [place for place in places if place[:-1] == tuple(names[:-1])]
+    meant = [RENAMED[name]] if name in RENAMED else [".".join(place) for place in places if place[-1] == name]
+    for candidates in (beside, places):
+        near = difflib.get_close_matches(name, [place[-1] for place in candidates], 1, cutoff=0.65)
+        meant = meant or [".".join(place) for place in candidates if place[-1] in near]
+    if meant:
+        return f"did you mean {' or '.join(meant)}?"
+    return f"known here: {', '.join(place[-1] for place in beside)}"
+
+
+def _places(section: type[Section], above: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    """Every section and key below a section, as the names on the way there."""
+    places = []
+    for name, field in section.model_fields.items():
+        places.append((*above, name))
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            places += _places(field.annotation, (*above, name))
+    return places

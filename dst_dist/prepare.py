@@ -3,7 +3,7 @@
 import os
 from dataclasses import dataclass
 
-from transformers import AutoTokenizer, PreTrainedConfig, SmolVLMConfig
+from transformers import AutoTokenizer, SmolVLMConfig
 
 from dst_dist.config import Recipe
 from dst_dist.data.conversation import TokenWriter
@@ -12,11 +12,14 @@ from dst_dist.data.findings import Report
 from dst_dist.data.frames import FrameFaults, check_frames
 from dst_dist.data.reading import count_shared_videos
 from dst_dist.data.samples import Limits, SampleMaker
-from dst_dist.errors import ConfigError, DataError
-from dst_dist.model.finetune import cannot_be_had
+from dst_dist.errors import ConfigError, DataError, DstDistError
+from dst_dist.model.finetune import cannot_be_had, check_before_loading, read_model_config
 from dst_dist.model.smolvlm_dst import pooled_side
 
 Faults = dict[str, FrameFaults]
+
+IMAGE_TOKEN = "<image>"
+SPECIAL_TOKENS = (IMAGE_TOKEN, "<|im_start|>", "<end_of_utterance>")
 
 
 @dataclass
@@ -27,51 +30,68 @@ class ModelFiles:
     image_size: int
 
     @classmethod
-    def read(cls, name: str, tokens_per_frame: int) -> "ModelFiles":
-        """Raises ConfigError if the model cannot be had, or cannot give that many tokens a frame."""
-        try:
-            values, _ = PreTrainedConfig.get_config_dict(name)
-            tokenizer = AutoTokenizer.from_pretrained(name)
-        except (OSError, ValueError) as error:
-            raise ConfigError(cannot_be_had(name, error)) from error
-        if values.get("model_type") != "smolvlm":
-            raise ConfigError(f"model.name_or_path: {name} is of type {values.get('model_type')}, not a SmolVLM2")
-        config = SmolVLMConfig.from_dict(values)
-        pooled_side(config, tokens_per_frame)
+    def read(cls, recipe: Recipe) -> "ModelFiles":
+        """Raises ConfigError if the model cannot be had or does not fit the recipe, as far as its weights do not tell."""
+        name = recipe.model.name_or_path
+        config = read_model_config(name)
+        faults: list[str] = []
+        tokenizer = _collect(faults, lambda: _read_tokenizer(name, config))
+        _collect(faults, lambda: pooled_side(config, recipe.model.tokens_per_frame))
+        _collect(faults, lambda: check_before_loading(recipe, config))
+        if faults:
+            raise ConfigError(faults)
         return cls(tokenizer, config.vision_config.image_size)
+
+
+def _read_tokenizer(name: str, config: SmolVLMConfig):
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name)
+    except Exception as error:
+        # The tokenizers library raises a plain Exception for a file that it cannot read.
+        raise ConfigError(cannot_be_had(name, error)) from error
+    vocabulary = tokenizer.get_vocab()
+    missing = [token for token in SPECIAL_TOKENS if token not in vocabulary]
+    if missing or tokenizer.pad_token_id is None:
+        raise ConfigError(f"model.name_or_path: the tokenizer of {name} lacks {', '.join(missing) or 'a pad token'}")
+    if vocabulary[IMAGE_TOKEN] != config.image_token_id or max(vocabulary.values()) >= config.text_config.vocab_size:
+        raise ConfigError(f"model.name_or_path: the tokenizer in {name} belongs to another model, its ids differ")
+    return tokenizer
 
 
 class DataSetup:
     """The datasets of a run. The recipe's files are read at once; frames are looked at once a node.
 
-    Raises:
-        DataError, ConfigError: with every fault found.
+    What is wrong with the files is kept in `faults`; `check` and `datasets` raise it with what they find.
     """
 
     def __init__(self, recipe: Recipe, splits: tuple[str, ...] = ("train", "val")):
         self.recipe = recipe
         self.limits = Limits(recipe.train.max_tokens, recipe.train.max_frames)
-        faults: list[str] = []
-        self.model_files = _collect(faults, lambda: ModelFiles.read(recipe.model.name_or_path, recipe.model.tokens_per_frame))
-        named = [split for split in splits if getattr(recipe.data, split)]
+        self.faults: list[str] = []
+        self.model_files = _collect(self.faults, lambda: ModelFiles.read(recipe))
         self.clips: dict[str, Clips] = {}
-        for split in named:
-            clips = _collect(faults, lambda split=split: read_split(recipe.data, split))
+        for split in (split for split in splits if getattr(recipe.data, split)):
+            clips = _collect(self.faults, lambda split=split: read_split(recipe.data, split))
             if clips is not None:
                 self.clips[split] = clips
-        if faults:
-            raise DataError(faults)
         shared = Report()
         count_shared_videos({split: clips.index for split, clips in self.clips.items()}, shared)
-        self.clips[named[0]].notes.extend(shared.lines())
+        for clips in list(self.clips.values())[:1]:
+            clips.notes.extend(shared.lines())
 
-    def look_at_frames(self) -> Faults:
-        """Check the frames of every split; done by one process a node."""
-        return {split: check_frames(clips.index) for split, clips in self.clips.items()}
+    def check(self) -> Faults:
+        """Look at the frames of every split, and cut all clips to see that they fit; done by one process a node.
+
+        Raises:
+            DataError: with every fault of model folder, data files, frames and lengths.
+        """
+        frame_faults = {split: check_frames(clips.index) for split, clips in self.clips.items()}
+        self.datasets(frame_faults)
+        return frame_faults
 
     def datasets(self, frame_faults: Faults) -> dict[str, SampleDataset]:
         """Cut the clips into samples. Raises DataError with the faults of all splits."""
-        faults: list[str] = []
+        faults = list(self.faults)
         made = {
             split: _collect(faults, lambda split=split: self._dataset(split, frame_faults[split])) for split in self.clips
         }
@@ -79,9 +99,12 @@ class DataSetup:
             raise DataError(faults)
         return made
 
-    def _dataset(self, split: str, frame_faults: FrameFaults) -> SampleDataset:
+    def _dataset(self, split: str, frame_faults: FrameFaults) -> SampleDataset | None:
         recipe = self.recipe
         clips = apply_frame_faults(self.clips[split], frame_faults, recipe.data.on_missing)
+        if self.model_files is None:
+            # Without a tokenizer there are no lengths; why there is none stands among the faults.
+            return None
         tokens = min(recipe.data.max_seq_len, self.limits.tokens)
         writer = TokenWriter(self.model_files.tokenizer, recipe.model.tokens_per_frame)
         maker = SampleMaker(writer, recipe.data, recipe.labels, Limits(tokens, self.limits.frames))
@@ -93,7 +116,7 @@ def _collect(faults: list[str], make):
     """What `make` returns, or None with its faults added to the list."""
     try:
         return make()
-    except (ConfigError, DataError) as error:
+    except DstDistError as error:
         faults += error.faults
         return None
 

@@ -124,7 +124,9 @@ class BatchPlan:
             yield step, epoch, [Draw(int(samples[index]), int(repeats[index])) for index in chosen]
 
 
-def pack(draws: Sequence[Draw], tokens: np.ndarray, frames: np.ndarray, limits: Limits, num_processes: int) -> list[list[list[Draw]]]:
+def pack(
+    draws: Sequence[Draw], tokens: np.ndarray, frames: np.ndarray, limits: Limits, num_processes: int
+) -> list[list[list[Draw]]]:
     """Spread draws over processes as micro-batches within the limits.
 
     Args:
@@ -133,38 +135,48 @@ def pack(draws: Sequence[Draw], tokens: np.ndarray, frames: np.ndarray, limits: 
     Returns:
         [process][micro-batch] -> draws; every process has the same number of micro-batches, some may be empty.
     """
-    cost = {draw: int(tokens[draw.sample]) + TOKENS_PER_FRAME_COST * int(frames[draw.sample]) for draw in draws}
-    ordered = sorted(draws, key=lambda draw: (-cost[draw], draw))
-    load = [sum(int(sizes[draw.sample]) for draw in draws) for sizes in (tokens, frames)]
-    rounds = max(1, *(-(-total // (limit * num_processes)) for total, limit in zip(load, limits, strict=True)))
-    while (bins := _fill(ordered, cost, tokens, frames, limits, rounds * num_processes)) is None:
-        rounds += 1
-    bins.sort(key=lambda members: -sum(cost[draw] for draw in members))
+    chosen = np.array([draw.sample for draw in draws], dtype=np.int64)
+    sizes = np.stack([tokens[chosen], frames[chosen]], axis=1).astype(np.int64)
+    assert (sizes <= limits).all(), "a sample is cut to the limits of a micro-batch"
+    cost = sizes @ (1, TOKENS_PER_FRAME_COST)
+    order = sorted(range(len(draws)), key=lambda index: (-cost[index], draws[index]))
+    rounds = int(max(1, *-(-sizes.sum(axis=0) // (np.array(limits) * num_processes))))
+    bins = _fill(order, cost, sizes, limits, rounds, num_processes)
+    if len(bins) > rounds * num_processes:
+        # More rounds were needed: start again, now evenly over all of them.
+        bins = _fill(order, cost, sizes, limits, len(bins) // num_processes, num_processes)
+    bins.sort(key=lambda members: -cost[members].sum())
     dealt: list[list[list[Draw]]] = [[] for _ in range(num_processes)]
     for index, members in enumerate(bins):
         turn, place = divmod(index, num_processes)
         # Back and forth, so that no process gets the larger one every time.
-        dealt[place if turn % 2 == 0 else num_processes - 1 - place].append(members)
+        process = place if turn % 2 == 0 else num_processes - 1 - place
+        dealt[process].append([draws[member] for member in members])
     return dealt
 
 
-def _fill(ordered, cost, tokens, frames, limits: Limits, num_bins: int) -> list[list[Draw]] | None:
-    """Largest first, each into the cheapest bin that has room; None if one finds no room."""
-    bins: list[list[Draw]] = [[] for _ in range(num_bins)]
-    load = np.zeros((num_bins, 3), dtype=np.int64)
-    for draw in ordered:
-        size = np.array([cost[draw], tokens[draw.sample], frames[draw.sample]])
-        after = load + size
-        fits = (after[:, 1] <= limits.tokens) & (after[:, 2] <= limits.frames)
+def _fill(
+    order: Sequence[int], cost: np.ndarray, sizes: np.ndarray, limits: Limits, rounds: int, num_processes: int
+) -> list[list[int]]:
+    """In this order, each into the cheapest bin that has room; where none has, a round of empty bins is added."""
+    bins: list[list[int]] = [[] for _ in range(rounds * num_processes)]
+    costs, loads = np.zeros(len(bins), dtype=np.int64), np.zeros((len(bins), 2), dtype=np.int64)
+    for index in order:
+        fits = (loads + sizes[index] <= limits).all(axis=1)
         if not fits.any():
-            return None
-        place = int(np.argmin(np.where(fits, load[:, 0], np.iinfo(np.int64).max)))
-        bins[place].append(draw)
-        load[place] = after[place]
+            bins += [[] for _ in range(num_processes)]
+            costs, loads = np.pad(costs, (0, num_processes)), np.pad(loads, ((0, num_processes), (0, 0)))
+            fits = np.pad(fits, (0, num_processes), constant_values=True)
+        place = int(np.argmin(np.where(fits, costs, np.iinfo(np.int64).max)))
+        bins[place].append(index)
+        costs[place] += cost[index]
+        loads[place] += sizes[index]
     return bins
 
 
-def micro_batches(step: int, epoch: int, draws: Sequence[Draw], samples: np.ndarray, limits: Limits, rank: int, num_processes: int) -> list[MicroBatchSpec]:
+def micro_batches(
+    step: int, epoch: int, draws: Sequence[Draw], samples: np.ndarray, limits: Limits, rank: int, num_processes: int
+) -> list[MicroBatchSpec]:
     """One process's micro-batches of a step.
 
     Args:
@@ -172,7 +184,8 @@ def micro_batches(step: int, epoch: int, draws: Sequence[Draw], samples: np.ndar
     """
     dealt = pack(draws, samples["tokens"], samples["frames"], limits, num_processes)
     mine = dealt[rank]
-    rounds = [max(sum(int(samples["frames"][draw.sample]) for draw in members) for members in turn) for turn in zip(*dealt, strict=True)]
+    num_frames = [[sum(int(samples["frames"][draw.sample]) for draw in members) for members in own] for own in dealt]
+    rounds = [max(of_round) for of_round in zip(*num_frames, strict=True)]
     return [
         MicroBatchSpec(step, epoch, members, sum(mine, []) if index == 0 else None, rounds[index], index == len(mine) - 1)
         for index, members in enumerate(mine)
@@ -182,7 +195,9 @@ def micro_batches(step: int, epoch: int, draws: Sequence[Draw], samples: np.ndar
 class MicroBatchSampler:
     """Yields one process's micro-batches in the order of the plan, from any step on."""
 
-    def __init__(self, plan: BatchPlan, samples: np.ndarray, limits: Limits, rank: int, num_processes: int, start: int, stop: int):
+    def __init__(
+        self, plan: BatchPlan, samples: np.ndarray, limits: Limits, rank: int, num_processes: int, start: int, stop: int
+    ):
         self.plan, self.samples, self.limits = plan, samples, limits
         self.rank, self.num_processes = rank, num_processes
         self.start, self.stop = start, stop

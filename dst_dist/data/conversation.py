@@ -5,12 +5,16 @@ anchored there. `TokenWriter` writes ids; `arrange` orders turns and decides wha
 position is asked for. Lengths, splits and samples are all made of groups.
 """
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from tokenizers import Tokenizer
+
 from dst_dist.data.clips import Clip, Turn
 from dst_dist.data.state import format_state, format_update
+from dst_dist.errors import ConfigError
 
 IGNORE = -100
 ANSWER_WINDOW_FRAMES = 2
@@ -37,22 +41,23 @@ class TokenWriter:
     Args:
         tokenizer: a fast Hugging Face tokenizer with SmolVLM2's special tokens.
         tokens_per_frame: K, the `<image>` positions of one frame.
+
+    Raises:
+        ConfigError: if the tokenizer lacks a special token.
     """
 
     def __init__(self, tokenizer, tokens_per_frame: int):
         self.tokenizer = tokenizer
         self.tokens_per_frame = tokens_per_frame
-        self.image_id = tokenizer.convert_tokens_to_ids("<image>")
-        self.start_id = tokenizer.convert_tokens_to_ids("<|im_start|>")
-        self.end_id = tokenizer.convert_tokens_to_ids("<end_of_utterance>")
-        self.pad_id = tokenizer.pad_token_id
+        self.image_id, self.start_id, self.end_id, self.pad_id = _special_ids(tokenizer)
+        self._plain = _plain_tokenizer(tokenizer)
+        self._headers = {role: self._text(header) for role, header in ROLE_HEADERS.items()}
         self.newline = self._text("\n")
         self.frame = [self.image_id] * tokens_per_frame
         assert len(self.newline) == 1, "a user turn's last token is its newline"
 
     def _text(self, text: str) -> list[int]:
-        # Text that spells a special token, such as "<image>", stays text.
-        return self.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
+        return self._plain.encode(text, add_special_tokens=False).ids
 
     def header(self, clip: Clip, state: dict[str, str]) -> list[int]:
         """The system turn that opens a sample: prompt, task, steps and the dialog state reached."""
@@ -62,14 +67,33 @@ class TokenWriter:
         if clip.steps:
             steps = "".join(f"\n- {step.id}: {step.name}" for step in clip.steps)
             text += f"\nSteps:{steps}\nState: {format_state(state, [step.id for step in clip.steps])}"
-        return [self.start_id, *self._text(ROLE_HEADERS["system"]), *self._text(text), self.end_id, *self.newline]
+        return [self.start_id, *self._headers["system"], *self._text(text), self.end_id, *self.newline]
 
     def turn(self, role: str, text: str) -> TurnIds:
         """One turn after the opening; header, body and end are tokenized apart."""
-        return TurnIds(self._text(ROLE_HEADERS[role]), [*self._text(f" {text}"), self.end_id], self.newline)
+        return TurnIds(self._headers[role], [*self._text(f" {text}"), self.end_id], self.newline)
 
 
-@dataclass
+def _special_ids(tokenizer) -> list[int]:
+    """The ids of `<image>`, `<|im_start|>`, `<end_of_utterance>` and of padding."""
+    names = ["<image>", "<|im_start|>", "<end_of_utterance>", tokenizer.pad_token]
+    vocabulary = tokenizer.get_vocab()
+    missing = [name or "a padding token" for name in names if name not in vocabulary]
+    if missing:
+        raise ConfigError(f"the model's tokenizer lacks {', '.join(missing)}; name a SmolVLM2 in model.name_or_path")
+    return [vocabulary[name] for name in names]
+
+
+def _plain_tokenizer(tokenizer) -> Tokenizer:
+    """The same tokenizer without its added tokens: text that spells one, such as "<image>", stays text.
+
+    Called directly it is also several times as fast, and starts no threads before data workers are forked.
+    """
+    content = json.loads(tokenizer.backend_tokenizer.to_str())
+    return Tokenizer.from_str(json.dumps({**content, "added_tokens": [], "truncation": None, "padding": None}))
+
+
+@dataclass(slots=True)
 class Decision:
     """What the two heads are asked at one decision position: 1, 0, or IGNORE."""
 
@@ -80,7 +104,7 @@ class Decision:
 HEAD_ROLES = {"dst_update": "DST_UPDATE", "speaking": "assistant"}
 
 
-@dataclass
+@dataclass(slots=True)
 class Group:
     """A frame (absolute index) and the turns right after it, each user turn with its own decision."""
 
@@ -98,22 +122,27 @@ def arrange(clip: Clip, frames: str, positive_frames: str, counts: Counter | Non
         positive_frames: `last` or `all` (recipe `labels.positive_frames`).
         counts: where joined and reordered turns are counted.
     """
-    groups = [Group(frame) for frame in _frame_list(clip, frames)]
+    groups = [Group(frame) for frame in frame_list(clip, frames)]
     by_frame = {group.frame: group for group in groups}
     for turn in clip.turns:
         by_frame[turn.frame].turns.append(turn)
-    for group in groups:
+    with_turns = [group for group in groups if group.turns]
+    for group in with_turns:
         group.turns = _order_outcomes(group.turns, counts if counts is not None else Counter())
         group.user_decisions = [Decision() for turn in group.turns if turn.role == "user"]
     for head, role in HEAD_ROLES.items():
-        _label_head(groups, head, role, positive_frames)
-    if not clip.has_dst:
+        _label_head(with_turns, head, role)
+        if positive_frames == "all":
+            _label_ranges(by_frame, with_turns, head, role)
+    if not clip.steps:
+        # Without steps there is no state that could change or stay: the head is asked nothing.
         for decision in (d for group in groups for d in (group.decision, *group.user_decisions)):
             decision.dst_update = IGNORE
     return groups
 
 
-def _frame_list(clip: Clip, frames: str) -> list[int]:
+def frame_list(clip: Clip, frames: str) -> list[int]:
+    """The absolute frames of a clip that are shown (recipe `data.frames`), ascending."""
     if frames == "continuous":
         return list(range(clip.start_frame, clip.end_frame))
     used = {frame for turn in clip.turns for frame in range(turn.first_frame, turn.frame + 1)}
@@ -151,34 +180,37 @@ def _join_outcome(outcome: list[Turn], counts: Counter) -> list[Turn]:
     return updates + replies
 
 
-def _label_head(groups: list[Group], head: str, role: str, positive_frames: str) -> None:
-    events = [group.frame for group in groups for turn in group.turns if turn.role == role]
+def _label_head(groups: list[Group], head: str, role: str) -> None:
+    """Label the decisions of the groups that have turns; those of the others stay negatives."""
+    event_frames = {group.frame for group in groups for turn in group.turns if turn.role == role}
     for group in groups:
-        _label_group(group, head, role, events)
-    if positive_frames == "all":
-        turns = [turn for group in groups for turn in group.turns if turn.role == role]
-        positive = {frame for turn in turns for frame in range(turn.first_frame, turn.frame + 1)}
-        for group in groups:
-            if group.frame in positive:
-                setattr(group.decision, head, 1)
+        outcomes = _outcome_roles(group.turns)
+        happens = [role in outcome for outcome in outcomes]
+        is_interrupted = len(outcomes) > 1 or "system" in outcomes[0]
+        setattr(group.decision, head, 1 if happens[0] else IGNORE if is_interrupted else 0)
+        window = range(group.frame + 1, group.frame + 1 + ANSWER_WINDOW_FRAMES)
+        happens_soon = any(frame in event_frames for frame in window)
+        for place, decision in enumerate(group.user_decisions, start=1):
+            is_answered = happens_soon or any(happens[place + 1 :])
+            setattr(decision, head, 1 if happens[place] else IGNORE if is_answered else 0)
 
 
-def _label_group(group: Group, head: str, role: str, events: Sequence[int]) -> None:
-    """Walk the decision positions of one group; the outcome of each ends at a user or system turn."""
-    answered_later = bool(group.user_decisions) and any(
-        0 < frame - group.frame <= ANSWER_WINDOW_FRAMES for frame in events
-    )
-    user_decisions = iter(group.user_decisions)
-    decision: Decision | None = group.decision
-    for turn in group.turns:
-        if turn.role == role and decision is not None:
-            setattr(decision, head, 1)
-        elif turn.role in ("user", "system"):
-            if decision is not None and getattr(decision, head) != 1:
-                setattr(decision, head, IGNORE)
-            decision = next(user_decisions) if turn.role == "user" else None
-    if decision is not None and decision is not group.decision and answered_later and getattr(decision, head) != 1:
-        setattr(decision, head, IGNORE)
+def _outcome_roles(turns: Sequence[Turn]) -> list[list[str]]:
+    """The roles of what follows the frame, and of what follows each user turn, up to the next decision position."""
+    outcomes: list[list[str]] = [[]]
+    for turn in turns:
+        if turn.role == "user":
+            outcomes.append([])
+        else:
+            outcomes[-1].append(turn.role)
+    return outcomes
+
+
+def _label_ranges(by_frame: dict[int, Group], groups: list[Group], head: str, role: str) -> None:
+    """Make every frame of a turn's range a positive, whatever else follows it."""
+    for turn in (turn for group in groups for turn in group.turns if turn.role == role):
+        for frame in range(turn.first_frame, turn.frame + 1):
+            setattr(by_frame[frame].decision, head, 1)
 
 
 def turn_text(turn: Turn) -> str:

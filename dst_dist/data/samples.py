@@ -1,5 +1,6 @@
 """From a clip's groups to samples: splitting what is too long, and the arrays of one sample."""
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -81,51 +82,71 @@ class SampleMaker:
             counts: what was joined, reordered, split or left out is counted here.
 
         Raises:
-            DataError: if the header, or a frame with its turns, cannot fit.
+            DataError: with the opening turn, or every frame with its turns, that cannot fit.
         """
         groups = arrange(clip, self.data.frames, self.labels.positive_frames, counts)
         if not groups:
             counts["clips without a turn left out, data.frames=event has nothing to show"] += 1
             return []
-        costs = np.array([self._cost(group) for group in groups])
-        parts, start, state = [], 0, dict(clip.initial_state)
+        costs = self._costs(groups)
+        parts, faults, start, state = [], [], 0, clip.initial_state
         while start < len(groups):
-            part = self._next_part(clip, groups, costs, start, state)
-            parts.append(part)
-            for group in groups[start : part.stop]:
-                state = _state_after(state, group)
-            start = part.stop
+            room = self._room(clip, state)
+            if costs[start] <= room:
+                parts.append(self._next_part(clip, groups, costs, start, room))
+                stop = parts[-1].stop
+            else:
+                stop = start + 1
+                faults.append(
+                    f"clip {clip.id}: frame {groups[start].frame} with its turns ({costs[start]} tokens) does not fit "
+                    f"in the {room} tokens behind the opening turn; raise data.max_seq_len and train.max_tokens"
+                )
+            state = _state_after(state, groups[start:stop])
+            start = stop
+        if faults:
+            raise DataError(faults)
         _count_classes(groups, counts)
         counts["clips split because they are too long"] += len(parts) > 1
         return parts
 
-    def _cost(self, group: Group) -> int:
-        turns = (self.writer.turn(turn.role, turn_text(turn)) for turn in group.turns)
-        return self.writer.tokens_per_frame + sum(map(len, turns))
+    def _costs(self, groups: list[Group]) -> np.ndarray:
+        """The tokens of every group, int64."""
+        costs = np.full(len(groups), self.writer.tokens_per_frame, dtype=np.int64)
+        for index, group in enumerate(groups):
+            for turn in group.turns:
+                costs[index] += len(self.writer.turn(turn.role, turn_text(turn)))
+        return costs
 
-    def _next_part(self, clip: Clip, groups: list[Group], costs: np.ndarray, start: int, state: dict) -> Part:
+    def _room(self, clip: Clip, state: dict[str, str]) -> int:
+        """The tokens that the opening turn leaves."""
         header = len(self.writer.header(clip, state))
-        room = self.limits.tokens - header
-        if room < costs[start]:
+        if header + self.writer.tokens_per_frame > self.limits.tokens:
             raise DataError(
-                f"clip {clip.id}: frame {groups[start].frame} with its turns ({costs[start]} tokens) does not fit "
-                f"behind the opening turn ({header} tokens) in {self.limits.tokens} tokens; "
-                "raise data.max_seq_len and train.max_tokens"
+                f"clip {clip.id}: the opening turn ({header} tokens) leaves no room for a frame in "
+                f"{self.limits.tokens} tokens; shorten the prompt, or raise data.max_seq_len and train.max_tokens"
             )
-        context = start - self.num_context_frames(start, clip.fps, room - costs[start])
-        used_tokens = (start - context) * self.writer.tokens_per_frame
-        fits_tokens = np.searchsorted(np.cumsum(costs[start:]), room - used_tokens, side="right")
-        stop = start + min(int(fits_tokens), self.limits.frames - (start - context))
+        return self.limits.tokens - header
+
+    def _next_part(self, clip: Clip, groups: list[Group], costs: np.ndarray, start: int, room: int) -> Part:
+        # Event frames leave gaps: what was shown long before is no context.
+        earliest = groups[start].frame - self._num_wanted(clip.fps)
+        num_before = start - bisect_left(groups, earliest, hi=start, key=lambda group: group.frame)
+        num_context = self.num_context_frames(num_before, clip.fps, room - int(costs[start]))
+        context_tokens = num_context * self.writer.tokens_per_frame
+        fits_tokens = np.searchsorted(np.cumsum(costs[start:]), room - context_tokens, side="right")
+        stop = start + min(int(fits_tokens), self.limits.frames - num_context)
         if stop < len(groups):
-            with_turns = [index + 1 for index in range(start, stop) if groups[index].turns]
-            stop = with_turns[-1] if with_turns else stop
-        return Part(context, start, stop, header + used_tokens + int(costs[start:stop].sum()))
+            stop = next((index + 1 for index in reversed(range(start, stop)) if groups[index].turns), stop)
+        num_tokens = self.limits.tokens - room + context_tokens + int(costs[start:stop].sum())
+        return Part(start - num_context, start, stop, num_tokens)
+
+    def _num_wanted(self, fps: float) -> int:
+        return round(self.data.context_seconds * fps)
 
     def num_context_frames(self, num_before: int, fps: float, room_tokens: int) -> int:
         """Frames carried over into a new context: `data.context_seconds`, at most half of what is left."""
-        wanted = round(self.data.context_seconds * fps)
         room = min(room_tokens // self.writer.tokens_per_frame, self.limits.frames - 1) // 2
-        return min(num_before, wanted, room)
+        return min(num_before, self._num_wanted(fps), room)
 
     def make(self, clip: Clip, part: Part, blind_frames: Sequence[int] = ()) -> Sample:
         """Write one part's arrays, every negative counted.
@@ -134,11 +155,8 @@ class SampleMaker:
             blind_frames: absolute indexes of frames known to be missing; their decisions are ignored.
         """
         groups = arrange(clip, self.data.frames, self.labels.positive_frames)
-        state = dict(clip.initial_state)
-        for group in groups[: part.start]:
-            state = _state_after(state, group)
         arrays = _Arrays(self.writer)
-        arrays.add(self.writer.header(clip, state))
+        arrays.add(self.writer.header(clip, _state_after(clip.initial_state, groups[: part.start])))
         for group in groups[part.context : part.start]:
             arrays.add_frame(group.frame)
         blind = set(blind_frames)
@@ -150,13 +168,15 @@ class SampleMaker:
 
 
 def _count_classes(groups: list[Group], counts: Counter) -> None:
-    for decision in (decision for group in groups for decision in (group.decision, *group.user_decisions)):
-        for head in HEAD_ROLES:
-            counts[head, getattr(decision, head)] += 1
+    decisions = [decision for group in groups for decision in (group.decision, *group.user_decisions)]
+    for head in HEAD_ROLES:
+        for label, number in Counter(getattr(decision, head) for decision in decisions).items():
+            counts[head, label] += number
 
 
-def _state_after(state: dict[str, str], group: Group) -> dict[str, str]:
-    for turn in group.turns:
+def _state_after(state: dict[str, str], groups: Sequence[Group]) -> dict[str, str]:
+    """The dialog state behind all turns of the groups."""
+    for turn in (turn for group in groups for turn in group.turns if turn.transitions):
         state, _ = apply_update(state, turn.transitions)
     return state
 
@@ -170,15 +190,16 @@ class _Arrays:
         self.labels: list[int] = []
         self.is_dst: list[bool] = []
         self.turn: list[int] = []
+        self.num_turns = 0
         self.frames: list[int] = []
         self.decisions: list[tuple[int, int, bool, int, int]] = []
 
     def add(self, ids: list[int], supervised: bool = False, is_dst: bool = False) -> None:
-        turn = max(self.turn, default=-1) + 1 if supervised else -1
         self.ids += ids
         self.labels += ids if supervised else [IGNORE] * len(ids)
         self.is_dst += [is_dst] * len(ids)
-        self.turn += [turn] * len(ids)
+        self.turn += [self.num_turns if supervised else -1] * len(ids)
+        self.num_turns += supervised
 
     def add_frame(self, frame: int) -> None:
         self.frames.append(frame)

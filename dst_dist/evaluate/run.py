@@ -36,7 +36,7 @@ def evaluate_run(run_folder: Path, split: str, overrides: Sequence[str] = ()) ->
     if not getattr(recipe.data, split):
         raise ConfigError(f"data.{split} is empty in {run_folder}/config.yaml; add data.{split}=[...]")
     setup = DataSetup(recipe, splits=(split,))
-    data = setup.datasets(setup.look_at_frames())[split]
+    data = setup.datasets(setup.check())[split]
     model = load_for_inference(final)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model.to(device).compute_dtype = torch.bfloat16 if recipe.train.precision == "bf16" else None

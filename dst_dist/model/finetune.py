@@ -1,15 +1,17 @@
 """What is trained and how it is loaded and saved: the one place that knows LoRA from full, and dtypes."""
 
+import copy
 import functools
+import json
 import logging
 import re
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.utils.checkpoint import checkpoint
@@ -59,6 +61,52 @@ def load_model(recipe: Recipe) -> SmolVLMForDST | PeftModel:
             model = _load_adapter(_inject(model, adapter), Path(source)).merge_and_unload()
     _prepare(model, recipe)
     return model
+
+
+def check_before_loading(recipe: Recipe, config: SmolVLMConfig) -> None:
+    """Raise what `load_model` would raise of the recipe and the folder's files, without loading a weight.
+
+    Args:
+        config: of the model that the recipe names.
+    """
+    source = recipe.model.name_or_path
+    adapter = _read_adapter_config(source)
+    base = source if adapter is None else _base_of(adapter, source)
+    if adapter is not None:
+        read_model_config(base)
+        _check_weight_files(Path(source), [ADAPTER_WEIGHTS])
+    if Path(base).is_dir():
+        _check_weight_files(Path(base), _weight_files(Path(base)))
+    if recipe.finetune.mode == "lora":
+        with torch.device("meta"):
+            config = _lora_config(recipe, SmolVLMForDST(copy.deepcopy(config)), base)
+        if adapter is not None:
+            _continued_config(adapter, config)
+
+
+def _weight_files(folder: Path) -> list[str]:
+    index = folder / "model.safetensors.index.json"
+    if not index.is_file():
+        return ["model.safetensors"]
+    try:
+        return sorted(set(json.loads(index.read_text())["weight_map"].values()))
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise CheckpointError(f"{index}: not readable ({error})") from error
+
+
+def _check_weight_files(folder: Path, names: Sequence[str]) -> None:
+    """The files stand and are whole; only their headers are read."""
+    faults = []
+    for path in (folder / name for name in names):
+        try:
+            with safe_open(path, "pt"):
+                pass
+        except FileNotFoundError:
+            faults.append(f"{folder}: no {path.name}; weights are read from safetensors only")
+        except (OSError, SafetensorError) as error:
+            faults.append(f"{path}: not readable, was it copied whole? ({error})")
+    if faults:
+        raise CheckpointError(faults)
 
 
 def load_for_inference(folder: str | Path, base: str | None = None) -> SmolVLMForDST:
@@ -273,11 +321,8 @@ def _save_adapter_config(model: PeftModel, folder: Path) -> None:
 
 def _load_base(name: str, settings: Mapping[str, object], new_heads: bool = True) -> SmolVLMForDST:
     """A full model in float32. `settings` replace those of its config."""
+    config = read_model_config(name)
     try:
-        values, _ = PreTrainedConfig.get_config_dict(name)
-        if values.get("model_type") != "smolvlm":
-            raise ConfigError(f"model.name_or_path: {name} is of type {values.get('model_type')}, not a SmolVLM2")
-        config = SmolVLMConfig.from_dict(values)
         for key, value in settings.items():
             setattr(config, key, value)
         model, info = SmolVLMForDST.from_pretrained(
@@ -290,6 +335,18 @@ def _load_base(name: str, settings: Mapping[str, object], new_heads: bool = True
     heads = {f"{head}.{kind}" for head in HEAD_NAMES for kind in ("weight", "bias")}
     _check_keys(name, set(info["missing_keys"]) - (heads if new_heads else set()), info["unexpected_keys"])
     return model
+
+
+def read_model_config(name: str) -> SmolVLMConfig:
+    """The config of a SmolVLM2. Raises ConfigError if it cannot be had, or is another model's."""
+    try:
+        values, _ = PreTrainedConfig.get_config_dict(name)
+    except (OSError, ValueError) as error:
+        raise ConfigError(cannot_be_had(name, error)) from error
+    kind = values.get("model_type") if isinstance(values, dict) else None
+    if kind != "smolvlm":
+        raise ConfigError(f"model.name_or_path: {name} is of type {kind}, not a SmolVLM2")
+    return SmolVLMConfig.from_dict(values)
 
 
 def cannot_be_had(name: str, error: Exception) -> str:

@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+import time
 import traceback
 from pathlib import Path
 
@@ -11,18 +12,23 @@ from dst_dist.errors import DstDistError
 from dst_dist.train.run_folder import BAD_USAGE, DONE, FAILED, RunFolder
 
 
+LEADER_SPEAKS_FIRST_S = 5.0
+
+
 def parse(arguments: list[str]) -> argparse.Namespace:
-    """The command line. Raises SystemExit(2) on bad usage, SystemExit(0) for --help."""
+    """The command line. Raises SystemExit(0) for --help; what is not understood is left to the recipe's check."""
     parser = argparse.ArgumentParser(
         prog="python -m dst_dist.train",
         description="Train a model. Run it under accelerate launch; by itself it trains in one process.",
     )
     parser.add_argument(
-        "recipe", nargs="+",
+        "recipe", nargs="*",
         help=f"recipes ({', '.join(config.packaged_recipes())}, or YAML files), merged left to right, then key=value",
     )  # fmt: skip
     parser.add_argument("--status-file", type=Path, help="write status.json here instead of into the run folder")
-    return parser.parse_args(arguments)
+    options, unknown = parser.parse_known_intermixed_args(arguments)
+    options.recipe += unknown
+    return options
 
 
 def main(arguments: list[str]) -> int:
@@ -32,31 +38,42 @@ def main(arguments: list[str]) -> int:
     try:
         _train(options.recipe, run)
     except DstDistError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
         run.write_status(BAD_USAGE, str(error))
+        _let_leader_speak()
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return BAD_USAGE
     except Exception as error:
-        traceback.print_exc()
         run.write_status(FAILED, f"{type(error).__name__}: {error}")
+        _let_leader_speak()
+        traceback.print_exception(error)
         return FAILED
-    if int(os.environ.get("RANK", "0")) == 0:
+    if is_main():
         run.write_status(DONE, "done")
     return DONE
 
 
+def _let_leader_speak() -> None:
+    """Most faults are every process's. The node's leader tells of them; the launcher then ends the others, silent."""
+    if os.environ.get("LOCAL_RANK", "0") != "0":
+        time.sleep(LEADER_SPEAKS_FIRST_S)
+
+
+def is_main() -> bool:
+    return os.environ.get("RANK", "0") == "0"
+
+
 def _train(words: list[str], run: RunFolder) -> None:
+    if is_main():
+        run.forget_status()
     recipe = config.load(words)
     # Torch and transformers take seconds to import; a mistyped key should not have to wait for them.
     from dst_dist.logs import set_up_logging
     from dst_dist.prepare import DataSetup, is_node_leader
     from dst_dist.train.loop import train
 
-    set_up_logging(is_main=int(os.environ.get("RANK", "0")) == 0)
+    set_up_logging(is_main())
     setup = DataSetup(recipe)
-    faults = None
-    if is_node_leader():
-        faults = setup.look_at_frames()
-        setup.datasets(faults)
+    faults = setup.check() if is_node_leader() else None
     train(recipe, run, setup, faults)
 
 
