@@ -140,8 +140,16 @@ class Train(Section):
 class Eval(Section):
     every_steps: Count = 200
     max_clips: Count | None = None
+    patience: Count | None = None
+    """Stop after so many evaluations in a row without a new best."""
     dst_threshold: Share | None = None
     speaking_threshold: Share | None = None
+
+
+class Checkpoint(Section):
+    every_steps: Count = 200
+    keep: Annotated[int, Field(ge=2)] = 3
+    best: Annotated[str, Field(pattern="^val/.+")] = "val/loss"
 
 
 class Log(Section):
@@ -170,6 +178,7 @@ class Recipe(Section):
     optim: Optim = Optim()
     train: Train = Train()
     eval: Eval = Eval()
+    checkpoint: Checkpoint = Checkpoint()
     log: Log = Log()
 
     def to_yaml(self) -> str:

@@ -1,6 +1,7 @@
 """The samples of one split, and the micro-batches that workers make of them."""
 
 import hashlib
+import signal
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -193,4 +194,13 @@ def make_loader(dataset: SampleDataset, specs: Iterable[MicroBatchSpec], num_wor
         num_workers=num_workers,
         prefetch_factor=2 if num_workers else None,
         pin_memory=device.type == "cuda",
+        # The loader seeds its workers from a generator of its own: the global one is part of a run's state.
+        generator=torch.Generator(),
+        worker_init_fn=_leave_signals_to_the_trainer,
     )
+
+
+def _leave_signals_to_the_trainer(worker: int) -> None:
+    """A signal to the whole process group asks the trainer to stop; its workers go on until it tells them."""
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)

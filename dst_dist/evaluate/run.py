@@ -42,6 +42,7 @@ def evaluate_run(run_folder: Path, split: str, overrides: Sequence[str] = ()) ->
     model.to(device).compute_dtype = torch.bfloat16 if recipe.train.precision == "bf16" else None
     specs = evaluation_specs(data, setup.limits, 0, 1, recipe.eval.max_clips)
     columns = read_model(_forward_of(model), data, specs, device, recipe.data.num_workers, show_progress=True)
+    assert columns is not None
     metrics = summarise(columns, recipe, _thresholds(recipe, model))
     result = metrics | {"num_videos": len({clip.video for clip in data.clips.index})}
     result["baselines"] = _baselines(metrics, data.clips.index)

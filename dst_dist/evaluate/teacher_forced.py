@@ -46,9 +46,9 @@ def evaluation_specs(dataset: SampleDataset, limits: Limits, rank: int, num_proc
 @torch.no_grad()
 def read_model(
     forward: Callable[[PackedBatch], DSTOutput], dataset: SampleDataset, specs: Sequence[MicroBatchSpec],
-    device: torch.device, num_workers: int, show_progress: bool,
-) -> dict[str, np.ndarray]:  # fmt: skip
-    """Run the model over micro-batches; one array a column, over all positions.
+    device: torch.device, num_workers: int, should_stop: Callable[[], bool] = lambda: False, show_progress: bool = False,
+) -> dict[str, np.ndarray] | None:  # fmt: skip
+    """Run the model over micro-batches; one array a column, over all positions. None if it was to stop.
 
     Columns: `dst_update`, `speaking` (labels), `dst_update_logits`, `speaking_logits` [D, 2], `is_frame`;
     `lm_loss`, `lm_is_dst`, `lm_hit` a supervised token; `turn_hit`, `turn_is_dst` a supervised turn.
@@ -56,6 +56,8 @@ def read_model(
     readings = Readings()
     loader = make_loader(dataset, specs, num_workers, device)
     for batch in tqdm(loader, total=len(specs), desc="evaluate", leave=False, disable=not show_progress):
+        if should_stop():
+            return None
         batch = batch.to(device)
         batch.check()
         output = forward(batch)

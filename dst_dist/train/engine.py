@@ -61,10 +61,14 @@ class Engine:
             )
 
     @property
+    def kind(self) -> str:
+        """`deepspeed`, `fsdp`, or `ddp`, which on one process is plain training."""
+        return {DistributedType.DEEPSPEED: "deepspeed", DistributedType.FSDP: "fsdp"}.get(self.type, "ddp")
+
+    @property
     def name(self) -> str:
-        """For logs: `ddp`, `deepspeed`, `fsdp` or `single`, and the number of processes."""
-        names = {DistributedType.DEEPSPEED: "deepspeed", DistributedType.FSDP: "fsdp", DistributedType.NO: "single"}
-        return f"{names.get(self.type, 'ddp')} on {self.num_processes} x {self.device.type}"
+        """For logs: the kind and the number of processes."""
+        return f"{self.kind} on {self.num_processes} x {self.device.type}"
 
     def prepare(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         """Wrap model and optimizer for the engine; afterwards use `self.model` and `self.optimizer` (collective)."""
@@ -130,6 +134,10 @@ class Engine:
         values = values.to(self.device)
         dist.all_reduce(values)
         return values
+
+    def any_process(self, flag: bool) -> bool:
+        """Whether the flag is set on any process (collective)."""
+        return bool(self.sum_over_processes(torch.tensor([float(flag)])) > 0)
 
     def gather_objects(self, value: Any) -> list[Any]:
         """One picklable value of each process, in order of rank, on every process (collective)."""

@@ -1,93 +1,165 @@
 """The training loop."""
 
-import math
-from collections.abc import Iterator
-from typing import Any
+import time
 
-import numpy as np
 import torch
 
 from dst_dist.config import Recipe
-from dst_dist.data.batching import BatchPlan, MicroBatchSampler, PackedBatch
+from dst_dist.data.batching import BatchPlan, MicroBatchSampler
 from dst_dist.data.dataset import SampleDataset, make_loader
-from dst_dist.data.samples import COUNT_NAMES
 from dst_dist.evaluate.teacher_forced import evaluation_specs, join_processes, read_model, summarise
 from dst_dist.logs import logger
 from dst_dist.model.finetune import load_model, parameter_groups, save_model
-from dst_dist.model.losses import compute_loss
-from dst_dist.model.smolvlm_dst import DSTOutput
 from dst_dist.prepare import DataSetup, Faults
+from dst_dist.train.checkpoint import Checkpoints
 from dst_dist.train.engine import Engine
-from dst_dist.train.metrics import Stopwatch, TrainLog, add_log_file, peak_memory_gib
+from dst_dist.train.metrics import Stopwatch, TrainLog, peak_memory_gib
 from dst_dist.train.optim import build_optimizer, rate_factor, set_rates
-from dst_dist.train.run_folder import RunFolder
-
-TERMS = ("lm", "dst_gen", "dst_update", "speaking")
-
-
-class NonFiniteError(RuntimeError):
-    """A loss or a gradient is not a number; the weights were not touched."""
+from dst_dist.train.preemption import StopRequest
+from dst_dist.train.resume import frozen_digest, identify, resume, to_training
+from dst_dist.train.run_folder import DONE, STOPPED, RunFolder
+from dst_dist.train.step import forward, optimizer_step, sizes, step_batches
 
 
-def train(recipe: Recipe, run: RunFolder, setup: DataSetup, faults: Faults | None) -> None:
-    """Train one model from start to `final/`. Every process calls it (collective throughout).
+class Trainer:
+    """One run, built in the order of `__init__`. Every process makes one and calls `run` (collective throughout).
 
     Args:
         setup: the data, read and checked.
         faults: what is wrong with the frames; None on processes that did not look.
+        allowed: keys that may differ from the run so far (`--allow-changed`).
     """
-    engine = Engine(recipe)
-    datasets = setup.datasets(agree_on_faults(engine, faults))
-    model = load_model(recipe)
-    optimizer = build_optimizer(parameter_groups(model), recipe.optim, fused=engine.device.type == "cuda")
-    engine.prepare(model, optimizer)
-    torch.manual_seed(recipe.seed + 1 + engine.rank)
 
-    data = datasets["train"]
-    plan = BatchPlan(data.weights, recipe.train.global_batch_size, recipe.seed, data.fingerprint)
-    num_steps = recipe.train.max_steps or recipe.train.num_epochs * plan.steps_per_epoch
-    open_run(engine, recipe, run)
-    describe(engine, recipe, datasets, plan, num_steps)
-    log = TrainLog(engine, run, recipe.log.every_steps, num_steps)
-    sampler = MicroBatchSampler(plan, data.samples, setup.limits, engine.rank, engine.num_processes, 0, num_steps)
-    batches = iter(make_loader(data, sampler, recipe.data.num_workers, engine.device))
+    def __init__(self, recipe: Recipe, run: RunFolder, setup: DataSetup, faults: Faults | None, stop: StopRequest, allowed: list[str]):
+        self.recipe, self.run_folder, self.setup, self.stop = recipe, run, setup, stop
 
-    watch = Stopwatch()
-    for step, epoch, draws in plan.steps(0, num_steps):
-        factor = rate_factor(step, num_steps, recipe.optim)
-        set_rates(engine.param_groups, factor)
-        values = optimizer_step(engine, recipe, data, step_batches(batches, watch))
-        run.step = step + 1
-        values |= sizes(data, [draw.sample for draw in draws], watch)
-        values |= {"learning_rate": recipe.optim.learning_rate * factor, "epoch": epoch}
-        values["peak_memory_gib"] = peak_memory_gib(engine.device)
-        log.train_step(step + 1, values)
-        is_last = step + 1 == num_steps
-        if "val" in datasets and ((step + 1) % recipe.eval.every_steps == 0 or is_last):
-            metrics = evaluate(engine, recipe, datasets["val"], setup)
-            log.evaluation(step + 1, "val", metrics)
-            if is_last:
-                keep_thresholds(engine, metrics)
+        # Processes
+        self.engine = Engine(recipe)
+
+        # Data, and the order of its samples
+        self.datasets = setup.datasets(self.engine.from_main(faults))
+        self.data = self.datasets["train"]
+        self.plan = BatchPlan(self.data.weights, recipe.train.global_batch_size, recipe.seed, self.data.fingerprint)
+        self.num_steps = recipe.train.max_steps or recipe.train.num_epochs * self.plan.steps_per_epoch
+
+        # Model and optimizer
+        model = load_model(recipe)
+        self.trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+        frozen = frozen_digest(self.engine, model)
+        optimizer = build_optimizer(parameter_groups(model), recipe.optim, fused=self.engine.device.type == "cuda")
+        self.engine.prepare(model, optimizer)
+        torch.manual_seed(recipe.seed + 1 + self.engine.rank)
+
+        # Where an earlier start of this run was cut
+        self.checkpoints = Checkpoints(run.path, recipe.checkpoint.keep)
+        self.identity = identify(recipe, self.data.fingerprint, frozen, self.engine)
+        self.progress = resume(self.engine, self.checkpoints, self.identity, allowed, self.trained)
+        run.step = self.progress.step
+
+        # What people see
+        self.log = TrainLog(self.engine, run, recipe.log.every_steps, self.num_steps, self.progress.step)
+        describe(self.engine, recipe, self.datasets, self.plan, self.num_steps)
+
+    def run(self) -> int:
+        """Train to the end, or until asked to stop; returns the exit code (collective)."""
+        batches = self.batches_from(self.progress.step)
         watch = Stopwatch()
+        if self.evaluation_is_due():
+            self.evaluate()
+        for step, epoch, draws in self.plan.steps(self.progress.step, self.num_steps):
+            factor = rate_factor(step, self.num_steps, self.recipe.optim)
+            set_rates(self.engine.param_groups, factor)
+            values = optimizer_step(self.engine, self.recipe, self.data, step_batches(batches, watch))
+            values |= sizes(self.data, [draw.sample for draw in draws], watch)
+            values |= {"learning_rate": self.recipe.optim.learning_rate * factor, "epoch": epoch}
+            values["peak_memory_gib"] = peak_memory_gib(self.engine.device)
+            self.progress.step = self.run_folder.step = step + 1
+            self.log.train_step(step + 1, values)
 
-    save_final(engine, recipe, setup, run)
-    log.close()
-    engine.close()
+            improved = self.evaluate() if self.evaluation_is_due() else False
+            stopping = self.engine.any_process(self.stop.is_asked)
+            if stopping or improved or self.checkpoint_is_due():
+                self.save(improved)
+            if stopping:
+                return self.stopped()
+            if self.patience_is_over():
+                break
+            watch = Stopwatch()
+        self.finish()
+        return DONE
 
+    def batches_from(self, step: int):
+        """This process's micro-batches from an optimizer step on, made by data workers."""
+        rank, num_processes = self.engine.rank, self.engine.num_processes
+        sampler = MicroBatchSampler(self.plan, self.data.samples, self.setup.limits, rank, num_processes, step, self.num_steps)
+        return iter(make_loader(self.data, sampler, self.recipe.data.num_workers, self.engine.device))
 
-def agree_on_faults(engine: Engine, faults: Faults | None) -> Faults:
-    """The main process's view of the frames, for every process (collective)."""
-    return engine.from_main(faults)
+    def is_over(self) -> bool:
+        return self.progress.step >= self.num_steps
 
+    def evaluation_is_due(self) -> bool:
+        """Also after a start from a checkpoint whose evaluation was cut."""
+        step = self.progress.step
+        due = step > 0 and (step % self.recipe.eval.every_steps == 0 or self.is_over())
+        return "val" in self.datasets and due and self.progress.evaluated_step < step
 
-def open_run(engine: Engine, recipe: Recipe, run: RunFolder) -> None:
-    """The main process makes the run folder and its log file (collective)."""
-    if engine.is_main:
-        moved = run.open(recipe.to_yaml())
-        add_log_file(run)
-        if moved is not None:
-            logger.warning("%s held an earlier run, which is now %s", run.path, moved)
-    engine.wait()
+    def evaluate(self) -> bool:
+        """Teacher-forced, with as many forwards on every process; says if it is the best so far (collective)."""
+        recipe, engine, data = self.recipe, self.engine, self.datasets["val"]
+        engine.model.eval()
+        specs = evaluation_specs(data, self.setup.limits, engine.rank, engine.num_processes, recipe.eval.max_clips)
+        columns = read_model(
+            lambda batch: forward(engine, recipe, batch), data, specs, engine.device, recipe.data.num_workers,
+            should_stop=lambda: engine.any_process(self.stop.is_asked),
+        )  # fmt: skip
+        if columns is None:
+            return False
+        thresholds = {"dst_update": recipe.eval.dst_threshold, "speaking": recipe.eval.speaking_threshold}
+        metrics = engine.from_main(summarise(join_processes(engine.gather_objects(columns)), recipe, thresholds))
+        self.log.evaluation(self.progress.step, "val", metrics)
+        return self.progress.note_evaluation(metrics, recipe.checkpoint.best.removeprefix("val/"))
+
+    def checkpoint_is_due(self) -> bool:
+        return self.progress.step % self.recipe.checkpoint.every_steps == 0 or self.is_over() or self.patience_is_over()
+
+    def save(self, is_best: bool) -> None:
+        """Write a checkpoint (collective)."""
+        started_s = time.perf_counter()
+        training = to_training(self.identity, self.progress, self.engine)
+        path = self.checkpoints.save(self.engine, self.progress.step, training, is_best)
+        self.log.checkpoint(path, time.perf_counter() - started_s)
+
+    def patience_is_over(self) -> bool:
+        """Early stopping: so many evaluations in a row were no better than the best."""
+        patience = self.recipe.eval.patience
+        since_best = self.progress.evaluated_step - self.progress.best_step
+        return patience is not None and self.progress.best_step > 0 and since_best >= patience * self.recipe.eval.every_steps
+
+    def stopped(self) -> int:
+        """Asked to stop, and saved (collective)."""
+        logger.info("stopped on request after step %d; the same command continues", self.progress.step)
+        if self.engine.is_main:
+            self.stop.obeyed()
+        self.close()
+        return STOPPED
+
+    def finish(self) -> None:
+        """Write `final/`, a Hugging Face folder with the thresholds chosen on validation (collective)."""
+        weights = self.engine.full_state_dict(trained_only=self.recipe.finetune.mode == "lora")
+        if self.engine.is_main:
+            model = self.engine.unwrapped
+            model.config.dst_threshold = self.progress.thresholds.get("dst_update")
+            model.config.speaking_threshold = self.progress.thresholds.get("speaking")
+            with self.run_folder.making_final() as folder:
+                save_model(model, weights, folder)
+                self.setup.model_files.tokenizer.save_pretrained(folder)
+            logger.info("saved %s", self.run_folder.final)
+            self.stop.obeyed()
+        self.close()
+
+    def close(self) -> None:
+        self.log.close()
+        self.engine.close()
 
 
 def describe(engine: Engine, recipe: Recipe, datasets: dict[str, SampleDataset], plan: BatchPlan, num_steps: int) -> None:
@@ -119,121 +191,3 @@ def warn_of_rare_classes(data: SampleDataset) -> None:
         total = positives + negatives
         if total and min(positives, negatives) < 0.05 * total:
             logger.warning("%s: under 5 %% of its positions are %s", head, "positive" if positives < negatives else "negative")
-
-
-def step_batches(batches: Iterator[PackedBatch], watch: Stopwatch) -> Iterator[PackedBatch]:
-    """This process's micro-batches of one optimizer step."""
-    while True:
-        batch = watch.timed(batches)
-        yield batch
-        if batch.spec.is_last:
-            return
-
-
-def optimizer_step(engine: Engine, recipe: Recipe, data: SampleDataset, batches: Iterator[PackedBatch]) -> dict[str, Any]:
-    """Forward and backward over a step's micro-batches, then one update (collective).
-
-    Raises:
-        NonFiniteError: before the update, on all processes, naming samples and loss term.
-    """
-    engine.model.train()
-    counts, shares, specs, num_placeholders = None, [], [], 0
-    for batch in batches:
-        batch.check()
-        if counts is None:
-            counts = engine.sum_over_processes(batch.step_counts)
-        output = forward(engine, recipe, batch := batch.to(engine.device))
-        loss, terms = compute_loss(output, batch, counts, recipe.loss, recipe.labels.balance)
-        # Engines average gradients over processes; what is wanted is their sum.
-        engine.backward(loss * engine.num_processes, batch.spec.is_last)
-        shares.append(torch.stack([terms[name] for name in TERMS]))
-        specs.append(batch.spec)
-        num_placeholders += batch.num_placeholders
-    own_shares = torch.stack(shares).double()
-    totals = engine.sum_over_processes(torch.cat([own_shares.sum(0), own_shares.new_tensor([num_placeholders])])).tolist()
-    if not all(math.isfinite(total) for total in totals):
-        raise NonFiniteError(find_non_finite(engine, data, own_shares, specs))
-    norm = engine.gradient_norm()
-    if not math.isfinite(norm):
-        names = data_names(data, specs)
-        raise NonFiniteError(f"step {specs[0].step + 1}: the gradient is not finite; this process's samples: {names}")
-    engine.step()
-    return step_values(recipe, totals, counts.tolist(), norm)
-
-
-def forward(engine: Engine, recipe: Recipe, batch: PackedBatch) -> DSTOutput:
-    """The wrapped model on one micro-batch; all processes call the tower equally often (collective)."""
-    return engine.model(
-        input_ids=batch.input_ids,
-        frames=batch.frames,
-        segment_lengths=batch.segment_lengths,
-        lm_positions=batch.lm_positions,
-        decision_positions=batch.decision_positions,
-        min_vision_calls=math.ceil(batch.spec.round_frames / recipe.model.vision_batch_size),
-    )
-
-
-def find_non_finite(engine: Engine, data: SampleDataset, shares: torch.Tensor, specs: list) -> str:
-    """Which term of which samples on which process is not finite (collective)."""
-    own = [
-        f"{name} of {data_names(data, [spec])} on process {engine.rank}"
-        for share, spec in zip(shares, specs, strict=True)
-        for name, value in zip(TERMS, share.tolist(), strict=True)
-        if not math.isfinite(value)
-    ]
-    return f"step {specs[0].step + 1}: loss is not finite: " + "; ".join(sum(engine.gather_objects(own), []))
-
-
-def data_names(data: SampleDataset, specs: list) -> str:
-    return ", ".join(data.sample_id(draw.sample) for spec in specs for draw in spec.draws)
-
-
-def step_values(recipe: Recipe, totals: list[float], counts: list[float], norm: float) -> dict[str, Any]:
-    """The loss terms (means over the global batch), class counts and gradient norm of a step."""
-    terms = dict(zip(TERMS, totals, strict=False))
-    values: dict[str, Any] = {"loss": sum(getattr(recipe.loss, name) * term for name, term in terms.items())}
-    values |= {f"loss/{name}": term for name, term in terms.items()}
-    values["grad_norm"] = norm
-    values |= {f"num_{name}": int(count) for name, count in zip(COUNT_NAMES[2:], counts[2:], strict=True)}
-    if totals[-1]:
-        values["num_placeholder_frames"] = int(totals[-1])
-    return values
-
-
-def sizes(data: SampleDataset, samples: list[int], watch: Stopwatch) -> dict[str, Any]:
-    """Size and speed of a step over all processes; waiting is this process's."""
-    table, elapsed_s = data.samples[np.array(samples)], watch.elapsed_s
-    tokens, frames = int(table["tokens"].sum()), int(table["frames"].sum())
-    return {
-        "num_samples": len(samples), "num_tokens": tokens, "num_frames": frames,
-        "max_seq_len": int(table["tokens"].max()),
-        "tokens_per_s": tokens / elapsed_s, "frames_per_s": frames / elapsed_s,
-        "data_wait_share": watch.waited_s / elapsed_s,
-    }  # fmt: skip
-
-
-def evaluate(engine: Engine, recipe: Recipe, data: SampleDataset, setup: DataSetup) -> dict[str, float]:
-    """Teacher-forced evaluation, with as many forwards on every process (collective)."""
-    engine.model.eval()
-    specs = evaluation_specs(data, setup.limits, engine.rank, engine.num_processes, recipe.eval.max_clips)
-    columns = read_model(lambda batch: forward(engine, recipe, batch), data, specs, engine.device, recipe.data.num_workers, False)
-    joined = join_processes(engine.gather_objects(columns))
-    thresholds = {"dst_update": recipe.eval.dst_threshold, "speaking": recipe.eval.speaking_threshold}
-    return summarise(joined, recipe, thresholds)
-
-
-def keep_thresholds(engine: Engine, metrics: dict[str, float]) -> None:
-    """Store the thresholds chosen on validation with the model."""
-    config = engine.unwrapped.config
-    config.dst_threshold = metrics.get("dst_update/threshold")
-    config.speaking_threshold = metrics.get("speaking/threshold")
-
-
-def save_final(engine: Engine, recipe: Recipe, setup: DataSetup, run: RunFolder) -> None:
-    """Write `final/`, a Hugging Face folder (collective)."""
-    weights = engine.full_state_dict(trained_only=recipe.finetune.mode == "lora")
-    if engine.is_main:
-        save_model(engine.unwrapped, weights, run.final)
-        setup.model_files.tokenizer.save_pretrained(run.final)
-        logger.info("saved %s", run.final)
-    engine.wait()

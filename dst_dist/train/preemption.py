@@ -1,0 +1,42 @@
+"""Stopping on request: a `STOP` file in the run folder, or SIGTERM or SIGUSR1 to the worker processes."""
+
+import os
+import signal
+from pathlib import Path
+
+from dst_dist.train.run_folder import FAILED
+
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+
+
+class StopRequest:
+    """Whether this process was asked to stop. All processes must agree before they do: see the loop.
+
+    The first signal only raises a flag, which is looked at once an optimizer step and between the
+    micro-batches of an evaluation. The second leaves at once; checkpoints are safe at any instant.
+    """
+
+    def __init__(self, run_folder: Path, watches_file: bool):
+        self.file = run_folder / "STOP"
+        self.watches_file = watches_file
+        self.num_signals = 0
+
+    def listen(self) -> None:
+        """Take over the signals; called before anything slow."""
+        for number in SIGNALS:
+            signal.signal(number, self._on_signal)
+
+    def _on_signal(self, number: int, frame: object) -> None:
+        self.num_signals += 1
+        if self.num_signals > 1:
+            os._exit(FAILED)
+
+    @property
+    def is_asked(self) -> bool:
+        """Asked by a signal, or (where this process watches it) by the file."""
+        return self.num_signals > 0 or (self.watches_file and self.file.exists())
+
+    def obeyed(self) -> None:
+        """Remove the file, so that the same command continues."""
+        if self.watches_file:
+            self.file.unlink(missing_ok=True)

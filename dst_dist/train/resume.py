@@ -1,0 +1,132 @@
+"""Going on where a run was cut: what a checkpoint says of its run, and whether this is still the same run."""
+
+import hashlib
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from dst_dist.config import Recipe
+from dst_dist.errors import CheckpointError, ConfigError
+from dst_dist.evaluate.teacher_forced import HEADS
+from dst_dist.logs import logger
+from dst_dist.train.checkpoint import Checkpoints, load, read_training
+from dst_dist.train.engine import Engine
+
+FREE_KEYS = ("output_dir", "log", "eval", "checkpoint", "data.root", "data.num_workers", "data.val", "data.test",
+             "train.max_tokens", "train.max_frames", "model.vision_batch_size", "train.gradient_checkpointing")  # fmt: skip
+"""Recipe keys that may differ after a cut: they decide what is seen of a run, or how its sums are grouped."""
+
+
+@dataclass
+class Progress:
+    """The whole state of a run beside weights, moments and random numbers."""
+
+    step: int = 0
+    """Optimizer steps done; the place in the batch plan follows from it."""
+    evaluated_step: int = 0
+    best_value: float | None = None
+    best_step: int = 0
+    thresholds: dict[str, float] = field(default_factory=dict)
+
+    def note_evaluation(self, metrics: dict[str, float], best_metric: str) -> bool:
+        """Remember an evaluation at this step; says if it is the best so far.
+
+        Raises:
+            ConfigError: if there is no such metric.
+        """
+        if best_metric not in metrics:
+            raise ConfigError(f"checkpoint.best: no metric val/{best_metric}; there are {', '.join(sorted(metrics))}")
+        self.evaluated_step = self.step
+        self.thresholds = {head: metrics[f"{head}/threshold"] for head in HEADS if f"{head}/threshold" in metrics}
+        value, lower_is_better = metrics[best_metric], best_metric.startswith(("loss", "lm/perplexity"))
+        if self.best_value is not None and (value >= self.best_value if lower_is_better else value <= self.best_value):
+            return False
+        self.best_value, self.best_step = value, self.step
+        return True
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What must be the same for a run to go on."""
+
+    recipe: dict[str, Any]
+    dataset: str
+    frozen: str
+    engine: str
+
+    def differences(self, saved: dict[str, Any]) -> dict[str, str]:
+        """Key -> what it was and is; keys of the recipe, or `dataset`, `frozen`, `engine`."""
+        found = {}
+        was, now = _flat(saved["recipe"]), _flat(self.recipe)
+        for key in sorted(was.keys() | now.keys()):
+            if was.get(key) != now.get(key) and not any(key == free or key.startswith(free + ".") for free in FREE_KEYS):
+                found[key] = f"{key} was {was.get(key)!r} and is {now.get(key)!r}"
+        names = {"dataset": "the training data", "frozen": "the frozen base weights", "engine": "the engine"}
+        for key, what in names.items():
+            if saved[key] != getattr(self, key):
+                found[key] = f"{key}: {what} differ: {saved[key][:20]} then, {getattr(self, key)[:20]} now"
+        return found
+
+
+def _flat(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in nested.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat
+
+
+def identify(recipe: Recipe, dataset: str, frozen: str, engine: Engine) -> Identity:
+    return Identity(recipe.model_dump(mode="json"), dataset, frozen, engine.kind)
+
+
+def to_training(identity: Identity, progress: Progress, engine: Engine) -> dict[str, Any]:
+    """The content of a checkpoint's `training.json`."""
+    return {"progress": asdict(progress), "num_processes": engine.num_processes, **asdict(identity)}
+
+
+def resume(engine: Engine, checkpoints: Checkpoints, identity: Identity, allowed: list[str], trained: set[str]) -> Progress:
+    """Load the newest good checkpoint, if there is one (collective).
+
+    Args:
+        allowed: keys that may differ, from `--allow-changed`.
+
+    Raises:
+        CheckpointError: naming everything that differs and is not allowed to.
+    """
+    path = checkpoints.newest_valid(engine)
+    if path is None:
+        return Progress()
+    saved = read_training(path)
+    different = identity.differences(saved)
+    check_allowed(path, different, allowed)
+    progress = Progress(**saved["progress"])
+    load(path, engine, progress.step, trained)
+    logger.info("continued from %s, written by %d processes with %s", path, saved["num_processes"], saved["engine"])
+    for key, text in different.items():
+        logger.warning("allowed to differ from the run so far: %s", text)
+    return progress
+
+
+def check_allowed(path: Path, different: dict[str, str], allowed: list[str]) -> None:
+    """Raises CheckpointError for every difference that is not allowed."""
+    refused = [text for key, text in different.items() if key not in allowed]
+    if refused:
+        keys = " ".join(f"--allow-changed {key}" for key in different if key not in allowed)
+        raise CheckpointError([*refused, f"{path} is of another run: use another output_dir, or add {keys}"])
+
+
+def frozen_digest(engine: Engine, model: nn.Module) -> str:
+    """Digest of the weights that are not trained, and so are in no checkpoint; each process reads a share (collective).
+
+    Called before the engine wraps the model, while every process has all of it.
+    """
+    frozen = [(name, parameter) for name, parameter in model.named_parameters() if not parameter.requires_grad]
+    own = {
+        name: hashlib.sha256(parameter.detach().contiguous().view(torch.uint8).numpy()).hexdigest()
+        for name, parameter in frozen[engine.rank :: engine.num_processes]
+    }
+    everyones = {name: digest for part in engine.gather_objects(own) for name, digest in part.items()}
+    return hashlib.sha256("".join(f"{name} {everyones[name]}\n" for name in sorted(everyones)).encode()).hexdigest()

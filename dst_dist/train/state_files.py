@@ -1,0 +1,107 @@
+"""Training state on disk: stretches of flattened tensors in safetensors files, read on any number of processes.
+
+Every parameter's state is a flat row of numbers; a process writes the stretches that it holds, so nothing is
+gathered, and a reader finds any stretch again by name and offset. A file is written front to back, and its
+checksum is made on the way.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+
+from dst_dist.errors import CheckpointError
+
+DTYPES = {torch.float32: "F32", torch.int64: "I64", torch.uint8: "U8", torch.uint32: "U32"}
+CHUNK_BYTES = 1 << 24
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Entries [start, start + len(values)) of one flattened tensor."""
+
+    name: str
+    start: int
+    values: torch.Tensor  # 1-D
+
+    @property
+    def key(self) -> str:
+        return f"{self.name}@{self.start}"
+
+
+def write_stretches(path: Path, stretches: Sequence[Stretch]) -> str:
+    """Write a safetensors file and flush it to the disk; returns its sha256.
+
+    Written by hand because the library's writer wants all tensors in host memory at once; here only
+    one of them is copied from the device at a time.
+    """
+    header, offset = {}, 0
+    for stretch in stretches:
+        size = stretch.values.numel() * stretch.values.element_size()
+        header[stretch.key] = {
+            "dtype": DTYPES[stretch.values.dtype], "shape": list(stretch.values.shape), "data_offsets": [offset, offset + size],
+        }  # fmt: skip
+        offset += size
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    digest = hashlib.sha256()
+    with open(path, "wb") as file, ThreadPoolExecutor(1) as hasher:
+        for piece in _pieces(len(text).to_bytes(8, "little") + text, stretches):
+            hashed = hasher.submit(digest.update, piece)
+            file.write(piece)
+            hashed.result()
+        file.flush()
+        os.fsync(file.fileno())
+    return digest.hexdigest()
+
+
+def _pieces(head: bytes, stretches: Sequence[Stretch]) -> Iterable[bytes | memoryview]:
+    yield head
+    for stretch in stretches:
+        data = memoryview(stretch.values.detach().cpu().contiguous().numpy()).cast("B")
+        for start in range(0, len(data), CHUNK_BYTES):
+            yield data[start : start + CHUNK_BYTES]
+
+
+class StretchReader:
+    """Finds stretches again in the files of a checkpoint.
+
+    Raises:
+        CheckpointError: from `fill`, if a tensor is not there in whole.
+    """
+
+    def __init__(self, paths: Iterable[Path]):
+        self._files = [safe_open(path, framework="pt") for path in paths]
+        self._places: dict[str, list[tuple[int, int, str]]] = {}
+        for number, file in enumerate(self._files):
+            for key in file.keys():
+                name, _, start = key.rpartition("@")
+                self._places.setdefault(name, []).append((int(start), number, key))
+
+    @property
+    def names(self) -> set[str]:
+        return set(self._places)
+
+    def fill(self, name: str, start: int, out: torch.Tensor) -> None:
+        """Fill `out`, 1-D, with entries [start, start + len(out)) of a tensor."""
+        filled = 0
+        for first, number, key in sorted(self._places.get(name, [])):
+            piece = self._files[number].get_slice(key)
+            low, high = max(first, start), min(first + piece.get_shape()[0], start + len(out))
+            if low < high:
+                out[low - start : high - start].copy_(piece[low - first : high - first])
+                filled += high - low
+        if filled != len(out):
+            raise CheckpointError(f"the checkpoint has {filled} of the {len(out)} entries wanted of {name}")
+
+
+def file_sha256(path: Path) -> str:
+    """sha256 of a file's bytes, read once."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
