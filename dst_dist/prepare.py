@@ -13,7 +13,8 @@ from dst_dist.data.frames import FrameFaults, check_frames
 from dst_dist.data.reading import count_shared_videos
 from dst_dist.data.samples import Limits, SampleMaker
 from dst_dist.errors import ConfigError, DataError, DstDistError
-from dst_dist.model.finetune import cannot_be_had, check_before_loading, read_model_config
+from dst_dist.model.finetune import check_before_loading
+from dst_dist.model.folders import cannot_be_had, read_model_config
 from dst_dist.model.smolvlm_dst import pooled_side
 
 Faults = dict[str, FrameFaults]

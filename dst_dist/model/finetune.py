@@ -2,16 +2,15 @@
 
 import copy
 import functools
-import json
 import logging
 import re
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.utils.checkpoint import checkpoint
@@ -19,6 +18,7 @@ from transformers import PreTrainedConfig, SmolVLMConfig
 
 from dst_dist.config import Lora, Recipe
 from dst_dist.errors import CheckpointError, ConfigError
+from dst_dist.model.folders import cannot_be_had, check_weight_files, read_model_config, weight_files
 from dst_dist.model.smolvlm_dst import HEAD_NAMES, SmolVLMForDST
 
 logger = logging.getLogger(__name__)
@@ -74,39 +74,14 @@ def check_before_loading(recipe: Recipe, config: SmolVLMConfig) -> None:
     base = source if adapter is None else _base_of(adapter, source)
     if adapter is not None:
         read_model_config(base)
-        _check_weight_files(Path(source), [ADAPTER_WEIGHTS])
+        check_weight_files(Path(source), [ADAPTER_WEIGHTS])
     if Path(base).is_dir():
-        _check_weight_files(Path(base), _weight_files(Path(base)))
+        check_weight_files(Path(base), weight_files(Path(base)))
     if recipe.finetune.mode == "lora":
         with torch.device("meta"):
             config = _lora_config(recipe, SmolVLMForDST(copy.deepcopy(config)), base)
         if adapter is not None:
             _continued_config(adapter, config)
-
-
-def _weight_files(folder: Path) -> list[str]:
-    index = folder / "model.safetensors.index.json"
-    if not index.is_file():
-        return ["model.safetensors"]
-    try:
-        return sorted(set(json.loads(index.read_text())["weight_map"].values()))
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise CheckpointError(f"{index}: not readable ({error})") from error
-
-
-def _check_weight_files(folder: Path, names: Sequence[str]) -> None:
-    """The files stand and are whole; only their headers are read."""
-    faults = []
-    for path in (folder / name for name in names):
-        try:
-            with safe_open(path, "pt"):
-                pass
-        except FileNotFoundError:
-            faults.append(f"{folder}: no {path.name}; weights are read from safetensors only")
-        except (OSError, SafetensorError) as error:
-            faults.append(f"{path}: not readable, was it copied whole? ({error})")
-    if faults:
-        raise CheckpointError(faults)
 
 
 def load_for_inference(folder: str | Path, base: str | None = None) -> SmolVLMForDST:
@@ -335,29 +310,6 @@ def _load_base(name: str, settings: Mapping[str, object], new_heads: bool = True
     heads = {f"{head}.{kind}" for head in HEAD_NAMES for kind in ("weight", "bias")}
     _check_keys(name, set(info["missing_keys"]) - (heads if new_heads else set()), info["unexpected_keys"])
     return model
-
-
-def read_model_config(name: str) -> SmolVLMConfig:
-    """The config of a SmolVLM2. Raises ConfigError if it cannot be had, or is another model's."""
-    try:
-        values, _ = PreTrainedConfig.get_config_dict(name)
-    except (OSError, ValueError) as error:
-        raise ConfigError(cannot_be_had(name, error)) from error
-    kind = values.get("model_type") if isinstance(values, dict) else None
-    if kind != "smolvlm":
-        raise ConfigError(f"model.name_or_path: {name} is of type {kind}, not a SmolVLM2")
-    return SmolVLMConfig.from_dict(values)
-
-
-def cannot_be_had(name: str, error: Exception) -> str:
-    """Why a model cannot be loaded, and what to do."""
-    reason = " ".join(str(error).split())
-    if Path(name).is_dir():
-        return f"model.name_or_path: {name} is not a whole model folder ({reason})"
-    return (
-        f"model.name_or_path: {name} is neither a folder here nor a model that the hub or its cache gives. "
-        f"Without internet, run this on a login node first: hf download {name} ({reason})"
-    )
 
 
 def _read_adapter_config(name: str) -> LoraConfig | None:

@@ -164,8 +164,9 @@ class SmolVLMForDST(SmolVLMForConditionalGeneration):
         """Embeddings of frames, uint8 [N, 3, S, S] -> [N, K, hidden].
 
         The tower runs in chunks of at most `vision_batch_size`, and at least `min_calls` times: under
-        FSDP2 every process must call it equally often, so one with fewer frames adds blank ones, whose
-        embeddings are taken times zero. A frozen tower stays out of the graph.
+        FSDP2 every process must call it equally often, so one with fewer frames adds blank ones. Their
+        embeddings are cut off again, which leaves the connector and a trained tower in the graph with zero
+        gradients even where N = 0. A frozen tower stays out of the graph.
         """
         count = len(frames)
         calls = max(min_calls, math.ceil(count / self.vision_batch_size), 1)
@@ -173,10 +174,7 @@ class SmolVLMForDST(SmolVLMForConditionalGeneration):
             frames = torch.cat([frames, frames.new_zeros(calls - count, *frames.shape[1:])])
         with self._autocast():
             patches = torch.cat([self._encode_patches(chunk) for chunk in frames.tensor_split(calls)])
-            embeddings = self.model.connector(patches)
-        if count < calls:
-            embeddings = embeddings[:count] + 0 * embeddings[count:].sum()
-        return embeddings
+            return self.model.connector(patches)[:count]
 
     def _encode_patches(self, frames: torch.Tensor) -> torch.Tensor:
         """Pooled output of the tower, [n, K * scale^2, C]."""

@@ -23,6 +23,7 @@ from accelerate.utils import (
 )
 from torch import nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+from torch.nn.parallel import DistributedDataParallel
 
 from dst_dist.config import Recipe
 from dst_dist.errors import ConfigError
@@ -76,6 +77,9 @@ class Engine:
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
         # Accelerate's optimizer wrapper would skip steps and gradients by its own idea of accumulation.
         self.optimizer = getattr(self.optimizer, "optimizer", self.optimizer)
+        if isinstance(self.model, DistributedDataParallel):
+            # DDP decides in the forward whether to average; which micro-batch is a step's last is `backward`'s to say.
+            self.model.require_backward_grad_sync = False
 
     def _check_same_weights(self, model: nn.Module) -> None:
         """FSDP2 shards what each process has; weights made differently would become a mixture (collective)."""
@@ -102,8 +106,10 @@ class Engine:
         if self.type == DistributedType.FSDP:
             self.model.set_requires_gradient_sync(is_last)
             self.model.set_is_last_backward(is_last)
-        elif self.type != DistributedType.NO:
-            self.model.require_backward_grad_sync = is_last
+        elif is_last and isinstance(self.model, DistributedDataParallel):
+            # What DDP's forward does when the backward after it is to average; `prepare` has told it not to.
+            self.model.reducer.prepare_for_forward()
+            self.model.reducer.prepare_for_backward([])
         loss.backward()
 
     def gradient_norm(self) -> float:
@@ -129,10 +135,9 @@ class Engine:
 
     def sum_over_processes(self, values: torch.Tensor) -> torch.Tensor:
         """Element-wise sum, the same on every process (collective)."""
-        if self.num_processes == 1:
-            return values
         values = values.to(self.device)
-        dist.all_reduce(values)
+        if self.num_processes > 1:
+            dist.all_reduce(values)
         return values
 
     def any_process(self, flag: bool) -> bool:

@@ -1,0 +1,59 @@
+"""Model folders from outside: their config, and whether the weights stand there whole, without loading any."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from transformers import PreTrainedConfig, SmolVLMConfig
+
+from dst_dist.errors import CheckpointError, ConfigError
+
+
+def read_model_config(name: str) -> SmolVLMConfig:
+    """The config of a SmolVLM2. Raises ConfigError if it cannot be had, or is another model's."""
+    try:
+        values, _ = PreTrainedConfig.get_config_dict(name)
+    except (OSError, ValueError) as error:
+        raise ConfigError(cannot_be_had(name, error)) from error
+    kind = values.get("model_type") if isinstance(values, dict) else None
+    if kind != "smolvlm":
+        raise ConfigError(f"model.name_or_path: {name} is of type {kind}, not a SmolVLM2")
+    return SmolVLMConfig.from_dict(values)
+
+
+def cannot_be_had(name: str, error: Exception) -> str:
+    """Why a model cannot be loaded, and what to do."""
+    reason = " ".join(str(error).split())
+    if Path(name).is_dir():
+        return f"model.name_or_path: {name} is not a whole model folder ({reason})"
+    return (
+        f"model.name_or_path: {name} is neither a folder here nor a model that the hub or its cache gives. "
+        f"Without internet, run this on a login node first: hf download {name} ({reason})"
+    )
+
+
+def weight_files(folder: Path) -> list[str]:
+    """The names of a full model's weight files. Raises CheckpointError if their index is broken."""
+    index = folder / "model.safetensors.index.json"
+    if not index.is_file():
+        return ["model.safetensors"]
+    try:
+        return sorted(set(json.loads(index.read_text())["weight_map"].values()))
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise CheckpointError(f"{index}: not readable ({error})") from error
+
+
+def check_weight_files(folder: Path, names: Sequence[str]) -> None:
+    """Raises CheckpointError for files that are missing or cut off; only their headers are read."""
+    faults = []
+    for path in (folder / name for name in names):
+        try:
+            with safe_open(path, "pt"):
+                pass
+        except FileNotFoundError:
+            faults.append(f"{folder}: no {path.name}; weights are read from safetensors only")
+        except (OSError, SafetensorError) as error:
+            faults.append(f"{path}: not readable, was it copied whole? ({error})")
+    if faults:
+        raise CheckpointError(faults)
