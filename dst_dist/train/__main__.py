@@ -9,8 +9,8 @@ from pathlib import Path
 
 from dst_dist import config
 from dst_dist.errors import DstDistError
+from dst_dist.train.preemption import StopRequest
 from dst_dist.train.run_folder import BAD_USAGE, DONE, FAILED, RunFolder
-
 
 LEADER_SPEAKS_FIRST_S = 5.0
 
@@ -26,6 +26,10 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         help=f"recipes ({', '.join(config.packaged_recipes())}, or YAML files), merged left to right, then key=value",
     )  # fmt: skip
     parser.add_argument("--status-file", type=Path, help="write status.json here instead of into the run folder")
+    parser.add_argument(
+        "--allow-changed", action="append", default=[], metavar="KEY",
+        help="go on from a checkpoint although this differs: a key of the recipe, or dataset, frozen, engine",
+    )  # fmt: skip
     options, unknown = parser.parse_known_intermixed_args(arguments)
     options.recipe += unknown
     return options
@@ -36,20 +40,23 @@ def main(arguments: list[str]) -> int:
     options = parse(arguments)
     run = RunFolder(Path(config.output_dir_of(options.recipe)), options.status_file)
     try:
-        _train(options.recipe, run)
+        code = _train(options, run)
     except DstDistError as error:
         run.write_status(BAD_USAGE, str(error))
         _let_leader_speak()
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return BAD_USAGE
+    except KeyboardInterrupt:
+        run.write_status(FAILED, "interrupted from the keyboard; the same command continues")
+        return FAILED
     except Exception as error:
         run.write_status(FAILED, f"{type(error).__name__}: {error}")
         _let_leader_speak()
         traceback.print_exception(error)
         return FAILED
     if is_main():
-        run.write_status(DONE, "done")
-    return DONE
+        run.write_status(code, "done" if code == DONE else "stopped on request; the same command continues")
+    return code
 
 
 def _let_leader_speak() -> None:
@@ -62,19 +69,25 @@ def is_main() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def _train(words: list[str], run: RunFolder) -> None:
+def _train(options: argparse.Namespace, run: RunFolder) -> int:
+    stop = StopRequest(run.path, watches_file=is_main())
+    stop.listen()
+    recipe = config.load(options.recipe)
     if is_main():
+        run.lock()
         run.forget_status()
-    recipe = config.load(words)
     # Torch and transformers take seconds to import; a mistyped key should not have to wait for them.
-    from dst_dist.logs import set_up_logging
+    from dst_dist.logs import logger, set_up_logging
     from dst_dist.prepare import DataSetup, is_node_leader
-    from dst_dist.train.loop import train
+    from dst_dist.train.loop import Trainer
 
     set_up_logging(is_main())
+    if run.is_finished(recipe.to_yaml()):
+        logger.info("%s was trained to its end already; see %s", run.path, run.final)
+        return DONE
     setup = DataSetup(recipe)
     faults = setup.check() if is_node_leader() else None
-    train(recipe, run, setup, faults)
+    return Trainer(recipe, run, setup, faults, stop, options.allow_changed).run()
 
 
 if __name__ == "__main__":

@@ -117,7 +117,7 @@ class Checkpoints:
     def _prune(self) -> None:
         best = self.run_folder / "best"
         kept = {best.resolve().name} if best.is_symlink() else set()
-        good = [path for path in self.list() if (path / MANIFEST).is_file()]
+        good = [path for path in self.existing() if (path / MANIFEST).is_file()]
         for path in good[: -self.keep]:
             if path.name not in kept:
                 # Renamed first, so that a half removed one is never taken for a checkpoint.
@@ -126,7 +126,7 @@ class Checkpoints:
                 self.fault("inside prune")
                 shutil.rmtree(doomed)
 
-    def list(self) -> list[Path]:
+    def existing(self) -> list[Path]:
         """Checkpoints by name, oldest first; whether they are good is not said."""
         return sorted(path for path in self.folder.glob("step-*") if NAME.fullmatch(path.name))
 
@@ -135,7 +135,7 @@ class Checkpoints:
 
         What is broken, or was never finished, is said in the log.
         """
-        for path in reversed(engine.from_main(self.list())):
+        for path in reversed(engine.from_main(self.existing())):
             faults = [text for part in engine.gather_objects(self._verify_part(path, engine)) for text in part]
             if not faults:
                 return path

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 from accelerate.utils import DistributedType
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
@@ -32,6 +33,11 @@ class Held:
 
 def held_state(engine: Engine) -> list[Held]:
     """Everything trained that this process holds; makes zero moments where there was no step yet."""
+    if engine.type == DistributedType.FSDP:
+        # After a forward without backward some weights are still gathered; the optimizer knows the sharded ones.
+        for module in engine.unwrapped.modules():
+            if isinstance(module, FSDPModule):
+                module.reshard()
     _make_moments(engine)
     if engine.type == DistributedType.DEEPSPEED:
         return list(_held_by_zero(engine))

@@ -13,7 +13,7 @@ from dst_dist.model.finetune import load_model, parameter_groups, save_model
 from dst_dist.prepare import DataSetup, Faults
 from dst_dist.train.checkpoint import Checkpoints
 from dst_dist.train.engine import Engine
-from dst_dist.train.metrics import Stopwatch, TrainLog, peak_memory_gib
+from dst_dist.train.metrics import Stopwatch, TrainLog, add_log_file, peak_memory_gib
 from dst_dist.train.optim import build_optimizer, rate_factor, set_rates
 from dst_dist.train.preemption import StopRequest
 from dst_dist.train.resume import frozen_digest, identify, resume, to_training
@@ -50,8 +50,11 @@ class Trainer:
         self.engine.prepare(model, optimizer)
         torch.manual_seed(recipe.seed + 1 + self.engine.rank)
 
-        # Where an earlier start of this run was cut
+        # The folder, which takes back what was never finished
         self.checkpoints = Checkpoints(run.path, recipe.checkpoint.keep)
+        open_run(self.engine, recipe, run, self.checkpoints)
+
+        # Where an earlier start of this run was cut
         self.identity = identify(recipe, self.data.fingerprint, frozen, self.engine)
         self.progress = resume(self.engine, self.checkpoints, self.identity, allowed, self.trained)
         run.step = self.progress.step
@@ -160,6 +163,17 @@ class Trainer:
     def close(self) -> None:
         self.log.close()
         self.engine.close()
+
+
+def open_run(engine: Engine, recipe: Recipe, run: RunFolder, checkpoints: Checkpoints) -> None:
+    """The main process makes the run folder and its log file (collective)."""
+    if engine.is_main:
+        moved = run.open(recipe.to_yaml())
+        add_log_file(run)
+        checkpoints.clear_unfinished()
+        if moved is not None:
+            logger.warning("%s held another run, which is now %s", run.path, moved)
+    engine.wait()
 
 
 def describe(engine: Engine, recipe: Recipe, datasets: dict[str, SampleDataset], plan: BatchPlan, num_steps: int) -> None:

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from tqdm import tqdm
@@ -51,12 +52,13 @@ class Stopwatch:
 class TrainLog:
     """Writes one run's metrics; only the main process's has effects."""
 
-    def __init__(self, engine: Engine, run: RunFolder, every_steps: int, num_steps: int):
+    def __init__(self, engine: Engine, run: RunFolder, every_steps: int, num_steps: int, start_step: int):
         self.engine, self.every_steps, self.num_steps = engine, every_steps, num_steps
         self.file = open(run.metrics_file, "a", buffering=1) if engine.is_main else None
         engine.accelerator.init_trackers("dst_dist")
         self.on_terminal = engine.is_main and sys.stderr.isatty()
-        self.bar = tqdm(total=num_steps, unit="step", disable=not self.on_terminal, dynamic_ncols=True)
+        self.checkpoint_s: float | None = None
+        self.bar = tqdm(total=num_steps, initial=start_step, unit="step", disable=not self.on_terminal, dynamic_ncols=True)
 
     def write(self, step: int, split: str, values: Mapping[str, float]) -> None:
         """One line of `metrics.jsonl`, flushed; `step` is the number of optimizer steps done."""
@@ -71,6 +73,8 @@ class TrainLog:
 
     def train_step(self, step: int, values: Mapping[str, float]) -> None:
         """Log an optimizer step: always to the file, now and then to people."""
+        if self.checkpoint_s is not None:
+            values, self.checkpoint_s = {**values, "checkpoint_s": self.checkpoint_s}, None
         self.write(step, "train", values)
         self.bar.update()
         self.bar.set_postfix_str(f"loss {values['loss']:.3f}", refresh=False)
@@ -81,6 +85,11 @@ class TrainLog:
         """Log an evaluation."""
         self.write(step, split, values)
         self._say(f"step {step} {split}: " + _pairs(values, EVALUATION_KEYS))
+
+    def checkpoint(self, path: Path, elapsed_s: float) -> None:
+        """Log a save; how long training stood still for it is in the next step's line."""
+        self.checkpoint_s = elapsed_s
+        self._say(f"saved {path} in {elapsed_s:.1f} s")
 
     def _say(self, line: str) -> None:
         """A line in the log; on a terminal only the file gets it, the bar is what people watch."""

@@ -30,6 +30,7 @@ class RunFolder:
         self.status_file = status_file or path / "status.json"
         self.step = 0
         self._lock = None
+        self._is_held_by_other = False
 
     @property
     def config_file(self) -> Path:
@@ -59,6 +60,7 @@ class RunFolder:
             # A record lock belongs to this process alone: data workers that outlive it do not keep it.
             fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
+            self._is_held_by_other = True
             self._lock.seek(0)
             holder = self._lock.read().strip() or "another process"
             raise ConfigError(f"output_dir {self.path} is in use by {holder}; choose another output_dir") from error
@@ -109,12 +111,14 @@ class RunFolder:
         shutil.rmtree(self.final, ignore_errors=True)
         beside.rename(self.final)
 
-    def clear_status(self) -> None:
+    def forget_status(self) -> None:
         """Forget how an earlier start ended."""
         self.status_file.unlink(missing_ok=True)
 
     def write_status(self, code: int, reason: str) -> None:
-        """Say how the run ended; whole or not at all."""
+        """Say how the run ended; whole or not at all. A folder that another run holds is left alone."""
+        if self._is_held_by_other and self.status_file.parent == self.path:
+            return
         self.status_file.parent.mkdir(parents=True, exist_ok=True)
         beside = self.status_file.with_name(f".{self.status_file.name}.{os.getpid()}")
         beside.write_text(json.dumps({"code": code, "reason": reason, "step": self.step}, indent=2) + "\n")
