@@ -35,6 +35,18 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--split", choices=("train", "val", "test"), default="val")
     evaluate.add_argument("overrides", nargs="*", metavar="key=value", help="change the run's recipe, for example data.root=...")
     evaluate.set_defaults(run=_evaluate)
+
+    slurm = commands.add_parser("slurm", help="render the sbatch script of a run, keep it with the run, submit it")
+    slurm.add_argument("words", nargs="+", metavar="recipe", help="as for training: recipes, then key=value")
+    slurm.add_argument("--engine", default="zero2", help="a file of launch/, without its ending")
+    slurm.add_argument("--nodes", type=int, default=1)
+    slurm.add_argument("--processes-per-node", type=int, default=8, help="GPUs of a node")
+    slurm.add_argument("--cpus-per-task", type=int, help="of a node, for the processes and their data workers")
+    slurm.add_argument("--time", default="24:00:00", help="limit of one start; the job is queued again until it is done")
+    slurm.add_argument("--signal-s", type=int, default=300, help="seconds before the limit at which the run saves and stops")
+    slurm.add_argument("--max-requeues", type=int, default=50)
+    slurm.add_argument("--dry-run", action="store_true", help="show the script and submit nothing")
+    slurm.set_defaults(run=_slurm)
     return parser
 
 
@@ -52,4 +64,15 @@ def _evaluate(options: argparse.Namespace) -> int:
 
     set_up_logging(is_main=True)
     evaluate_run(options.run_folder, options.split, options.overrides)
+    return 0
+
+
+def _slurm(options: argparse.Namespace) -> int:
+    from dst_dist.slurm import Job, submit
+
+    job = Job(
+        options.engine, options.nodes, options.processes_per_node, options.cpus_per_task, options.time,
+        options.signal_s, options.max_requeues,
+    )  # fmt: skip
+    print(submit(job, options.words, options.dry_run))
     return 0
