@@ -12,12 +12,24 @@ BAD_USAGE = 2
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code, 2 for the user's fault."""
-    options = build_parser().parse_args(arguments)
+    options = parse(arguments)
     try:
         return options.run(options)
     except DstDistError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return BAD_USAGE
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command line; `key=value` may stand before and after options. Raises SystemExit(2) on bad usage."""
+    parser = build_parser()
+    options, rest = parser.parse_known_args(arguments)
+    unknown = [word for word in rest if word.startswith("-") or not hasattr(options, "overrides")]
+    if unknown:
+        parser.error(f"not understood: {' '.join(unknown)}")
+    if rest:
+        options.overrides += rest
+    return options
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -52,7 +64,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _demo(options: argparse.Namespace) -> int:
     from dst_dist.data.demo import make_demo
+    from dst_dist.logs import set_up_logging
 
+    set_up_logging(is_main=True)
     make_demo(options.out, seed=options.seed, blank=options.blank)
     print(f"made {options.out}")
     return 0

@@ -3,13 +3,14 @@
 import difflib
 import importlib.util
 import math
+import os
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from dst_dist.errors import ConfigError
 
@@ -33,7 +34,7 @@ def _dataset(value: Any) -> Any:
 
 
 Text = Annotated[str, Field(min_length=1)]
-Float = Annotated[float, BeforeValidator(_number)]
+Float = Annotated[float, BeforeValidator(_number), AfterValidator(float)]
 NonNegative = Annotated[Float, Field(ge=0)]
 Positive = Annotated[Float, Field(gt=0)]
 Share = Annotated[Float, Field(ge=0, le=1)]
@@ -43,7 +44,7 @@ Dataset = Annotated[str | dict[str, int], BeforeValidator(_dataset)]
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False, validate_default=True)
 
 
 class Model(Section):
@@ -235,7 +236,7 @@ def _merged(arguments: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
 
 def _is_override(word: str) -> bool:
     # A folder may be named after a setting, such as runs/lr=2e-5/config.yaml.
-    return "=" in word and not Path(word).is_file()
+    return "=" in word and not os.path.isfile(word)
 
 
 def output_dir_of(arguments: Sequence[str]) -> str:
@@ -263,7 +264,7 @@ def _read_source(word: str, faults: list[str]) -> dict[str, Any]:
         return {}
     if word in names:
         text = (resources.files("dst_dist") / "recipes" / f"{word}.yaml").read_text()
-    elif Path(word).is_file():
+    elif os.path.isfile(word):
         try:
             text = Path(word).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:

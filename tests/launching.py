@@ -86,8 +86,8 @@ def _command(engine: str | Path | None, num_processes: int) -> list[str]:
         return [sys.executable]
     file = engine if isinstance(engine, Path) else REPOSITORY / "launch" / f"{engine}.yaml"
     accelerate = str(Path(sys.executable).with_name("accelerate"))
-    settings = ["--config_file", str(file), "--num_processes", str(num_processes), "--main_process_port", str(free_port())]
-    return [accelerate, "launch", *settings]
+    numbers = ["--num_processes", str(num_processes), "--main_process_port", str(free_port())]
+    return [accelerate, "launch", "--config_file", str(file), *numbers]
 
 
 def _environment(extra: Mapping[str, str]) -> dict[str, str]:

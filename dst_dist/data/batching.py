@@ -186,8 +186,9 @@ def micro_batches(
     mine = dealt[rank]
     num_frames = [[sum(int(samples["frames"][draw.sample]) for draw in members) for members in own] for own in dealt]
     rounds = [max(of_round) for of_round in zip(*num_frames, strict=True)]
+    shares = [sum(mine, []), *[None] * (len(mine) - 1)]
     return [
-        MicroBatchSpec(step, epoch, members, sum(mine, []) if index == 0 else None, rounds[index], index == len(mine) - 1)
+        MicroBatchSpec(step, epoch, members, shares[index], rounds[index], index == len(mine) - 1)
         for index, members in enumerate(mine)
     ]
 

@@ -143,7 +143,8 @@ class _RecordWriter:
 
 def _encode(clip: Clip) -> bytes:
     fields = [
-        clip.id, clip.dataset, clip.domain, clip.video, clip.start_frame, clip.end_frame, clip.fps, clip.prompt, clip.goal,
+        clip.id, clip.dataset, clip.domain, clip.video,
+        clip.start_frame, clip.end_frame, clip.fps, clip.prompt, clip.goal,
         [(step.id, step.name, step.start_ts, step.end_ts) for step in clip.steps],
         clip.initial_state,
         [(turn.role, turn.text, turn.transitions, turn.first_frame, turn.frame) for turn in clip.turns],

@@ -14,7 +14,7 @@ import torch.utils.data
 from dst_dist import config
 from dst_dist.data.batching import Draw, MicroBatchSpec, PackedBatch, collate
 from dst_dist.data.clips import ClipIndex
-from dst_dist.data.conversation import HEAD_ROLES, IGNORE
+from dst_dist.data.conversation import HEAD_ROLES, IGNORE, frame_list
 from dst_dist.data.frames import FrameFaults, FrameReader
 from dst_dist.data.reading import read_clips
 from dst_dist.data.samples import COUNT_NAMES, Part, Sample, SampleMaker, sample_negatives
@@ -58,7 +58,10 @@ def apply_frame_faults(clips: Clips, faults: FrameFaults, on_missing: str) -> Cl
     if on_missing == "filter":
         return _leave_out(clips, faults)
     number = sum(map(len, faults.missing.values()))
-    note = f"{number} frames of {len(faults.missing)} clips are missing: grey ones stand in, their decisions are ignored"
+    note = (
+        f"{number} frames of {len(faults.missing)} clips are missing ({len(faults.unusable)} clips have no other): "
+        "grey ones stand in, their decisions are ignored"
+    )
     return replace(clips, missing=faults.missing, notes=[*clips.notes, note, *list(faults.clips.values())[:3]])
 
 
@@ -70,7 +73,8 @@ def _leave_out(clips: Clips, faults: FrameFaults) -> Clips:
     total = Counter(clip.dataset for clip in clips.index)
     left_out = Counter(clips.index[clip].dataset for clip in faults.clips)
     notes = [f"{name}: {left_out[name]} of {total[name]} clips left out, frames are missing" for name in sorted(left_out)]
-    return Clips(clips.index.subset(keep), [clips.weights[clip] for clip in keep], [*clips.notes, *notes])
+    weights = [clips.weights[clip] for clip in keep]
+    return replace(clips, index=clips.index.subset(keep), weights=weights, notes=[*clips.notes, *notes])
 
 
 class SampleDataset(torch.utils.data.Dataset):
@@ -87,7 +91,9 @@ class SampleDataset(torch.utils.data.Dataset):
         DataError: naming every clip with a turn that cannot fit.
     """
 
-    def __init__(self, clips: Clips, maker: SampleMaker, image_size: int, seed: int, negative_rate: float, on_missing: str):
+    def __init__(
+        self, clips: Clips, maker: SampleMaker, image_size: int, seed: int, negative_rate: float, on_missing: str
+    ):
         self.clips, self.maker, self.image_size = clips, maker, image_size
         self.seed, self.negative_rate, self.on_missing = seed, negative_rate, on_missing
         self.notes = list(clips.notes)
@@ -146,30 +152,47 @@ class SampleDataset(torch.utils.data.Dataset):
         return sum((self.sample(draw, epoch).counts() for draw in draws), np.zeros(len(COUNT_NAMES)))
 
     def sample_id(self, index: int) -> str:
-        """A name for messages: the clip and, of a split clip, the frames."""
+        """A name for messages: the clip and, of a split clip, the supervised frames (absolute, without the end)."""
         row = self.samples[index]
-        return f"{self.clips.index[int(row['clip'])].id}[{row['start']}:{row['stop']}]"
+        clip = self.clips.index[int(row["clip"])]
+        frames = frame_list(clip, self.maker.data.frames)
+        if row["stop"] - row["start"] == len(frames):
+            return clip.id
+        return f"{clip.id}[{frames[row['start']]}:{frames[row['stop'] - 1] + 1}]"
 
     def __getitem__(self, spec: MicroBatchSpec) -> PackedBatch:
+        """The micro-batch with its frames.
+
+        A frame found corrupt only here is left out of the labels, but stays in `step_counts`: the means of that step
+        are over one position more, on every number of processes alike.
+        """
         samples = [self.sample(draw, spec.epoch) for draw in spec.draws]
-        frames = np.empty((sum(len(sample.frames) for sample in samples), 3, self.image_size, self.image_size), np.uint8)
-        faults, num_placeholders, start = [], 0, 0
-        for draw, sample in zip(spec.draws, samples, strict=True):
-            bad = self._read_frames(draw, sample, frames[start : start + len(sample.frames)])
-            known = self.clips.missing.get(int(self.samples[draw.sample]["clip"]), ())
+        num_frames = [len(sample.frames) for sample in samples]
+        frames = np.empty((sum(num_frames), 3, self.image_size, self.image_size), np.uint8)
+        faults, num_placeholders = [], 0
+        for draw, sample, out in zip(spec.draws, samples, np.split(frames, np.cumsum(num_frames)), strict=False):
+            bad = self._read_frames(draw, sample, out)
             num_placeholders += len(bad)
-            faults += [f"frame {frame} of {self.sample_id(draw.sample)} cannot be decoded" for frame in bad if frame not in known]
+            faults += self._new_faults(draw, bad)
             blind = np.isin(sample.decision_frames, bad) & sample.decision_is_frame
             sample.dst_update[blind] = IGNORE
             sample.speaking[blind] = IGNORE
-            start += len(sample.frames)
         batch = collate(samples, spec, frames, self.maker.writer.pad_id)
         batch.num_placeholders = num_placeholders
         if faults and self.on_missing == "error":
-            batch.fault = "; ".join(faults) + "; mend the file, or set data.on_missing to placeholder"
+            batch.fault = "; ".join([*faults, "mend the file, or set data.on_missing to placeholder"])
         if spec.rank_draws is not None:
             batch.step_counts = torch.from_numpy(self.counts(spec.rank_draws, spec.epoch))
         return batch
+
+    def _new_faults(self, draw: Draw, bad: list[int]) -> list[str]:
+        """A sentence if frames could not be read that were not known to be missing."""
+        position = int(self.samples[draw.sample]["clip"])
+        new = sorted(set(bad) - set(self.clips.missing.get(position, ())))
+        if not new:
+            return []
+        video = self.clips.index[position].video
+        return [f"{len(new)} frames of {self.sample_id(draw.sample)} in {video} cannot be decoded, the first is {new[0]}"]
 
     def _read_frames(self, draw: Draw, sample: Sample, out: np.ndarray) -> list[int]:
         """Decode a sample's frames into `out`; the absolute indexes of those that could not be read."""
@@ -181,7 +204,9 @@ class SampleDataset(torch.utils.data.Dataset):
         return [int(frame) for frame in sample.frames[~readable]]
 
 
-def make_loader(dataset: SampleDataset, specs: Iterable[MicroBatchSpec], num_workers: int, device: torch.device) -> torch.utils.data.DataLoader:
+def make_loader(
+    dataset: SampleDataset, specs: Iterable[MicroBatchSpec], num_workers: int, device: torch.device
+) -> torch.utils.data.DataLoader:
     """Micro-batches in the order of `specs`, made by workers.
 
     At most `2 * num_workers` micro-batches wait in shared memory, and one more is pinned for a GPU; each holds
@@ -194,7 +219,7 @@ def make_loader(dataset: SampleDataset, specs: Iterable[MicroBatchSpec], num_wor
         num_workers=num_workers,
         prefetch_factor=2 if num_workers else None,
         pin_memory=device.type == "cuda",
-        # The loader seeds its workers from a generator of its own: the global one is part of a run's state.
+        # The loader draws a seed for its workers. Nothing here uses it, and training's random state stays as it was.
         generator=torch.Generator(),
         worker_init_fn=_leave_signals_to_the_trainer,
     )

@@ -7,28 +7,31 @@ import base64
 import json
 import multiprocessing
 import random
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from dst_dist.data.demo_dialog import Video, proassist_samples, prospect_clips, tokenizer_texts
+from dst_dist.data.demo_dialog import Video, proassist_samples, prospect_clips, render
 from dst_dist.data.demo_model import train_tokenizer, write_model
-from dst_dist.data.demo_world import DOMAINS, FRAME_SIZE, Domain, Painter, draw_schedule, draw_task, encode_jpeg
+from dst_dist.data.demo_painter import FRAME_SIZE, Painter, encode_jpeg
+from dst_dist.data.demo_world import DOMAINS, Domain, draw_schedule, draw_task
+from dst_dist.data.frames import write_frames
 
-SPLITS = ("train", "val", "test")
-GOALS_HELD_OUT = 4
 PROASSIST_FOLDER = "proassist_demo"
+GOALS_HELD_OUT = 4
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much is made: videos of each split in each domain, clips a video, frames a clip."""
+    """How much is made: videos a domain and split, videos of the ProAssist file, clips a video, frames a clip."""
 
-    train: int = 170
+    train: int = 240
     val: int = 10
     test: int = 10
     proassist: int = 12
@@ -36,7 +39,7 @@ class Sizes:
     frames_per_clip: int = 32
 
 
-def make_demo(out: Path, seed: int = 0, blank: bool = False, sizes: Sizes = Sizes(), workers: int = 2) -> None:
+def make_demo(out: Path | str, seed: int = 0, blank: bool = False, sizes: Sizes = Sizes(), workers: int = 2) -> None:
     """Write the demo below `out`: `model/`, a dataset folder for each domain, and `proassist_demo/`.
 
     Args:
@@ -45,23 +48,31 @@ def make_demo(out: Path, seed: int = 0, blank: bool = False, sizes: Sizes = Size
         workers: processes that draw.
     """
     out = Path(out)
-    videos = {
-        (domain.name, split): [_plan_video(seed, domain, split, number, sizes) for number in range(getattr(sizes, split))]
-        for domain in DOMAINS
-        for split in SPLITS
-    }
-    dialogs = [
-        replace(_plan_video(seed, DOMAINS[number % len(DOMAINS)], "proassist", number, sizes), folder=PROASSIST_FOLDER)
-        for number in range(sizes.proassist)
-    ]
-    clips = {key: [clip for video in some for clip in prospect_clips(video, sizes.frames_per_clip)] for key, some in videos.items()}
-    samples = [sample for video in dialogs for sample in proassist_samples(video, sizes.frames_per_clip)]
-    train_clips = [clip for (_, split), some in clips.items() if split == "train" for clip in some]
-    write_model(out / "model", train_tokenizer(text for clip in train_clips for text in tokenizer_texts(clip)), seed)
-    for (name, split), some in clips.items():
-        _write_text(out / name / f"{split}_training.json", json.dumps(some, indent=1) + "\n")
-    _write_text(out / PROASSIST_FOLDER / "train.jsonl", "".join(json.dumps(sample) + "\n" for sample in samples))
-    _draw_all(out, [video for some in videos.values() for video in some] + dialogs, blank, workers)
+    files: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    videos = list(_plan_videos(seed, sizes))
+    for video in videos:
+        if video.folder == PROASSIST_FOLDER:
+            files[f"{video.folder}/train.jsonl"] += proassist_samples(video, sizes.frames_per_clip)
+        else:
+            files[f"{video.folder}/{video.split}_training.json"] += prospect_clips(video, sizes.frames_per_clip)
+    learned = [f"{domain.name}/train_training.json" for domain in DOMAINS]
+    tokenizer = train_tokenizer(render(record) for name in learned for record in files[name])
+    write_model(out / "model", tokenizer, seed)
+    for name, records in files.items():
+        for record in records:
+            record["seq_len"] = len(tokenizer.encode(render(record)))
+        _write_records(out / name, records)
+    _draw_all(out, videos, blank, workers)
+
+
+def _plan_videos(seed: int, sizes: Sizes) -> Iterator[Video]:
+    for domain in DOMAINS:
+        for split in ("train", "val", "test"):
+            for number in range(getattr(sizes, split)):
+                yield _plan_video(seed, domain, split, number, sizes)
+    for number in range(sizes.proassist):
+        video = _plan_video(seed, DOMAINS[number % len(DOMAINS)], "proassist", number, sizes)
+        yield replace(video, folder=PROASSIST_FOLDER)
 
 
 def _plan_video(seed: int, domain: Domain, split: str, number: int, sizes: Sizes) -> Video:
@@ -71,44 +82,52 @@ def _plan_video(seed: int, domain: Domain, split: str, number: int, sizes: Sizes
     first = next(n for n, moment in enumerate(moments) if not moment.transitions and not moment.error_starts)
     moments[first] = replace(moments[first], question="goal")
     uid = f"{domain.name}-{split}-{number:04d}"
-    return Video(uid, domain.name, domain, task, tuple(moments), rng.getrandbits(64))
+    return Video(uid, domain.name, split, domain, task, tuple(moments), rng.getrandbits(64))
 
 
 def _goals(seed: int, domain: Domain, split: str) -> list[str]:
-    """The split's own goals: no task is in two splits."""
+    """The split's own goals: no task of validation or test is trained on."""
     goals = [f"{verb} the {thing}" for verb in domain.goal_verbs for thing in domain.goal_things]
     random.Random(f"{seed}/{domain.name}").shuffle(goals)
-    parts = {"val": goals[:GOALS_HELD_OUT], "test": goals[GOALS_HELD_OUT : 2 * GOALS_HELD_OUT]}
-    return parts.get(split, goals[2 * GOALS_HELD_OUT :])
+    held_out = {"val": goals[:GOALS_HELD_OUT], "test": goals[GOALS_HELD_OUT : 2 * GOALS_HELD_OUT]}
+    return held_out.get(split, goals[2 * GOALS_HELD_OUT :])
 
 
-def _write_text(path: Path, text: str) -> None:
+def _write_records(path: Path, records: list[dict[str, Any]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".jsonl":
+        text = "".join(json.dumps(record) + "\n" for record in records)
+    else:
+        text = json.dumps(records, indent=1) + "\n"
     path.write_text(text, encoding="utf-8")
 
 
 def _draw_all(out: Path, videos: list[Video], blank: bool, workers: int) -> None:
-    for folder in {video.folder for video in videos}:
-        (out / folder / "frames").mkdir(parents=True, exist_ok=True)
     write = partial(_write_video, out, blank)
     if workers == 1:
         for video in videos:
             write(video)
         return
-    # Forked: the workers need numpy and Pillow alone, and importing torch anew would cost more than the drawing.
+    # Forked: the workers need numpy and Pillow alone, and importing torch anew costs more than the drawing.
     with multiprocessing.get_context("fork").Pool(workers) as pool:
         for _ in pool.imap_unordered(write, videos, chunksize=4):
             pass
 
 
 def _write_video(out: Path, blank: bool, video: Video) -> None:
+    path = out / video.frames_file
+    path.parent.mkdir(parents=True, exist_ok=True)
     jpegs = _blank_jpegs(len(video.moments)) if blank else _drawn_jpegs(video)
     if video.folder == PROASSIST_FOLDER:
-        column = pa.array([base64.b64encode(jpeg).decode() for jpeg in jpegs], pa.string())
+        _write_base64_frames(path, jpegs)
     else:
-        column = pa.array(list(jpegs), pa.binary())
-    table = pa.table({"frame": column})
-    with pa.OSFile(str(out / video.frames_file), "wb") as file, pa.ipc.new_stream(file, table.schema) as writer:
+        write_frames(path, jpegs)
+
+
+def _write_base64_frames(path: Path, jpegs: Iterable[bytes]) -> None:
+    """As the public ProAssist data has them."""
+    table = pa.table({"frame": pa.array([base64.b64encode(jpeg).decode() for jpeg in jpegs], pa.string())})
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, table.schema) as writer:
         writer.write_table(table)
 
 

@@ -1,13 +1,16 @@
 """The dialogs of the generated world, as clips and samples of the two public formats."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
-from dst_dist.data.demo_world import AFTER, CHANCES, FPS, Domain, Moment, Task
+from dst_dist.data.demo_world import FPS, Domain, Moment, Task
+from dst_dist.data.state import NOT_STARTED, TRANSITIONS, format_state
 
 MAX_SEQ_LEN = 4096
+BOS, EOS, IMAGE = "<|im_start|>", "<end_of_utterance>", "<image>"
 
 
 @dataclass(frozen=True)
@@ -16,6 +19,7 @@ class Video:
 
     uid: str
     folder: str
+    split: str
     domain: Domain
     task: Task
     moments: tuple[Moment, ...]
@@ -50,7 +54,7 @@ def speak(moment: Moment) -> str | None:
     completed = [position for position, transition in moment.transitions if transition == "complete"]
     if completed:
         parts.append(f"{_join_ids(completed)} done, good.")
-        left = _with_status(moment, "not_started")
+        left = _with_status(moment, NOT_STARTED)
         parts.append(f"Next is {step_id(left[0])}." if left else "No step is left.")
     return " ".join(parts) or None
 
@@ -97,7 +101,7 @@ def knowledge(task: Task) -> str:
 
 
 def _state_before(video: Video, frame: int) -> dict[str, str]:
-    statuses = video.moments[frame - 1].statuses if frame else ("not_started",) * len(video.task.steps)
+    statuses = video.moments[frame - 1].statuses if frame else (NOT_STARTED,) * len(video.task.steps)
     return {step_id(position): status for position, status in enumerate(statuses)}
 
 
@@ -124,12 +128,12 @@ def _updates(video: Video, frame: int, state: dict[str, str], seen: set[str]) ->
             "dst_state": {key: status for key, status in state.items() if key in seen},
             "labels": f"initiative|dst_update,dst_{transition},steps_1",
         }
-        state[name] = AFTER[transition]
+        state[name] = TRANSITIONS[transition][1]
 
 
 def _conversation(video: Video, start: int, end: int) -> list[dict[str, Any]]:
     state, turns = _state_before(video, start), []
-    seen = {name for name, status in state.items() if status != "not_started"}
+    seen = {name for name, status in state.items() if status != NOT_STARTED}
     for frame in range(start, end):
         at = {"time": frame / FPS, "start_frame": frame, "end_frame": frame + 1}
         turns += [turn | at for turn in _updates(video, frame, state, seen)]
@@ -180,7 +184,7 @@ def proassist_samples(video: Video, frames_per_clip: int) -> list[dict[str, Any]
     """The video's stretches in the ProAssist format: the same dialogs without any dialog state."""
     samples = []
     for number, (start, end) in enumerate(video.clip_ranges(frames_per_clip)):
-        turns: list[dict[str, Any]] = [{"role": "system", "content": f"{video.domain.prompt} Task: {video.task.goal}."}]
+        turns: list[dict[str, Any]] = [{"role": "system", "content": video.domain.prompt}]
         shown = start
         for frame in range(start, end):
             spoken = _spoken(video, frame)
@@ -216,19 +220,26 @@ def _proassist_turn(video: Video, frame: int, role: str, text: str, labels: str)
     return turn
 
 
-def tokenizer_texts(clip: dict[str, Any]) -> Iterator[str]:
-    """A clip's text in the pieces that training sees, for the tokenizer to learn from."""
-    statuses = list(CHANCES)
-    names = [step["id"] for step in clip["dst"]]
-    steps = "".join(f"\n- {step['id']}: {step['name']}" for step in clip["dst"])
-    state = ", ".join(f"{name} {statuses[n % len(statuses)]}" for n, name in enumerate(names))
-    prompt = clip["conversation"][0]["content"]
-    yield f"System: {prompt}\n\nTask: {clip['inferred_goal']}\nSteps:{steps}\nState: {state}\nState: none"
-    frames: dict[int, list] = {}
-    for turn in clip["conversation"][1:]:
-        if turn["role"] == "DST_UPDATE":
-            frames.setdefault(turn["end_frame"], []).extend(turn["content"])
+def render(record: dict[str, Any]) -> str:
+    """A clip or sample as the text that training sees, one `<image>` a frame; for the tokenizer and `seq_len`."""
+    prompt, *turns = [turn for turn in record["conversation"] if turn["role"] != "frames"]
+    goal = record["inferred_goal"] if "dst" in record else record["metadata"]["task_goal"]
+    opening = f"{BOS}System: {prompt['content']}\n\nTask: {goal}"
+    if "dst" in record:
+        ids = [step["id"] for step in record["dst"]]
+        steps = "".join(f"\n- {step['id']}: {step['name']}" for step in record["dst"])
+        state = format_state(record.get("initial_dst_state", {}), ids)
+        opening += f"\nSteps:{steps}\nState: {state}"
+    said: dict[int, list[str]] = {}
+    for frame, of_frame in groupby(turns, key=lambda turn: round(turn["time"] * FPS)):
+        said[frame] = list(_render_turns(of_frame))
+    frames = range(record["start_frame_idx"], record["end_frame_idx"])
+    return f"{opening}{EOS}\n" + "".join("".join([IMAGE, *said.get(frame, [])]) for frame in frames)
+
+
+def _render_turns(turns: Iterable[dict[str, Any]]) -> Iterator[str]:
+    for role, of_role in groupby(turns, key=lambda turn: turn["role"]):
+        if role == "DST_UPDATE":
+            yield f"DST: {json.dumps([change for turn in of_role for change in turn['content']])}{EOS}\n"
         else:
-            yield f"{turn['role'].capitalize()}: {turn['content']}"
-    for transitions in frames.values():
-        yield f"DST: {json.dumps(transitions)}"
+            yield from (f"{role.capitalize()}: {turn['content']}{EOS}\n" for turn in of_role)

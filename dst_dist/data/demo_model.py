@@ -7,12 +7,12 @@ import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import GenerationConfig, PreTrainedTokenizerFast, SmolVLMConfig, SmolVLMForConditionalGeneration
 
-from dst_dist.data.demo_world import FRAME_SIZE
+from dst_dist.data.demo_dialog import BOS, EOS, IMAGE, MAX_SEQ_LEN
+from dst_dist.data.demo_painter import FRAME_SIZE
 
-PAD, BOS, EOS, UNK, IMAGE = "<|im_end|>", "<|im_start|>", "<end_of_utterance>", "<|endoftext|>", "<image>"
+PAD, UNK = "<|im_end|>", "<|endoftext|>"
 SPECIAL_TOKENS = [UNK, BOS, PAD, "<global-img>", "<fake_token_around_image>", IMAGE, EOS]
 VOCAB_SIZE = 768
-MAX_POSITIONS = 4096
 
 
 def train_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
@@ -49,7 +49,7 @@ def train_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
         unk_token=UNK,
         extra_special_tokens=["<global-img>", "<fake_token_around_image>", IMAGE],
         clean_up_tokenization_spaces=False,
-        model_max_length=MAX_POSITIONS,
+        model_max_length=MAX_SEQ_LEN,
     )
 
 
@@ -71,7 +71,7 @@ def tiny_config(tokenizer: PreTrainedTokenizerFast) -> SmolVLMConfig:
         "num_hidden_layers": 4,
         "num_attention_heads": 4,
         "num_key_value_heads": 4,
-        "max_position_embeddings": MAX_POSITIONS,
+        "max_position_embeddings": MAX_SEQ_LEN,
         "initializer_range": 0.06,
         "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
         "tie_word_embeddings": False,

@@ -33,13 +33,14 @@ Turns = Sequence[tuple[str, Any]]
 
 def read_proassist(raw: dict, log: ClipLog, finder: FramesFinder) -> Clip | None:
     """One dialog, or None after its faults were logged."""
-    head, turns = read_head(RawHead, raw, log), read_turns(TURNS, raw, log)
-    if head is not None and turns is not None:
+    head = read_head(RawHead, raw, log)
+    turns = [pair for pair in read_turns(TURNS, raw, log) if pair[1] is not None]
+    if head is not None:
         _check_frames(head, turns, log)
     path = find_frames(head, finder, log) if head is not None else None
     if log.failed:
         return None
-    assert head is not None and turns is not None and path is not None
+    assert head is not None and path is not None
     rest = list(itertools.dropwhile(lambda pair: pair[1].role == "system", turns))
     return Clip(
         id=head.clip_id,

@@ -85,16 +85,18 @@ def read_prospect(raw: dict, log: ClipLog, finder: FramesFinder, strict: bool) -
     Args:
         strict: a transition that the step's status does not allow is a fault; else it is only counted.
     """
-    head, steps, turns = read_head(_Head, raw, log), _read_steps(raw, log), read_turns(TURNS, raw, log)
-    if head is not None and turns is not None:
+    head, steps, pairs = read_head(_Head, raw, log), _read_steps(raw, log), read_turns(TURNS, raw, log)
+    turns = [pair for pair in pairs if pair[1] is not None]
+    if head is not None:
         _check_ranges(head, turns, log)
+    if head is not None and len(turns) == len(pairs):
         _replay(_initial_state(head, turns), turns, log, strict)
     if steps is not None:
-        _check_declared(head, steps, turns or [], log)
+        _check_declared(head, steps, turns, log)
     path = find_frames(head, finder, log) if head is not None else None
     if log.failed:
         return None
-    assert head is not None and steps is not None and turns is not None and path is not None
+    assert head is not None and steps is not None and path is not None
     _count_json_updates(raw, turns, log)
     spoken = list(itertools.dropwhile(lambda pair: pair[1].role == "system", turns))
     return Clip(

@@ -100,17 +100,14 @@ def read_head(model: type[Head], raw: dict, log: ClipLog) -> Head | None:
     return None
 
 
-def read_turns(models: dict[str, type[Raw]], raw: dict, log: ClipLog) -> list[tuple[str, Any]] | None:
-    """The conversation as (label, turn) pairs, each turn by its role's model; None if any is at fault."""
+def read_turns(models: dict[str, type[Raw]], raw: dict, log: ClipLog) -> list[tuple[str, Any]]:
+    """The conversation as (label, turn) pairs, each turn by its role's model, or None after its faults were logged."""
     conversation = raw.get("conversation")
     if not isinstance(conversation, list) or not conversation:
         log.fault(f"`conversation` must be a list of turns, found {shown(conversation)}")
-        return None
-    turns = []
-    for number, turn in enumerate(conversation, start=1):
-        label = turn_label(number, turn)
-        turns.append((label, _read_turn(models, turn, log, label)))
-    return None if any(turn is None for _, turn in turns) else turns
+        return []
+    labels = [turn_label(number, turn) for number, turn in enumerate(conversation, start=1)]
+    return [(label, _read_turn(models, turn, log, label)) for label, turn in zip(labels, conversation, strict=True)]
 
 
 def _read_turn(models: dict[str, type[Raw]], turn: Any, log: ClipLog, label: str) -> Raw | None:

@@ -239,12 +239,11 @@ class _Arrays:
 def sample_negatives(labels: np.ndarray, rate: float, rng: np.random.Generator) -> np.ndarray:
     """Keep every positive and a share of the negatives of one head; the rest becomes IGNORE.
 
-    At least one negative is kept where there is one and the rate is above zero.
+    The number kept is rounded at random, up as often as needed for the share to hold on average, however short
+    samples are.
     """
     negatives = np.flatnonzero(labels == 0)
-    keep = round(rate * len(negatives))
-    if rate > 0 and len(negatives):
-        keep = max(keep, 1)
+    keep = int(rate * len(negatives) + rng.random())
     sampled = labels.copy()
     sampled[rng.permutation(negatives)[keep:]] = IGNORE
     return sampled

@@ -13,7 +13,7 @@ Metrics = dict[str, float]
 
 
 def best_threshold(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """The threshold with the highest F1, halfway to the next lower score.
+    """The threshold with the highest F1 of deciding above it, halfway to the next lower score (or to 0).
 
     Args:
         labels: [n] in {1, 0}, of both kinds. probabilities: [n].
@@ -21,8 +21,10 @@ def best_threshold(labels: np.ndarray, probabilities: np.ndarray) -> float:
     precision, recall, thresholds = precision_recall_curve(labels, probabilities)
     f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
     chosen = thresholds[int(np.argmax(f1[:-1]))]
-    below = probabilities[probabilities < chosen]
-    return float((chosen + below.max()) / 2) if len(below) else float(chosen)
+    below = float(probabilities[probabilities < chosen].max(initial=0.0))
+    halfway = float(chosen + below) / 2
+    # Between two neighbouring numbers there is no third, and the upper one must stay above the threshold.
+    return halfway if halfway < chosen else below
 
 
 def decision_metrics(

@@ -55,7 +55,7 @@ def read_model(
     """
     readings = Readings()
     loader = make_loader(dataset, specs, num_workers, device)
-    for batch in tqdm(loader, total=len(specs), desc="evaluate", leave=False, disable=not show_progress):
+    for batch in tqdm(loader, total=len(specs), desc="evaluate", leave=False, disable=None if show_progress else True):
         if should_stop():
             return None
         batch = batch.to(device)

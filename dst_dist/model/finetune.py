@@ -113,10 +113,11 @@ def save_model(model: nn.Module, state_dict: Mapping[str, torch.Tensor], folder:
             ones included; for an adapter the trained ones are enough.
 
     Raises:
-        CheckpointError: if tensors are missing from `state_dict`.
+        CheckpointError: if tensors are missing from `state_dict`, or the folder holds the other kind of model.
     """
     model, folder = _without_wrappers(model), Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    _refuse_mixture(folder, "model*.safetensors*" if isinstance(model, PeftModel) else "adapter_*")
     base = unwrap(model)
     if isinstance(model, PeftModel):
         _check_complete(state_dict, [name for name, _ in model.named_parameters() if _in_adapter(name)])
@@ -316,7 +317,10 @@ def _read_adapter_config(name: str) -> LoraConfig | None:
     """The adapter's config if `name` is a local adapter folder."""
     if not (Path(name) / ADAPTER_CONFIG).is_file():
         return None
-    config = LoraConfig.from_pretrained(name)
+    try:
+        config = LoraConfig.from_pretrained(name)
+    except (ValueError, TypeError, KeyError) as error:
+        raise CheckpointError(f"{name}/{ADAPTER_CONFIG}: not readable ({error})") from error
     if not isinstance(config, LoraConfig):
         raise ConfigError(f"model.name_or_path: {name} is a {config.peft_type} adapter, only LoRA is known")
     return config
@@ -353,6 +357,13 @@ def _check_keys(place: str, missing: Collection[str], unexpected: Collection[str
         faults.append(f"{place}: {len(unexpected)} weights belong to no part of the model: {_some(unexpected)}")
     if faults:
         raise CheckpointError(faults)
+
+
+def _refuse_mixture(folder: Path, other_kind: str) -> None:
+    """A folder with a full model and an adapter would be read as the adapter alone."""
+    found = sorted(path.name for path in folder.glob(other_kind))
+    if found:
+        raise CheckpointError(f"{folder}: already holds {', '.join(found)}, another kind of model; use an empty folder")
 
 
 def _check_complete(weights: Collection[str], expected: Collection[str]) -> None:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError, safe_open
 from transformers import PreTrainedConfig, SmolVLMConfig
 
@@ -16,10 +17,14 @@ def read_model_config(name: str) -> SmolVLMConfig:
         values, _ = PreTrainedConfig.get_config_dict(name)
     except (OSError, ValueError) as error:
         raise ConfigError(cannot_be_had(name, error)) from error
-    kind = values.get("model_type") if isinstance(values, dict) else None
-    if kind != "smolvlm":
-        raise ConfigError(f"model.name_or_path: {name} is of type {kind}, not a SmolVLM2")
-    return SmolVLMConfig.from_dict(values)
+    if "model_type" not in values:
+        raise ConfigError(cannot_be_had(name, ValueError("no config.json that names a model_type")))
+    if values["model_type"] != "smolvlm":
+        raise ConfigError(f"model.name_or_path: {name} is of type {values['model_type']}, not a SmolVLM2")
+    try:
+        return SmolVLMConfig.from_dict(values)
+    except (StrictDataclassError, TypeError, ValueError, KeyError, AttributeError) as error:
+        raise ConfigError(cannot_be_had(name, error)) from error
 
 
 def cannot_be_had(name: str, error: Exception) -> str:

@@ -6,6 +6,7 @@ so that the sum over processes is what arrives. Functions that hold a collective
 
 import math
 import os
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -27,6 +28,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from dst_dist.config import Recipe
 from dst_dist.errors import ConfigError
+
+PATIENCE = timedelta(hours=1)
+"""How long a process waits for another. NCCL's ten minutes are too short where one process of a node looks at all frames."""
 
 
 class Engine:
@@ -194,12 +198,14 @@ def _check_launch(on_cpu: bool) -> None:
 
 def _build_accelerator(on_cpu: bool, max_grad_norm: float, trackers: list[str], folder: str) -> Accelerator:
     project = ProjectConfiguration(project_dir=folder, logging_dir=os.path.join(folder, "tensorboard"))
-    settings: dict[str, Any] = {"log_with": trackers, "project_config": project}
-    if os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true":
+    uses_deepspeed = os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true"
+    # A process without a launcher must name no backend: Accelerate would take it for one of several.
+    group = InitProcessGroupKwargs(backend="gloo" if on_cpu and uses_deepspeed else "nccl", timeout=PATIENCE)
+    settings: dict[str, Any] = {"log_with": trackers or None, "project_config": project, "kwargs_handlers": [group]}
+    if uses_deepspeed:
         plugin = DeepSpeedPlugin()
         _fill_deepspeed(plugin.deepspeed_config, max_grad_norm)
-        backend = [InitProcessGroupKwargs(backend="gloo")] if on_cpu else []
-        return Accelerator(deepspeed_plugin=plugin, kwargs_handlers=backend, **settings)
+        return Accelerator(deepspeed_plugin=plugin, **settings)
     if os.environ.get("ACCELERATE_USE_FSDP") == "true":
         accelerator = Accelerator(cpu=on_cpu, fsdp_plugin=FullyShardedDataParallelPlugin(), **settings)
         return _fsdp_on_cpu(accelerator) if on_cpu else accelerator

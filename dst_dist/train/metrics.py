@@ -12,9 +12,10 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from dst_dist.logs import logger
+from dst_dist.logs import NOT_BESIDE_BAR, logger
 from dst_dist.train.engine import Engine
 from dst_dist.train.run_folder import RunFolder
+
 
 def add_log_file(run: RunFolder) -> None:
     """Repeat the log in the run folder's `train.log`."""
@@ -56,9 +57,9 @@ class TrainLog:
         self.engine, self.every_steps, self.num_steps = engine, every_steps, num_steps
         self.file = open(run.metrics_file, "a", buffering=1) if engine.is_main else None
         engine.accelerator.init_trackers("dst_dist")
-        self.on_terminal = engine.is_main and sys.stderr.isatty()
         self.checkpoint_s: float | None = None
-        self.bar = tqdm(total=num_steps, initial=start_step, unit="step", disable=not self.on_terminal, dynamic_ncols=True)
+        show_bar = engine.is_main and sys.stderr.isatty()
+        self.bar = tqdm(total=num_steps, initial=start_step, unit="step", disable=not show_bar, dynamic_ncols=True)
 
     def write(self, step: int, split: str, values: Mapping[str, float]) -> None:
         """One line of `metrics.jsonl`, flushed; `step` is the number of optimizer steps done."""
@@ -76,30 +77,21 @@ class TrainLog:
         if self.checkpoint_s is not None:
             values, self.checkpoint_s = {**values, "checkpoint_s": self.checkpoint_s}, None
         self.write(step, "train", values)
-        self.bar.update()
         self.bar.set_postfix_str(f"loss {values['loss']:.3f}", refresh=False)
+        self.bar.update()
         if self._is_due(step):
-            self._say(_train_line(step, self.num_steps, values))
+            # A terminal shows the bar instead; the file has the line in any case.
+            logger.info(_train_line(step, self.num_steps, values), extra={NOT_BESIDE_BAR: True})
 
     def evaluation(self, step: int, split: str, values: Mapping[str, float]) -> None:
         """Log an evaluation."""
         self.write(step, split, values)
-        self._say(f"step {step} {split}: " + _pairs(values, EVALUATION_KEYS))
+        logger.info(f"step {step}/{self.num_steps} | {split} | {_loss(values)} | {_pairs(values, EVALUATION_KEYS)}")
 
     def checkpoint(self, path: Path, elapsed_s: float) -> None:
         """Log a save; how long training stood still for it is in the next step's line."""
         self.checkpoint_s = elapsed_s
-        self._say(f"saved {path} in {elapsed_s:.1f} s")
-
-    def _say(self, line: str) -> None:
-        """A line in the log; on a terminal only the file gets it, the bar is what people watch."""
-        handlers = logging.getLogger().handlers
-        if self.on_terminal:
-            for handler in handlers[1:]:
-                handler.emit(logger.makeRecord(logger.name, logging.INFO, "", 0, line, (), None))
-            self.bar.refresh()
-        else:
-            logger.info(line)
+        logger.info("saved %s in %.1f s", path, elapsed_s)
 
     def close(self) -> None:
         self.bar.close()
@@ -107,22 +99,29 @@ class TrainLog:
             self.file.close()
 
 
-EVALUATION_KEYS = (
-    "loss", "loss/lm", "dst_update/average_precision", "speaking/average_precision", "update/exact_match",
-)  # fmt: skip
-TRAIN_KEYS = (
-    "loss", "loss/lm", "loss/dst_gen", "loss/dst_update", "loss/speaking", "learning_rate", "grad_norm",
-    "tokens_per_s", "frames_per_s", "data_wait_share", "max_seq_len", "peak_memory_gib",
-)  # fmt: skip
+EVALUATION_KEYS = ("dst_update/average_precision", "speaking/average_precision", "update/exact_match")
 
 
 def _pairs(values: Mapping[str, float], keys: Sequence[str]) -> str:
-    return " ".join(f"{key.removeprefix('loss/')} {values[key]:.4g}" for key in keys if key in values)
+    return ", ".join(f"{key} {values[key]:.3f}" for key in keys if key in values)
+
+
+def _loss(values: Mapping[str, float]) -> str:
+    terms = ", ".join(f"{key.removeprefix('loss/')} {value:.4f}" for key, value in values.items() if key.startswith("loss/"))
+    return f"loss {values['loss']:.4f}: {terms}"
 
 
 def _train_line(step: int, num_steps: int, values: Mapping[str, float]) -> str:
-    heads = " ".join(
-        f"{head} {values[f'num_{head}_positives']:.0f}+/{values[f'num_{head}_negatives']:.0f}-"
-        for head in ("dst_update", "speaking")
+    heads = ", ".join(
+        f"{head} {values[f'num_{head}_positives']}+ {values[f'num_{head}_negatives']}-" for head in ("dst_update", "speaking")
     )
-    return f"step {step}/{num_steps} {_pairs(values, TRAIN_KEYS)} {heads}"
+    parts = [
+        f"step {step}/{num_steps}",
+        _loss(values),
+        heads,
+        f"learning_rate {values['learning_rate']:.2e}, grad_norm {values['grad_norm']:.3g}",
+        f"{values['tokens_per_s']:,.0f} tokens/s, {values['frames_per_s']:,.1f} frames/s, "
+        f"{values['data_wait_share']:.0%} waiting for data",
+        f"longest {values['max_seq_len']}, {values['peak_memory_gib']:.2f} GiB",
+    ]
+    return " | ".join(parts)

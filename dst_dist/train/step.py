@@ -57,8 +57,8 @@ def optimizer_step(engine: Engine, recipe: Recipe, data: SampleDataset, batches:
         raise NonFiniteError(find_non_finite(engine, data, own_shares, specs))
     norm = engine.gradient_norm()
     if not math.isfinite(norm):
-        names = data_names(data, specs)
-        raise NonFiniteError(f"step {specs[0].step + 1}: the gradient is not finite; this process's samples: {names}")
+        names = ", ".join(filter(None, engine.gather_objects(data_names(data, specs))))
+        raise NonFiniteError(f"step {specs[0].step + 1}: the gradient is not finite; the step's samples: {names}")
     engine.step()
     return step_values(recipe, totals, counts.tolist(), norm)
 

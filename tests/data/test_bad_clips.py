@@ -137,7 +137,10 @@ SHAPE = {
     "content is a number": (turn(content=3), (f"{TEA}, turn 2 (user)", "`content`", "valid string", "found 3")),
     "content is blank": (turn(content=" \n"), (f"{TEA}, turn 2 (user)", "`content`", "must say something")),
     "frame is null": (turn(end_frame=None), (f"{TEA}, turn 2 (user)", "`end_frame`", "integer", "found None")),
-    "frame is negative": (turn(start_frame=-1), (f"{TEA}, turn 2 (user)", "`start_frame`", "greater than or equal to 0")),
+    "frame is negative": (
+        turn(start_frame=-1),
+        (f"{TEA}, turn 2 (user)", "`start_frame`", "greater than or equal to 0", "found -1"),
+    ),
     "frame is absurd": (prospect(end_frame_idx=10**12), (TEA, "`end_frame_idx`", "less than or equal to 2000000")),
     "system frame is text": (
         turns({"role": "system", "content": "x", "start_frame": "0"}),
@@ -212,7 +215,10 @@ MEANING = {
         change("start S1"),
         (f"{TEA}, turn 1 (DST_UPDATE)", "`content`", "list of transitions", "found 'start S1'"),
     ),
-    "update text of another shape": (change('{"id": "S1"}'), (f"{TEA}, turn 1 (DST_UPDATE)", "`content`", "valid list")),
+    "update text of another shape": (
+        change('{"id": "S1"}'),
+        (f"{TEA}, turn 1 (DST_UPDATE)", "`content`", "valid list", "found {'id': 'S1'}"),
+    ),
     "update without id": (change([{"transition": "start"}]), (f"{TEA}, turn 1", "`content[0].id` is missing")),
     "illegal transition": (
         change([{"id": "S1", "transition": "complete"}]),
@@ -240,7 +246,10 @@ PATHS = {
     ),
     "frames_file goes up inside": (prospect(frames_file="kitchen/../x.arrow"), (TEA, "leads out", "without ..")),
     "frames_file is absolute": (prospect(frames_file="/etc/passwd"), (TEA, "'/etc/passwd'", "leads out")),
-    "frames_file is a link out": (link_out(FRAMES), (TEA, "frames_file", "is a link that leads out", "put the file below")),
+    "frames_file is a link out": (
+        link_out(FRAMES),
+        (TEA, "frames_file", "is a link that leads out", "put the file below"),
+    ),
     "frames folder is a link out": (link_out_folder, (TEA, "frames_file", "is a link that leads out", "outside")),
     "frames_file is no path": (prospect(frames_file="a\0b.arrow"), (TEA, "frames_file", "is not a path")),
     "frames_file is the root": (prospect(frames_file="."), (TEA, "frames_file", "is not a path")),
@@ -350,10 +359,11 @@ def test_all_faults_of_all_files_at_once(tmp_path):
         {"role": "narrator", "content": "x"},
         {**update("S9", "begin", 2, 4), "dst_state": {"S8": "done"}},
         spoken("user", "", 2, 40),
-        spoken("assistant", "ok", 8, 20),
+        spoken("assistant", "ok", 8, 20, dst_state={"S7": "failed"}),
     ]
     first = prospect_clip(fps=0, conversation=bad_turns, dst=[step(1, "a"), step(1, "b")])
-    second = prospect_clip(clip_idx=1, frames_file="../x.arrow", conversation=[spoken("user", "a", 1, 4)])
+    second_turns = [spoken("user", "a", 1, 4), spoken("user", 7, 2, 4), update("S3", "start", 4, 5)]
+    second = prospect_clip(clip_idx=1, frames_file="../x.arrow", conversation=second_turns)
     write_prospect(root, [first, prospect_clip(clip_idx=5), second])
     write_proassist(root, [proassist_clip(end_frame_idx=2)])
     error = fault_of(root, ["kitchen", "garage", LINES])
@@ -361,11 +371,14 @@ def test_all_faults_of_all_files_at_once(tmp_path):
         ("data.train: garage", "no such file"),
         (TEA, "`fps`"),
         (TEA, "`dst` declares 'S1' more than once"),
+        (f"{TEA}, turn 4 (assistant)", "`dst_state` names 'S7'"),
         (f"{TEA}, turn 1 (narrator)", "unknown role"),
         (f"{TEA}, turn 2 (DST_UPDATE)", "`content[0].transition`"),
         (f"{TEA}, turn 2 (DST_UPDATE)", "`dst_state.S8`"),
         (f"{TEA}, turn 3 (user)", "`content`"),
         (f"{FILE}: clip kitchen/tea/1, turn 1 (user)", "frames [1, 4)"),
+        (f"{FILE}: clip kitchen/tea/1, turn 2 (user)", "`content`"),
+        (f"{FILE}: clip kitchen/tea/1, turn 3 (DST_UPDATE)", "`content` names 'S3'"),
         (f"{FILE}: clip kitchen/tea/1", "leads out"),
         (SOUP, "end_frame_idx 2"),
     ]
@@ -420,8 +433,8 @@ def mutations(seed, clip):
 
 
 def places(value):
-    items = list(value.items()) if isinstance(value, dict) else list(enumerate(value)) if isinstance(value, list) else []
-    for key, inner in items:
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in list(items):
         yield value, key
         yield from places(inner)
 

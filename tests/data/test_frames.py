@@ -395,3 +395,15 @@ def test_a_header_check_decodes_no_more_base64_than_it_needs(tmp_path, monkeypat
     monkeypatch.setattr(base64, "b64decode", lambda data, **how: decoded.append(len(data)) or b64decode(data, **how))
     FramesFile(str(tmp_path / "v.arrow")).check_header(0)
     assert decoded == [frames.HEADER_BYTES]
+
+
+def test_the_file_used_longest_ago_is_closed_first(tmp_path):
+    paths = [tmp_path / f"{number}.arrow" for number in range(3)]
+    reader = FrameReader(SIZE, max_open=2)
+    for path in paths:
+        write_frames(path, video(1))
+    for number in (0, 1, 0, 2):
+        read(paths[number], [0], reader)
+    with open("/proc/self/maps", encoding="utf-8") as maps:
+        mapped = maps.read()
+    assert [str(path) in mapped for path in paths] == [True, False, True]

@@ -50,8 +50,8 @@ class Reading(torch.utils.data.Dataset):
     def __getitem__(self, position):
         clip = self.clips[position]
         if isinstance(clip, Clip):
-            return sum(len(turn.role) + len(turn.text) + turn.first_frame + turn.frame for turn in clip.turns)
-        return sum(len(turn["role"]) + len(turn["text"]) + turn["first_frame"] + turn["frame"] for turn in clip["turns"])
+            return sum(len(turn.role) + len(turn.text) + turn.frame for turn in clip.turns)
+        return sum(len(turn["role"]) + len(turn["text"]) + turn["frame"] for turn in clip["turns"])
 
 
 def growth_per_worker(clips):

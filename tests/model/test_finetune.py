@@ -386,6 +386,13 @@ def test_an_incomplete_state_is_refused(stock, tmp_path, mode):
         save_model(model, state, tmp_path)
 
 
+@pytest.mark.parametrize(("first", "then"), [("lora", "full"), ("full", "lora")])
+def test_a_folder_holds_one_kind_of_model(stock, tmp_path, first, then):
+    train_and_save(tmp_path, stock, first)
+    with pytest.raises(CheckpointError, match="already holds .*safetensors"):
+        train_and_save(tmp_path, stock, then)
+
+
 def test_a_full_folder_beside_a_bf16_tower_keeps_float32(stock, tmp_path):
     model = train_and_save(tmp_path, stock, "full", precision="bf16")
     assert json.loads((tmp_path / "config.json").read_text())["dtype"] == "float32"
@@ -495,6 +502,17 @@ def test_an_adapter_that_is_no_safetensors_is_refused(stock, tmp_path):
     (tmp_path / "adapter_model.safetensors").rename(tmp_path / "adapter_model.bin")
     with pytest.raises(CheckpointError, match="safetensors only"):
         load_for_inference(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "error", "message"),
+    [("{", CheckpointError, "adapter_config.json: not readable"), ('{"peft_type": "IA3"}', ConfigError, "only LoRA")],
+)
+def test_an_adapter_config_of_another_kind_is_refused(stock, tmp_path, content, error, message):
+    train_and_save(tmp_path, stock, "lora")
+    (tmp_path / "adapter_config.json").write_text(content)
+    with pytest.raises(error, match=message):
+        load_model(recipe(tmp_path))
 
 
 def test_a_stock_model_has_no_heads_to_evaluate(stock):

@@ -3,7 +3,10 @@
 import os
 import sys
 
+from accelerate import Accelerator
+
 from dst_dist.train import __main__ as entry
+from dst_dist.train import engine as engine_module
 from dst_dist.train.engine import Engine
 
 intact_backward = Engine.backward
@@ -25,13 +28,17 @@ def average(engine, loss, is_last):
     intact_backward(engine, loss / engine.num_processes, is_last)
 
 
-KINDS = {"micro_batch": drop_micro_batch, "rank": drop_rank, "scaling": average}
+BACKWARDS = {"micro_batch": drop_micro_batch, "rank": drop_rank, "scaling": average}
 
 if __name__ == "__main__":
-    Engine.backward = KINDS[sys.argv[1]]
-    sys.stdout.flush()
-    # As the entry itself ends, and whatever threads a broken run leaves.
+    kind = sys.argv[1]
+    if kind == "world":
+        # What anybody would write; on a CPU, each process of FSDP or DeepSpeed then is alone.
+        engine_module._build_accelerator = lambda *settings: Accelerator()
+    else:
+        Engine.backward = BACKWARDS[kind]
     code = entry.main(sys.argv[2:])
     sys.stdout.flush()
     sys.stderr.flush()
+    # As the entry itself ends, whatever threads a broken run leaves.
     os._exit(code)

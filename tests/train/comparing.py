@@ -1,5 +1,6 @@
 """How far two trainings are from one another: what they logged, and what they left in `final/`."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -9,45 +10,81 @@ from dst_dist import config
 from dst_dist.model.finetune import load_model, save_model
 from tests.launching import Launched
 
-LOGGED = ("loss", "loss/lm", "loss/dst_gen", "loss/dst_update", "loss/speaking", "grad_norm")
+Weights = Mapping[str, torch.Tensor]
+
+LOSS_TOLERANCE = 1e-5
+"""Relative, of a step's loss and its four terms."""
+NORM_TOLERANCE = 1e-4
+"""Relative, of a step's gradient norm: the only number that sees a wrong scale, since Adam and clipping do not."""
+WEIGHT_TOLERANCE = 3e-4
+"""Of the way that the weights went, all tensors together."""
+TENSOR_TOLERANCE = 3e-3
+"""Of the way that a tensor went, the worst of all tensors."""
+
+LOSSES = ("loss", "loss/lm", "loss/dst_gen", "loss/dst_update", "loss/speaking")
 
 
-def weights_of(folder: Path) -> dict[str, torch.Tensor]:
+def weights_of(folder: Path) -> Weights:
     """The tensors of a `final/` folder, a full model's or an adapter's."""
     (file,) = folder.glob("*.safetensors")
     return load_file(file)
 
 
-def initial_weights(words: list[str], folder: Path) -> dict[str, torch.Tensor]:
+def initial_weights(words: Sequence[str], folder: Path) -> Weights:
     """What a run with this recipe starts from, by the names that `final/` has."""
     model = load_model(config.load(words))
     save_model(model, model.state_dict(), folder)
     return weights_of(folder)
 
 
-def logged_difference(run: Launched, reference: Launched) -> dict[str, float]:
-    """By logged quantity, the largest relative difference over the steps."""
+def differences(run: Launched, reference: Launched, initial: Weights) -> dict[str, float]:
+    """Largest relative difference of any step's losses and gradient norm, and distance of the final weights."""
     ours, theirs = run.metrics(), reference.metrics()
     assert [line["step"] for line in ours] == [line["step"] for line in theirs]
+    assert [line["num_tokens"] for line in ours] == [line["num_tokens"] for line in theirs]
+    by_tensor = tensor_differences(weights_of(run.folder / "final"), weights_of(reference.folder / "final"), initial)
     return {
-        key: max(abs(a[key] - b[key]) / abs(b[key]) for a, b in zip(ours, theirs, strict=True))
-        for key in LOGGED
+        "loss": max(_relative(ours, theirs, key) for key in LOSSES),
+        "grad_norm": _relative(ours, theirs, "grad_norm"),
+        "weights": by_tensor.pop("all"),
+        "worst_tensor": max(by_tensor.values()),
     }
 
 
-def weight_difference(run: Launched, reference: Launched, initial: dict[str, torch.Tensor]) -> float:
-    """Distance of the final weights from the reference's, as a share of the way that those went."""
-    ours, theirs = weights_of(run.folder / "final"), weights_of(reference.folder / "final")
+def faults(found: Mapping[str, float]) -> list[str]:
+    """Which of `differences` are beyond their tolerance."""
+    tolerances = {
+        "loss": LOSS_TOLERANCE, "grad_norm": NORM_TOLERANCE,
+        "weights": WEIGHT_TOLERANCE, "worst_tensor": TENSOR_TOLERANCE,
+    }  # fmt: skip
+    return [f"{key} {found[key]:.1e} > {limit:.0e}" for key, limit in tolerances.items() if not found[key] <= limit]
+
+
+def tensor_differences(ours: Weights, theirs: Weights, initial: Weights) -> dict[str, float]:
+    """Distance of each trained tensor from the reference's as a share of that one's way; and of `all` together."""
     assert ours.keys() == theirs.keys() == initial.keys()
-    return _norm(ours[name] - theirs[name] for name in theirs) / _norm(theirs[name] - initial[name] for name in theirs)
+    distance = {name: _norm(ours[name] - theirs[name]) for name in theirs}
+    way = {name: _norm(theirs[name] - initial[name]) for name in theirs}
+    assert not any(distance[name] for name in theirs if not way[name]), "a tensor moved that does not in the reference"
+    shares = {name: distance[name] / way[name] for name in theirs if way[name] and has_gradient(name)}
+    return shares | {"all": _joined(distance.values()) / _joined(way.values())}
 
 
-def tensor_differences(run: Launched, reference: Launched, initial: dict[str, torch.Tensor]) -> dict[str, float]:
-    """`weight_difference` of each tensor alone; tensors that are not trained are left out."""
-    ours, theirs = weights_of(run.folder / "final"), weights_of(reference.folder / "final")
-    moved = {name: _norm([theirs[name] - initial[name]]) for name in theirs}
-    return {name: _norm([ours[name] - theirs[name]]) / way for name, way in moved.items() if way}
+def has_gradient(name: str) -> bool:
+    """Whether a tensor has any: a bias of keys shifts all of a query's scores alike, which softmax undoes.
+
+    What it gets is rounding noise, and Adam makes steps of full length of it.
+    """
+    return not name.endswith("k_proj.bias")
 
 
-def _norm(tensors) -> float:
-    return float(torch.stack([tensor.double().square().sum() for tensor in tensors]).sum().sqrt())
+def _relative(ours: list[dict], theirs: list[dict], key: str) -> float:
+    return max(abs(a[key] - b[key]) / abs(b[key]) for a, b in zip(ours, theirs, strict=True))
+
+
+def _norm(tensor: torch.Tensor) -> float:
+    return float(tensor.double().norm())
+
+
+def _joined(norms) -> float:
+    return sum(norm**2 for norm in norms) ** 0.5

@@ -1,0 +1,330 @@
+import random
+import time
+from collections import Counter
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from dst_dist.data.conversation import IGNORE, arrange
+from dst_dist.data.samples import Limits, Part, sample_negatives
+from dst_dist.data.state import apply_update, format_state
+from dst_dist.errors import DataError
+from tests.data.dialogs import (
+    ROOMY, all_parts, decoded, make_clip, make_maker, random_clip, reply, supervised_texts, system, update, user,
+    whole_sample,
+)  # fmt: skip
+
+IMAGE = "<image>"
+
+
+def opening(state):
+    return (
+        "<|im_start|>System: You watch and help.\n\nTask: Make tea\n"
+        f"Steps:\n- S1: Boil water\n- S2: Pour water\nState: {state}<end_of_utterance>\n"
+    )
+
+
+S1_STARTS = 'DST: [{"id": "S1", "transition": "start"}]<end_of_utterance>\n'
+S1_COMPLETE = 'DST: [{"id": "S1", "transition": "complete"}]<end_of_utterance>\n'
+
+
+def test_the_parts_of_a_split_clip_read_as_written_by_hand():
+    """At most 6 frames a part, 2 of context: cuts after frames 3 and 7 that have turns, then wherever it must be."""
+    clip = make_clip(
+        user(1), update(3), user(6), reply(7, "Done."), update(7, "S1 complete"), end=16, initial_state={"S2": "paused"}
+    )
+    maker = make_maker(limits=Limits(4096, 6), context_seconds=1.0)
+    parts = all_parts(maker, clip)
+    assert [part[:3] for part, _ in parts] == [(0, 0, 4), (2, 4, 8), (6, 8, 12), (10, 12, 16)]
+    assert [sample.frames.tolist() for _, sample in parts] == [
+        [0, 1, 2, 3], [2, 3, 4, 5, 6, 7], [6, 7, 8, 9, 10, 11], [10, 11, 12, 13, 14, 15],
+    ]  # fmt: skip
+    question = "User: What now?<end_of_utterance>\n"
+    assert [decoded(maker, sample.input_ids) for _, sample in parts] == [
+        opening("S2 paused") + IMAGE * 2 + question + IMAGE * 2 + S1_STARTS,
+        opening("S1 in_progress, S2 paused") + IMAGE * 5 + question + IMAGE + S1_COMPLETE
+        + "Assistant: Done.<end_of_utterance>\n",
+        opening("S1 completed, S2 paused") + IMAGE * 6,
+        opening("S1 completed, S2 paused") + IMAGE * 6,
+    ]  # fmt: skip
+    assert [sample.decision_frames.tolist() for _, sample in parts] == [
+        [0, 1, 1, 2, 3], [4, 5, 6, 6, 7], [8, 9, 10, 11], [12, 13, 14, 15],
+    ]  # fmt: skip
+    assert [sample.dst_update.tolist() for _, sample in parts] == [
+        [0, IGNORE, IGNORE, 0, 1], [0, 0, IGNORE, IGNORE, 1], [0] * 4, [0] * 4,
+    ]  # fmt: skip
+    assert [sample.speaking.tolist() for _, sample in parts] == [
+        [0, IGNORE, 0, 0, 0], [0, 0, IGNORE, IGNORE, 1], [0] * 4, [0] * 4,
+    ]  # fmt: skip
+    assert supervised_texts(maker, parts[1][1]) == [
+        ' [{"id": "S1", "transition": "complete"}]<end_of_utterance>', " Done.<end_of_utterance>",
+    ]  # fmt: skip
+
+
+def test_a_clip_that_just_fits_is_not_split():
+    clip = make_clip(reply(3), update(5))
+    length = len(whole_sample(make_maker(), clip).input_ids)
+    for limits, number in ((Limits(length, 8), 1), (Limits(length - 1, 8), 2), (Limits(length, 7), 2)):
+        counts = Counter()
+        assert len(make_maker(limits=limits, context_seconds=0).split(clip, counts)) == number
+        assert counts["clips split because they are too long"] == number - 1
+
+
+def test_the_answer_to_a_question_may_stand_in_the_next_part():
+    clip = make_clip(user(3), reply(5), end=6)
+    maker = make_maker(limits=Limits(4096, 4), context_seconds=0)
+    (_, before), (_, after) = all_parts(maker, clip)
+    assert before.frames.tolist() == [0, 1, 2, 3] and after.frames.tolist() == [4, 5]
+    assert before.speaking.tolist() == [0, 0, 0, IGNORE, IGNORE]
+    assert after.speaking.tolist() == [0, 1]
+
+
+def test_a_turns_range_may_begin_in_the_part_before():
+    clip = make_clip(user(3), reply(5, first=2), end=6)
+    maker = make_maker(limits=Limits(4096, 4), context_seconds=1.0, positive_frames="all")
+    (_, before), (_, after) = all_parts(maker, clip)
+    assert before.speaking.tolist() == [0, 0, 1, 1, IGNORE]
+    assert after.frames.tolist() == [3, 4, 5]
+    assert after.decision_frames.tolist() == [4, 5]
+    assert after.speaking.tolist() == [1, 1]
+
+
+def test_an_illegal_transition_is_written_but_leaves_the_carried_state_alone():
+    clip = make_clip(update(1, "S1 start"), update(2, "S2 complete", "S1 complete"), end=6)
+    maker = make_maker(limits=Limits(4096, 3), context_seconds=0)
+    (_, first), (_, second) = all_parts(maker, clip)
+    assert '"S2", "transition": "complete"' in decoded(maker, first.input_ids)
+    assert decoded(maker, second.input_ids) == opening("S1 completed") + IMAGE * 3
+
+
+def test_event_frames_from_long_ago_are_no_context():
+    clip = make_clip(reply(2, first=1), reply(11, first=10), reply(14, first=12), end=20)
+    maker = make_maker(limits=Limits(4096, 4), frames="event", context_seconds=1.5)
+    parts = all_parts(maker, clip)
+    assert [sample.frames.tolist() for _, sample in parts] == [[1, 2, 10, 11], [11, 12, 13, 14]]
+    maker = make_maker(limits=Limits(4096, 3), frames="event", context_seconds=2.0)
+    parts = all_parts(maker, clip)
+    # Frames 1 and 2 were shown just before frame 10, but eight frames of the video lie between.
+    assert [sample.frames.tolist() for _, sample in parts] == [[1, 2], [10, 11], [11, 12, 13], [13, 14]]
+    assert [sample.decision_frames.tolist() for _, sample in parts] == [[1, 2], [10, 11], [12, 13], [14]]
+
+
+def test_a_clip_without_turns_has_no_event_frames_and_is_counted():
+    counts = Counter()
+    assert make_maker(frames="event").split(make_clip(), counts) == []
+    assert sum(counts.values()) == 1
+    assert len(make_maker().split(make_clip(), Counter())) == 1
+
+
+@pytest.mark.parametrize("context_seconds, first", [(0, 12), (1, 10), (1.2, 10), (2, 8)])
+def test_context_is_as_long_as_the_recipe_says(context_seconds, first):
+    maker = make_maker(limits=Limits(4096, 12), context_seconds=context_seconds)
+    _, (_, second) = all_parts(maker, make_clip(reply(11), end=13))
+    assert second.frames.tolist() == list(range(first, 13))
+    assert second.decision_frames.tolist() == [12]
+
+
+def test_context_takes_at_most_half_of_what_is_left():
+    clip = make_clip(end=12)
+    maker = make_maker(limits=Limits(4096, 5), context_seconds=100)
+    assert [part[:3] for part in maker.split(clip, Counter())] == [(0, 0, 5), (3, 5, 8), (6, 8, 11), (9, 11, 12)]
+    header = len(maker.writer.header(clip, {}))
+    maker = make_maker(limits=Limits(header + 5, 2048), context_seconds=100)
+    assert [part[:3] for part in maker.split(clip, Counter())] == [(0, 0, 5), (3, 5, 8), (6, 8, 11), (9, 11, 12)]
+
+
+def test_one_frame_at_a_time():
+    clip = make_clip(update(1), reply(1), end=3)
+    maker = make_maker(limits=Limits(4096, 1), context_seconds=100)
+    assert [part[:3] for part in maker.split(clip, Counter())] == [(0, 0, 1), (1, 1, 2), (2, 2, 3)]
+
+
+def test_an_opening_turn_that_leaves_no_room_is_one_fault():
+    clip = make_clip(reply(2), end=500)
+    header = len(make_maker().writer.header(clip, {}))
+    with pytest.raises(DataError) as caught:
+        make_maker(limits=Limits(header, 2048)).split(clip, Counter())
+    (fault,) = caught.value.faults
+    assert f"clip kitchen/tea/0: the opening turn ({header} tokens)" in fault and "data.max_seq_len" in fault
+    # Room for a frame, and no more.
+    assert len(make_maker(limits=Limits(header + 1, 2048)).split(make_clip(end=3), Counter())) == 3
+    with pytest.raises(DataError):
+        make_maker(limits=Limits(header + 1, 2048), tokens_per_frame=4).split(make_clip(end=3), Counter())
+
+
+def test_an_opening_turn_may_outgrow_its_room_with_the_state():
+    clip = make_clip(update(1, "S1 start", "S2 start"), end=30)
+    maker = make_maker()
+    short, long = (len(maker.writer.header(clip, state)) for state in ({}, {"S1": "in_progress", "S2": "in_progress"}))
+    turn = len(maker.writer.turn("DST_UPDATE", clip.turns[0].text))
+    limit = short + 2 + turn
+    assert limit < long
+    with pytest.raises(DataError, match=rf"the opening turn \({long} tokens\) leaves no room"):
+        make_maker(limits=Limits(limit, 2048)).split(clip, Counter())
+    for part, sample in all_parts(make_maker(limits=Limits(long + 1, 2048)), clip):
+        assert len(sample.input_ids) == part.num_tokens <= long + 1
+
+
+def test_every_turn_that_cannot_fit_is_named_at_once():
+    long = "water " * 60
+    clip = make_clip(reply(2, long), update(4), user(5, long), end=12)
+    header = len(make_maker().writer.header(clip, {}))
+    with pytest.raises(DataError) as caught:
+        make_maker(limits=Limits(header + 40, 2048)).split(clip, Counter())
+    first, second = caught.value.faults
+    assert "clip kitchen/tea/0: frame 2 with its turns" in first
+    assert "clip kitchen/tea/0: frame 5 with its turns" in second and "data.max_seq_len" in second
+
+
+def test_missing_frames_are_asked_nothing_but_their_turns_are_learned():
+    clip = make_clip(reply(2), user(4), reply(4))
+    maker = make_maker()
+    (part,) = maker.split(clip, Counter())
+    seen, blind = maker.make(clip, part), maker.make(clip, part, blind_frames=(2, 4, 5))
+    assert blind.speaking.tolist() == [0, 0, IGNORE, 0, IGNORE, 1, IGNORE, 0, 0]
+    assert blind.dst_update.tolist() == [0, 0, IGNORE, 0, IGNORE, 0, IGNORE, 0, 0]
+    assert np.array_equal(seen.input_ids, blind.input_ids) and np.array_equal(seen.labels, blind.labels)
+
+
+def test_counts_are_of_positions_that_count():
+    clip = make_clip(update(2), reply(2), user(5), end=7)
+    maker = make_maker()
+    sample = whole_sample(maker, clip)
+    update_body, reply_body = (len(maker.writer.turn(turn.role, turn.text).body) for turn in clip.turns[:2])
+    # Frames 0, 1, 3, 4, 6 and the end of the user turn are negatives.
+    assert sample.counts().tolist() == [update_body + reply_body, update_body, 1, 6, 1, 6]
+
+
+def test_split_counts_the_classes_of_all_decisions():
+    counts = Counter()
+    clip = make_clip(update(2), reply(2), user(5), end=7)
+    make_maker(limits=Limits(4096, 3)).split(clip, counts)
+    assert {head: (counts[head, 1], counts[head, 0], counts[head, IGNORE]) for head in ("dst_update", "speaking")} == {
+        "dst_update": (1, 6, 1), "speaking": (1, 6, 1),
+    }  # fmt: skip
+
+
+def test_sampling_keeps_all_positives_and_the_share_of_negatives():
+    labels = np.array([1, 0, 0, IGNORE, 1, 0, 0, 0, 0, 0, 0, 0, 0])
+    before = labels.copy()
+    for seed in range(20):
+        sampled = sample_negatives(labels, 0.3, np.random.default_rng(seed))
+        assert np.array_equal(sampled == 1, labels == 1)
+        assert np.sum(sampled == 0) == 3
+        assert np.all(labels[sampled == 0] == 0)
+    assert np.array_equal(labels, before)
+    for rate, number in ((0.0, 0), (1.0, 10)):
+        assert np.sum(sample_negatives(labels, rate, np.random.default_rng(0)) == 0) == number
+
+
+def test_the_share_holds_on_average_also_on_short_samples():
+    labels = np.array([0, 0, 0, 1])
+    kept = [np.sum(sample_negatives(labels, 0.1, np.random.default_rng(seed)) == 0) for seed in range(2000)]
+    assert set(kept) == {0, 1}
+    assert np.mean(kept) == pytest.approx(0.3, abs=0.04)
+
+
+def test_every_negative_has_the_same_chance():
+    labels = np.zeros(10, dtype=np.int64)
+    kept = sum(sample_negatives(labels, 0.2, np.random.default_rng(seed)) == 0 for seed in range(2000))
+    assert kept.sum() == 4000
+    assert np.all(np.abs(kept - 400) < 90)
+
+
+@pytest.mark.parametrize("frames", ["continuous", "event"])
+@pytest.mark.parametrize("positive_frames", ["last", "all"])
+def test_any_clip_in_any_limits(frames, positive_frames):
+    """Random clips: limits kept, all supervised exactly once, context silent, the right state, cuts at turns."""
+    num_split = 0
+    for seed in range(150):
+        rng = random.Random(seed)
+        clip = random_clip(rng, num_frames=rng.randint(1, 60), num_turns=rng.randint(0, 30))
+        tokens_per_frame = rng.choice([1, 4])
+        options = {"tokens_per_frame": tokens_per_frame, "frames": frames, "positive_frames": positive_frames}
+        header = len(make_maker(**options).writer.header(clip, {}))
+        limits = Limits(header + rng.randint(40, 400), rng.randint(1, 40))
+        maker = make_maker(limits=limits, context_seconds=rng.choice([0, 0.5, 2, 10]), **options)
+        try:
+            parts = all_parts(maker, clip)
+        except DataError as error:
+            assert all(clip.id in fault for fault in error.faults)
+            continue
+        num_split += len(parts) > 1
+        check_parts(maker, clip, parts)
+    assert num_split > 60
+
+
+def check_parts(maker, clip, parts):
+    groups = arrange(clip, maker.data.frames, maker.labels.positive_frames)
+    assert [part.start for part, _ in parts] == [0, *(part.stop for part, _ in parts)][: len(parts)]
+    assert not groups or parts[-1][0].stop == len(groups)
+    whole = make_maker(
+        tokens_per_frame=maker.writer.tokens_per_frame, frames=maker.data.frames,
+        positive_frames=maker.labels.positive_frames, limits=Limits(10**6, 10**6),
+    )  # fmt: skip
+    state, samples = clip.initial_state, [sample for _, sample in parts]
+    for part, sample in parts:
+        check_part(maker, clip, groups, part, sample, state)
+        for turn in (turn for group in groups[part.start : part.stop] for turn in group.turns):
+            state, _ = apply_update(state, turn.transitions)
+    for (part, _), (following, _) in pairwise(parts):
+        check_cut(maker, groups, part, following)
+    if parts:
+        uncut = whole_sample(whole, clip)
+        for name in ("decision_frames", "decision_is_frame", "dst_update", "speaking"):
+            assert np.array_equal(np.concatenate([getattr(sample, name) for sample in samples]), getattr(uncut, name))
+        assert sum(sample.counts() for sample in samples).tolist() == uncut.counts().tolist()
+        assert sum((supervised_texts(maker, sample) for sample in samples), []) == supervised_texts(whole, uncut)
+
+
+def check_part(maker, clip, groups, part: Part, sample, state):
+    frames = [group.frame for group in groups[part.context : part.stop]]
+    supervised = [group.frame for group in groups[part.start : part.stop]]
+    assert sample.frames.tolist() == frames
+    assert len(frames) == part.num_frames <= maker.limits.frames
+    assert len(sample.input_ids) == part.num_tokens <= maker.limits.tokens
+    assert sample.decision_frames[sample.decision_is_frame].tolist() == supervised
+    assert supervised[0] - frames[0] <= round(maker.data.context_seconds * clip.fps)
+    header = maker.writer.header(clip, state)
+    assert sample.input_ids[: len(header)].tolist() == header
+    assert f"State: {format_state(state, ['S1', 'S2'])}<end" in decoded(maker, header)
+    context = (part.start - part.context) * maker.writer.tokens_per_frame
+    before = slice(len(header), len(header) + context)
+    assert set(sample.input_ids[before].tolist()) <= {maker.writer.image_id}
+    assert set(sample.labels[: before.stop].tolist()) == {IGNORE}
+    assert sample.decision_positions.min() >= before.stop
+    inside = sample.labels != IGNORE
+    assert np.array_equal(sample.labels[inside], sample.input_ids[inside])
+
+
+def check_cut(maker, groups, part: Part, following: Part):
+    """A part ends behind a turn, unless none of its frames has any and one frame more would not have fitted."""
+    if groups[part.stop - 1].turns:
+        return
+    assert not any(group.turns for group in groups[part.start : part.stop])
+    next_turns = groups[part.stop].turns
+    more = maker.writer.tokens_per_frame + sum(len(maker.writer.turn(turn.role, turn.text)) for turn in next_turns)
+    assert part.num_frames == maker.limits.frames or part.num_tokens + more > maker.limits.tokens
+
+
+def test_a_video_of_two_hours_is_split_at_once():
+    clip = random_clip(random.Random(0), num_frames=14_400, num_turns=1_500)
+    maker = make_maker(limits=Limits(4096, 512), context_seconds=10)
+    started = time.process_time()
+    parts = maker.split(clip, Counter())
+    assert time.process_time() - started < 5
+    some = [parts[0], parts[len(parts) // 2], parts[-1]]
+    samples = [maker.make(clip, part) for part in some]
+    assert time.process_time() - started < 10
+    assert sum(part.stop - part.start for part in parts) == 14_400
+    assert [len(sample.frames) for sample in samples] == [part.num_frames for part in some]
+
+
+def test_a_turn_number_for_every_turn_that_is_learned():
+    clip = make_clip(system(0), update(1), reply(1), user(2), reply(3), reply(6))
+    sample = whole_sample(make_maker(limits=ROOMY), clip)
+    learned = sample.labels != IGNORE
+    assert np.array_equal(sample.turn >= 0, learned)
+    assert sorted(set(sample.turn[learned].tolist())) == [0, 1, 2, 3]
+    assert np.all(np.diff(sample.turn[learned]) >= 0)

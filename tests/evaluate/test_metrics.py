@@ -1,0 +1,281 @@
+"""Measures of decisions and updates, against values worked out by hand and against what decoding writes."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import average_precision_score, f1_score
+
+from dst_dist import config
+from dst_dist.data.batching import Draw, micro_batches
+from dst_dist.data.clips import ClipIndex
+from dst_dist.data.reading import read_clips
+from dst_dist.data.state import Transition
+from dst_dist.evaluate import metrics
+from dst_dist.evaluate.teacher_forced import evaluation_specs, read_model, summarise
+from dst_dist.model.finetune import load_for_inference
+from dst_dist.prepare import DataSetup
+from tests.data.handmade import make_root, prospect_clip, update, write_prospect
+from tests.train.in_process import train
+
+IGNORE = -100
+
+
+def array(*values):
+    return np.array(values)
+
+
+def logits_of(probabilities):
+    """[n, 2] logits whose softmax gives these probabilities to the second class."""
+    p = np.array(probabilities)
+    return np.stack([np.log(1 - p), np.log(p)], axis=1)
+
+
+# Thresholds
+
+
+@pytest.mark.parametrize(
+    ("labels", "probabilities", "threshold"),
+    [
+        # At least 0.35: 2 of 3 right, both found, F1 0.8; at least 0.1: 2/3; 0.4: 1/2; 0.8: 2/3.
+        ([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8], 0.225),
+        # All that is positive lies above all that is not.
+        ([1, 0, 1, 0], [0.9, 0.3, 0.7, 0.1], 0.5),
+        # Nothing is below the best score: halfway to 0.
+        ([1, 0], [0.4, 0.8], 0.2),
+        # Equal scores stand or fall together.
+        ([1, 0, 1], [0.6, 0.2, 0.6], 0.4),
+    ],
+)
+def test_best_threshold_by_hand(labels, probabilities, threshold):
+    assert metrics.best_threshold(array(*labels), array(*probabilities)) == pytest.approx(threshold)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_no_other_threshold_is_better(seed):
+    rng = np.random.default_rng(seed)
+    labels = np.concatenate([[0, 1], rng.random(40) < 0.2]).astype(int)
+    # Few different scores, so that many are equal; some at the very ends, some next to one another.
+    probabilities = rng.choice([0.0, 1e-300, 0.1, 0.1 + 2**-56, 0.5, 0.7, 1 - 2**-53, 1.0], len(labels))
+    chosen = metrics.best_threshold(labels, probabilities)
+    every = [f1_score(labels, probabilities > threshold, zero_division=0) for threshold in (-1, *probabilities)]
+    if probabilities[labels == 1].min() > 0:
+        assert f1_score(labels, probabilities > chosen) == pytest.approx(max(every))
+
+
+# Decisions
+
+
+def test_decisions_by_hand():
+    labels = array(1, 0, IGNORE, 1, 0, 0)
+    probabilities = array(0.9, 0.6, 0.99, 0.4, 0.2, 0.1)
+    is_frame = array(True, True, True, False, True, True)
+    measured = metrics.decision_metrics("speaking", labels, probabilities, is_frame, 0.5)
+    assert measured == pytest.approx(
+        {
+            "num_speaking_positives": 2,
+            "num_speaking_negatives": 3,
+            # Above 0.5 are a positive and a negative: 1 of 2 right, 1 of 2 found.
+            "speaking/precision": 0.5,
+            "speaking/recall": 0.5,
+            "speaking/f1": 0.5,
+            "speaking/threshold": 0.5,
+            # In order of score: +, -, +: precision 1 at the first positive, 2/3 at the second.
+            "speaking/average_precision": (1 + 2 / 3) / 2,
+            "speaking/base_rate": 2 / 5,
+            # Without the user turn's end there is one positive, and it comes first.
+            "speaking/average_precision_at_frames": 1.0,
+            "speaking/base_rate_at_frames": 1 / 4,
+        }
+    )
+
+
+def test_a_probability_at_the_threshold_is_not_above_it():
+    measured = metrics.decision_metrics("speaking", array(1, 0), array(0.5, 0.5), array(True, True), 0.5)
+    assert measured["speaking/recall"] == 0.0 and measured["speaking/precision"] == 0.0
+
+
+@pytest.mark.parametrize("labels", [[IGNORE, IGNORE], [1, 1], [0, IGNORE], []])
+def test_what_does_not_apply_is_absent(labels):
+    labels = np.array(labels, dtype=int)
+    ones = np.ones(len(labels))
+    measured = metrics.decision_metrics("dst_update", labels, ones * 0.5, ones.astype(bool), None)
+    assert measured == {
+        "num_dst_update_positives": float((labels == 1).sum()),
+        "num_dst_update_negatives": float((labels == 0).sum()),
+    }
+
+
+def average_precision_by_definition(labels, scores):
+    """The mean, over the positives, of the precision among all that score at least as high."""
+    return np.mean([labels[scores >= score].mean() for score in scores[labels == 1]])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_average_precision_is_sklearns_and_its_definition(seed):
+    rng = np.random.default_rng(seed)
+    labels = rng.choice([1, 0, 0, 0, IGNORE], 300)
+    probabilities = rng.random(300).round(2)
+    measured = metrics.decision_metrics("dst_update", labels, probabilities, np.ones(300, bool), 0.5)
+    counted = labels != IGNORE
+    expected = average_precision_score(labels[counted], probabilities[counted])
+    assert measured["dst_update/average_precision"] == pytest.approx(expected, abs=1e-12)
+    by_definition = average_precision_by_definition(labels[counted], probabilities[counted])
+    assert measured["dst_update/average_precision"] == pytest.approx(by_definition, abs=1e-12)
+
+
+# A split
+
+
+def test_a_split_by_hand():
+    columns = {
+        "lm_loss": array(1.0, 2.0, 3.0, 6.0),
+        "lm_is_dst": array(False, True, True, False),
+        "lm_hit": array(True, True, False, True),
+        "turn_hit": array(True, False, True, True),
+        "turn_is_dst": array(True, True, False, True),
+        "is_frame": array(True, True),
+        "dst_update": array(1, 0),
+        "dst_update_logits": logits_of([0.8, 0.4]),
+        "speaking": array(IGNORE, IGNORE),
+        "speaking_logits": logits_of([0.5, 0.5]),
+    }
+    recipe = config.load(["demo", "loss.lm=2", "loss.dst_gen=0.5", "loss.speaking=7"])
+    measured = summarise(columns, recipe, {"dst_update": None, "speaking": None})
+    head = (-np.log(0.8) - np.log(0.6)) / 2
+    assert measured["loss/lm"] == pytest.approx(3.0)
+    assert measured["loss/dst_gen"] == pytest.approx(2.5)
+    assert measured["loss/dst_update"] == pytest.approx(head)
+    assert measured["loss/speaking"] == 0.0
+    assert measured["loss"] == pytest.approx(2 * 3.0 + 0.5 * 2.5 + head)
+    assert measured["lm/perplexity"] == pytest.approx(np.exp(3))
+    assert measured["lm/token_accuracy"] == 0.75
+    # Of the three updates two are right in every token; the reply does not count.
+    assert measured["update/exact_match"] == pytest.approx(2 / 3)
+    assert measured["num_updates"] == 3
+    assert measured["dst_update/threshold"] == pytest.approx(0.6)
+    assert "speaking/f1" not in measured
+
+
+# Baselines
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        ({}, [("S1", "start")]),
+        ({"S1": "in_progress"}, [("S1", "complete"), ("S2", "start")]),
+        ({"S1": "completed"}, [("S2", "start")]),
+        ({"S1": "paused", "S2": "in_progress"}, [("S2", "complete"), ("S3", "start")]),
+        # What is open comes last in order: what is before it is passed.
+        ({"S2": "in_progress"}, [("S2", "complete"), ("S3", "start")]),
+        ({"S1": "in_progress", "S2": "in_progress"}, [("S2", "complete"), ("S3", "start")]),
+        ({"S1": "completed", "S2": "completed", "S3": "in_progress"}, [("S3", "complete")]),
+        ({"S1": "completed", "S2": "completed", "S3": "completed"}, []),
+    ],
+)
+def test_the_rule(state, expected):
+    assert metrics.rule_update(state, ["S1", "S2", "S3"]) == [Transition(*pair) for pair in expected]
+
+
+def clips_of(root, *clips):
+    write_prospect(make_root(root), list(clips))
+    return read_clips(root, ["kitchen"], "train", strict=True)[0]
+
+
+def test_baselines_by_hand(tmp_path):
+    """The rule writes both updates of the hand-made clip. Chance: two steps, each may start or be reset, so 1 in 4;
+    the second update has two transitions, which chance never writes."""
+    found = metrics.text_baselines(clips_of(tmp_path, prospect_clip()))
+    assert found == {"chance": {"update/exact_match": pytest.approx(1 / 8)}, "rule": {"update/exact_match": 1.0}}
+
+
+def test_baselines_follow_the_gold_state(tmp_path):
+    """S1 in progress: pause, complete, cancel, reset; S2: start, reset. The rule would complete S1 and start S2."""
+    turns = [update("S1", "pause", 3, 5), update("S1", "resume", 5, 7)]
+    clip = prospect_clip(conversation=turns, initial_dst_state={"S1": "in_progress"})
+    found = metrics.text_baselines(clips_of(tmp_path, clip))
+    # Then paused: resume, cancel, reset; S2 as before.
+    assert found["chance"]["update/exact_match"] == pytest.approx((1 / 6 + 1 / 5) / 2)
+    assert found["rule"]["update/exact_match"] == 0.0
+
+
+def test_without_updates_there_is_no_baseline():
+    assert metrics.text_baselines(ClipIndex.from_clips([])) == {}
+
+
+# Against decoding
+
+
+@pytest.fixture(scope="module")
+def trained(demo_words, tmp_path_factory):
+    """A model after some steps, so that some updates are right and some are not, and the samples it knows."""
+    folder = tmp_path_factory.mktemp("metrics") / "run"
+    words = [
+        "demo", *demo_words, "train.max_steps=40", "train.global_batch_size=8", "data.num_workers=0", "data.val=[]",
+        "optim.learning_rate=2e-3", "optim.warmup_steps=5", "log.report_to=[]", f"output_dir={folder}",
+    ]  # fmt: skip
+    assert train(words) == 0
+    setup = DataSetup(config.load(words))
+    return load_for_inference(folder / "final"), setup.datasets(setup.check())["train"], setup.limits
+
+
+def forward_of(model):
+    return lambda batch: model(batch.input_ids, batch.frames, batch.segment_lengths, batch.lm_positions, batch.decision_positions)
+
+
+def read(model, data, specs):
+    return read_model(forward_of(model), data, specs, torch.device("cpu"), 0, show_progress=False)
+
+
+@torch.no_grad()
+def decode(model, ids, frames, end_id, max_tokens=40):
+    """What greedy decoding writes behind `ids`, token by token over the whole growing sequence."""
+    written = []
+    while len(written) < max_tokens and (not written or written[-1] != end_id):
+        sequence = torch.tensor([*ids, *written])
+        last = model.hidden_states(sequence, frames, [len(sequence)])[-1]
+        written.append(int(model.lm_head(last).argmax()))
+    return written
+
+
+def test_an_exact_match_is_what_decoding_would_write(trained):
+    model, data, limits = trained
+    writer = data.maker.writer
+    outcomes = []
+    for index in range(len(data)):
+        (spec,) = micro_batches(0, 0, [Draw(index, 0)], data.samples, limits, 0, 1)
+        columns, frames = read(model, data, [spec]), data[spec].frames
+        sample = data.sample(Draw(index, 0), 0)
+        for turn, (hit, is_dst) in enumerate(zip(columns["turn_hit"], columns["turn_is_dst"], strict=True)):
+            if not is_dst:
+                continue
+            places = np.flatnonzero(sample.turn == turn)
+            ids = sample.input_ids[: places[0]]
+            num_frames = int((ids == writer.image_id).sum()) // writer.tokens_per_frame
+            written = decode(model, ids, frames[:num_frames], writer.end_id)
+            assert (written == sample.input_ids[places].tolist()) == hit
+            outcomes.append(bool(hit))
+    # Both kinds were seen.
+    assert 3 <= sum(outcomes) <= len(outcomes) - 3
+
+
+def test_the_split_is_the_sum_of_its_samples_however_packed(trained):
+    model, data, limits = trained
+    together = evaluation_specs(data, limits, 0, 1, None)
+    alone = [micro_batches(0, 0, [Draw(index, 0)], data.samples, limits, 0, 1)[0] for index in range(len(data))]
+    assert len(together) < len(alone)
+    recipe = config.load(["demo"])
+    results = [summarise(read(model, data, specs), recipe, {"dst_update": None, "speaking": 0.5}) for specs in (together, alone)]
+    assert results[0] == pytest.approx(results[1], rel=1e-4)
+
+
+def test_evaluation_takes_every_sample_once_or_evenly_spaced_clips(trained):
+    _, data, limits = trained
+    for processes in (1, 2, 3):
+        specs = [evaluation_specs(data, limits, rank, processes, None) for rank in range(processes)]
+        assert len({len(own) for own in specs}) == 1
+        taken = sorted(draw.sample for own in specs for spec in own for draw in spec.draws)
+        assert taken == list(range(len(data)))
+    some = evaluation_specs(data, limits, 0, 1, 3)
+    clips = {int(data.samples["clip"][draw.sample]) for spec in some for draw in spec.draws}
+    assert clips == {0, (len(data.clips.index) - 1) // 2, len(data.clips.index) - 1}

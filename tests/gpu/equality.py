@@ -1,0 +1,118 @@
+"""On the device at hand: the whole grid is the stock model, packed samples are the samples alone, in float32 and bf16."""
+
+from contextlib import nullcontext
+from pathlib import Path
+from types import SimpleNamespace
+from typing import NamedTuple
+
+import torch
+from transformers import SmolVLMForConditionalGeneration
+
+from dst_dist.config import Loss
+from dst_dist.model.losses import compute_loss, count_terms
+from dst_dist.model.smolvlm_dst import SmolVLMForDST, frame_grid
+from tests.model.tiny import IMAGE_TOKEN, inputs, pack, sample
+
+LIMITS = {torch.float32: 1e-3, torch.bfloat16: 5e-2}
+FRAMES = (3, 2)
+
+
+class Check(NamedTuple):
+    """One comparison: the largest difference, as a share of the largest value, and what it may be."""
+
+    model: str
+    name: str
+    difference: float
+    limit: float
+
+    @property
+    def is_good(self) -> bool:
+        return self.difference <= self.limit
+
+
+@torch.no_grad()
+def _logits(model: SmolVLMForDST, batch: SimpleNamespace) -> torch.Tensor:
+    """Of all positions, [T, vocabulary], float32."""
+    every = torch.arange(len(batch.input_ids), device=batch.input_ids.device)
+    return model(**inputs(batch) | {"lm_positions": every}).lm_logits.float()
+
+
+def check_model(name: str, folder: Path, device: str) -> list[Check]:
+    """All comparisons of one model folder. Switches TF32 off for the process: it would hide behind float32's name."""
+    torch.backends.cudnn.allow_tf32 = False
+    model = SmolVLMForDST.from_pretrained(folder, dtype=torch.float32).to(device).eval()
+    samples = [_sample(model.config, frames, seed, device) for seed, frames in enumerate(FRAMES)]
+    checks = [Check(name, "tower position ids, number wrong", _wrong_positions(model, samples[0]), 0.0)]
+    for dtype, limit in LIMITS.items():
+        model.compute_dtype = None if dtype == torch.float32 else dtype
+        label = str(dtype).removeprefix("torch.")
+        checks.append(Check(name, f"packed = alone, logits, {label}", _packing_difference(model, samples), limit))
+        checks.append(Check(name, f"packed = alone, gradients, {label}", _gradient_difference(model, samples), limit))
+    ours = {dtype: _alone(model, samples, dtype) for dtype in LIMITS}
+    del model
+    stock = SmolVLMForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).to(device).eval()
+    for dtype, limit in LIMITS.items():
+        pairs = zip(ours[dtype], samples, strict=True)
+        difference = max(_difference(logits, _stock_logits(stock, item, dtype)) for logits, item in pairs)
+        checks.append(Check(name, f"whole grid = stock, {str(dtype).removeprefix('torch.')}", difference, limit))
+    return checks
+
+
+def _alone(model: SmolVLMForDST, samples: list[dict], dtype: torch.dtype) -> list[torch.Tensor]:
+    model.compute_dtype = None if dtype == torch.float32 else dtype
+    return [_logits(model, pack([item])) for item in samples]
+
+
+def _sample(config, frames: int, seed: int, device: str) -> dict:
+    item = sample(config, frames, seed)
+    item["input_ids"][item["input_ids"] == IMAGE_TOKEN] = config.image_token_id
+    assert config.tokens_per_frame == frame_grid(config) ** 2, "the whole grid is compared"
+    return {key: value.to(device) for key, value in item.items()}
+
+
+def _difference(one: torch.Tensor, other: torch.Tensor) -> float:
+    return float((one - other).abs().max() / other.abs().max())
+
+
+@torch.no_grad()
+def _stock_logits(stock: SmolVLMForConditionalGeneration, item: dict, dtype: torch.dtype) -> torch.Tensor:
+    pixels = (item["frames"].float() / 255 - 0.5) / 0.5
+    device = pixels.device.type
+    precision = nullcontext() if dtype == torch.float32 else torch.autocast(device, dtype)
+    with precision:
+        return stock(input_ids=item["input_ids"][None], pixel_values=pixels[None]).logits[0].float()
+
+
+def _packing_difference(model: SmolVLMForDST, samples: list[dict]) -> float:
+    alone = torch.cat([_logits(model, pack([item])) for item in samples])
+    return _difference(_logits(model, pack(samples)), alone)
+
+
+def _gradient_difference(model: SmolVLMForDST, samples: list[dict]) -> float:
+    """The largest over parameters; each as a share of the largest gradient of all."""
+    counts = count_terms(pack(samples))
+    alone = _gradients(model, [pack([item]) for item in samples], counts)
+    packed = _gradients(model, [pack(samples)], counts)
+    largest = max(float(gradient.abs().max()) for gradient in alone.values())
+    return max(float((packed[name] - gradient).abs().max()) for name, gradient in alone.items()) / largest
+
+
+def _gradients(model: SmolVLMForDST, batches: list[SimpleNamespace], counts: torch.Tensor) -> dict[str, torch.Tensor]:
+    model.zero_grad()
+    for batch in batches:
+        compute_loss(model(**inputs(batch)), batch, counts, Loss(), "classes")[0].backward()
+    gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
+    model.zero_grad(set_to_none=True)
+    return gradients
+
+
+@torch.no_grad()
+def _wrong_positions(model: SmolVLMForDST, item: dict) -> float:
+    """The tower works its position ids out in floating point, where a device may round otherwise than a CPU."""
+    seen: list[torch.Tensor] = []
+    embedding = model.model.vision_model.embeddings.position_embedding
+    hook = embedding.register_forward_pre_hook(lambda module, arguments: seen.append(arguments[0]))
+    model.encode_frames(item["frames"])
+    hook.remove()
+    expected = torch.arange(embedding.num_embeddings, device=seen[0].device)
+    return float(max((ids != expected).sum(1).max() for ids in seen))

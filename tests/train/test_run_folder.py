@@ -1,0 +1,249 @@
+"""What a run leaves behind, how it says that it ended, and that another run can start from it."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoTokenizer
+
+from dst_dist import cli, config
+from dst_dist.evaluate.run import evaluate_run
+from dst_dist.model.smolvlm_dst import SmolVLMForDST
+from dst_dist.train.run_folder import RunFolder
+from tests.train.in_process import own_logging, train
+
+LORA = ("finetune.mode=lora", "finetune.train.vision=false", "finetune.lora.rank=4", "finetune.lora.alpha=8")
+FULL = ("finetune.mode=full",)
+STAYS = ("optim.learning_rate=0", "train.max_steps=1", "optim.warmup_steps=0")
+"""A step that moves nothing."""
+
+
+def recipe_words(demo_words, folder, *extra):
+    return [
+        "demo", *demo_words, "train.max_steps=4", "train.global_batch_size=4", "data.num_workers=0",
+        "optim.learning_rate=2e-3", "optim.warmup_steps=2", "log.report_to=[]", f"output_dir={folder}", *extra,
+    ]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def logging_of_commands():
+    with own_logging():
+        yield
+
+
+def status_of(folder):
+    return json.loads((folder / "status.json").read_text())
+
+
+def lines_of(folder, split):
+    lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    return [line for line in lines if line["split"] == split]
+
+
+@pytest.fixture(scope="module")
+def full(demo_words, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "full"
+    assert train(recipe_words(demo_words, folder, *FULL)) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def lora(demo_words, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "lora"
+    assert train(recipe_words(demo_words, folder, *LORA)) == 0
+    return folder
+
+
+@pytest.fixture
+def earlier(request, full, lora):
+    return {"full": full, "lora": lora}[request.param]
+
+
+both = pytest.mark.parametrize("earlier", ["full", "lora"], indirect=True)
+
+
+@both
+def test_the_recipe_can_be_loaded_again_and_is_the_same(earlier, demo_words):
+    words = recipe_words(demo_words, earlier, *(FULL if earlier.name == "full" else LORA))
+    assert config.load([str(earlier / "config.yaml")]) == config.load(words)
+
+
+@both
+def test_a_finished_run_says_so(earlier):
+    assert status_of(earlier) == {"code": 0, "reason": "done", "step": 4}
+
+
+@both
+def test_nothing_in_the_folder_is_pickled(earlier):
+    files = [path for path in earlier.rglob("*") if path.is_file()]
+    assert {path.suffix for path in files} <= {".yaml", ".json", ".jsonl", ".log", ".safetensors"}
+    # Pickles, and the zip files that torch.save makes.
+    assert not [path for path in files if path.read_bytes()[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")]
+
+
+def test_the_final_model_and_tokenizer_load_like_any_others(full, demo):
+    model, info = SmolVLMForDST.from_pretrained(full / "final", output_loading_info=True)
+    assert not info["missing_keys"] and not info["unexpected_keys"]
+    assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
+    text = 'DST: [{"id": "S1", "transition": "start"}]<end_of_utterance>\n'
+    ours, stock = (AutoTokenizer.from_pretrained(place).encode(text) for place in (full / "final", demo / "model"))
+    assert ours == stock
+
+
+def test_training_moved_the_weights(full, demo):
+    before, after = load_file(demo / "model/model.safetensors"), load_file(full / "final/model.safetensors")
+    assert set(after) - set(before) == {f"{head}_head.{kind}" for head in ("dst_update", "speaking") for kind in ("weight", "bias")}
+    assert all(not torch.equal(before[name], after[name]) for name in before)
+
+
+@both
+def test_the_thresholds_chosen_on_validation_are_stored_with_the_model(earlier):
+    settings = json.loads((earlier / "final/config.json").read_text())
+    last = lines_of(earlier, "val")[-1]
+    assert settings["dst_threshold"] == last["dst_update/threshold"]
+    assert settings["speaking_threshold"] == last["speaking/threshold"]
+    assert settings["tokens_per_frame"] == 1
+
+
+@both
+@pytest.mark.parametrize("mode", [FULL, LORA], ids=["to_full", "to_lora"])
+def test_a_run_starts_from_an_earlier_final(earlier, mode, demo_words, tmp_path):
+    """Before anything moves it is worth exactly what the earlier run was worth at its end."""
+    extra = [*mode, *STAYS, f"model.name_or_path={earlier}/final"]
+    assert train(recipe_words(demo_words, tmp_path / "run", *extra)) == 0
+    before, after = lines_of(earlier, "val")[-1], lines_of(tmp_path / "run", "val")[-1]
+    for key in ("loss/lm", "loss/dst_gen", "loss/dst_update", "loss/speaking", "dst_update/threshold"):
+        assert after[key] == pytest.approx(before[key], rel=1e-5)
+
+
+def test_a_continued_adapter_is_the_same_adapter(lora, demo_words, tmp_path):
+    extra = [*LORA, *STAYS, f"model.name_or_path={lora}/final"]
+    assert train(recipe_words(demo_words, tmp_path / "run", *extra)) == 0
+    before, after = (load_file(folder / "final/adapter_model.safetensors") for folder in (lora, tmp_path / "run"))
+    assert set(before) == set(after)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+@both
+def test_evaluate_gives_what_the_run_measured_at_its_end(earlier, capsys):
+    result = evaluate_run(earlier, "val")
+    last = lines_of(earlier, "val")[-1]
+    for key in set(last) - {"step", "split"}:
+        assert result[key] == pytest.approx(last[key], abs=1e-4), key
+    assert result == json.loads((earlier / "evaluation/val-teacher_forced.json").read_text())
+    assert "update/exact_match" in capsys.readouterr().out
+
+
+@both
+def test_evaluation_does_not_depend_on_packing(earlier):
+    one = evaluate_run(earlier, "val", ["train.max_tokens=300"])
+    packed = evaluate_run(earlier, "val", ["train.max_tokens=100000"])
+    assert set(one) == set(packed)
+    for key in set(one) - {"baselines"}:
+        assert one[key] == pytest.approx(packed[key], rel=1e-4, abs=1e-6), key
+
+
+def test_another_split_is_measured_with_the_stored_thresholds(full):
+    result = evaluate_run(full, "test", ["data.test=[kitchen]"])
+    assert result["num_videos"] == 2
+    assert result["dst_update/threshold"] == lines_of(full, "val")[-1]["dst_update/threshold"]
+    assert evaluate_run(full, "val", ["eval.dst_threshold=0.9"])["dst_update/threshold"] == 0.9
+
+
+def test_without_validation_the_run_says_so_and_stores_no_threshold(demo_words, tmp_path, capsys):
+    assert train(recipe_words(demo_words, tmp_path / "run", "data.val=[]", "train.max_steps=1")) == 0
+    assert "data.val is empty" in capsys.readouterr().out
+    assert not lines_of(tmp_path / "run", "val")
+    assert json.loads((tmp_path / "run/final/config.json").read_text()).get("dst_threshold") is None
+    assert evaluate_run(tmp_path / "run", "val", ["data.val=[kitchen]"])["dst_update/threshold"] == 0.5
+
+
+def test_a_crash_says_where_and_a_new_start_forgets_it(demo_words, tmp_path, monkeypatch, capsys):
+    from dst_dist.train import loop
+
+    folder, seen = tmp_path / "run", []
+    intact = loop.optimizer_step
+
+    def crash(*arguments):
+        seen.append((folder / "status.json").exists())
+        if len(seen) == 3:
+            raise RuntimeError("the disk is on fire")
+        return intact(*arguments)
+
+    monkeypatch.setattr(loop, "optimizer_step", crash)
+    assert train(recipe_words(demo_words, folder)) == 1
+    assert status_of(folder) == {"code": 1, "reason": "RuntimeError: the disk is on fire", "step": 2}
+    assert "Traceback" in capsys.readouterr().err
+    assert not (folder / "final").exists()
+    # While the same command runs again, nobody is told of the crash before.
+    assert train(recipe_words(demo_words, folder)) == 0
+    assert seen[3] is False
+    assert status_of(folder)["code"] == 0
+
+
+def test_bad_input_leaves_an_earlier_run_as_it_is_but_for_the_status(full, demo_words):
+    before = {path: path.read_bytes() for path in full.rglob("*") if path.is_file() and path.name != "status.json"}
+    status = (full / "status.json").read_text()
+    assert train(recipe_words(demo_words, full, "train.max_steps=0")) == 2
+    assert status_of(full)["code"] == 2
+    assert {path: path.read_bytes() for path in full.rglob("*") if path.is_file() and path.name != "status.json"} == before
+    (full / "status.json").write_text(status)
+
+
+def test_an_earlier_run_is_moved_aside_whole(tmp_path):
+    for number in (1, 2):
+        run = RunFolder(tmp_path / "run")
+        run.forget_status()
+        run.open(f"seed: {number}\n")
+        run.write_status(1, f"end {number}")
+    run = RunFolder(tmp_path / "run")
+    run.forget_status()
+    assert not (tmp_path / "run/status.json").exists()
+    assert run.open("seed: 3\n") == tmp_path / "run.earlier-2"
+    kept = {path.name: (path / "config.yaml").read_text() for path in tmp_path.iterdir()}
+    assert kept == {"run": "seed: 3\n", "run.earlier-1": "seed: 1\n", "run.earlier-2": "seed: 2\n"}
+    assert [status_of(tmp_path / f"run.earlier-{number}")["reason"] for number in (1, 2)] == ["end 1", "end 2"]
+
+
+def test_the_first_process_that_ends_is_believed(tmp_path):
+    RunFolder(tmp_path / "run").write_status(2, "the cause")
+    RunFolder(tmp_path / "run").write_status(1, "connection closed by peer")
+    assert status_of(tmp_path / "run")["reason"] == "the cause"
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["status.json"]
+
+
+def test_a_status_that_cannot_be_written_is_said(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    RunFolder(tmp_path / "run", tmp_path / "file/status.json").write_status(1, "x")
+    assert "cannot write" in capsys.readouterr().err
+
+
+def test_the_command_line_of_dst_dist(full, tmp_path, capsys, monkeypatch):
+    assert cli.main(["evaluate", str(full), "--split", "test", "data.test=[kitchen]"]) == 0
+    assert cli.main(["evaluate", str(full), "--split", "test"]) == 2
+    assert "data.test is empty" in capsys.readouterr().err
+    assert cli.main(["evaluate", str(tmp_path / "none")]) == 2
+    assert "not a finished run" in capsys.readouterr().err
+    for words in (["evaluate"], ["evaluate", "x", "--split", "dev"], ["evaluate", "x", "--splt=val"], ["demo", "x"], ["nothing"], []):
+        with pytest.raises(SystemExit) as ended:
+            cli.main(words)
+        assert ended.value.code == 2
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["--help"])
+    assert ended.value.code == 0
+
+
+def test_demo_on_the_command_line(tmp_path, monkeypatch, capsys):
+    made = []
+    monkeypatch.setattr("dst_dist.data.demo.make_demo", lambda out, **settings: made.append((out, settings)))
+    assert cli.main(["demo", "--out", str(tmp_path / "demo"), "--seed", "3", "--blank"]) == 0
+    assert made == [(tmp_path / "demo", {"seed": 3, "blank": True})]
+    assert str(tmp_path / "demo") in capsys.readouterr().out
+
+
+def test_the_same_recipe_gives_the_same_run(full, demo_words, tmp_path):
+    assert train(recipe_words(demo_words, tmp_path / "again", *FULL)) == 0
+    losses = [[line["loss"] for line in lines_of(folder, "train")] for folder in (full, tmp_path / "again")]
+    assert losses[0] == losses[1] and np.all(np.isfinite(losses[0]))
