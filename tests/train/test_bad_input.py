@@ -281,6 +281,7 @@ def test_sound_input_goes_on_to_the_process_group(world, capsys):
     assert (code, status["code"], status["reason"]) == (1, 1, "Reached: ")
 
 
+@pytest.mark.filterwarnings("ignore:Unexpected keyword arguments")
 @pytest.mark.parametrize("case", CASES)
 def test_bad_input(world, capsys, case):
     spoil, expected = CASES[case]
