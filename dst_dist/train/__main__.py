@@ -82,7 +82,7 @@ def _train(options: argparse.Namespace, run: RunFolder) -> int:
     from dst_dist.train.loop import Trainer
 
     set_up_logging(is_main())
-    if run.is_finished(recipe.to_yaml()):
+    if run.is_finished(recipe.model_dump(mode="json")):
         logger.info("%s was trained to its end already; see %s", run.path, run.final)
         return DONE
     setup = DataSetup(recipe)

@@ -58,6 +58,8 @@ class Trainer:
         self.identity = identify(recipe, self.data.fingerprint, frozen, self.engine)
         self.progress = resume(self.engine, self.checkpoints, self.identity, allowed, self.trained)
         run.step = self.progress.step
+        if self.engine.is_main:
+            run.write_config(recipe.to_yaml())
 
         # What people see
         self.log = TrainLog(self.engine, run, recipe.log.every_steps, self.num_steps, self.progress.step)
@@ -168,7 +170,7 @@ class Trainer:
 def open_run(engine: Engine, recipe: Recipe, run: RunFolder, checkpoints: Checkpoints) -> None:
     """The main process makes the run folder and its log file (collective)."""
     if engine.is_main:
-        moved = run.open(recipe.to_yaml())
+        moved = run.open(recipe.model_dump(mode="json"))
         add_log_file(run)
         checkpoints.clear_unfinished()
         if moved is not None:

@@ -14,11 +14,7 @@ from dst_dist.evaluate.teacher_forced import HEADS
 from dst_dist.logs import logger
 from dst_dist.train.checkpoint import Checkpoints, load, read_training
 from dst_dist.train.engine import Engine
-
-FREE_KEYS = ("output_dir", "log", "eval", "checkpoint", "data.root", "data.num_workers", "data.val", "data.test",
-             "train.max_tokens", "train.max_frames", "model.vision_batch_size", "train.gradient_checkpointing")  # fmt: skip
-"""Recipe keys that may differ after a cut: they decide what is seen of a run, or how its sums are grouped."""
-
+from dst_dist.train.run_folder import recipe_differences
 
 @dataclass
 class Progress:
@@ -59,23 +55,12 @@ class Identity:
 
     def differences(self, saved: dict[str, Any]) -> dict[str, str]:
         """Key -> what it was and is; keys of the recipe, or `dataset`, `frozen`, `engine`."""
-        found = {}
-        was, now = _flat(saved["recipe"]), _flat(self.recipe)
-        for key in sorted(was.keys() | now.keys()):
-            if was.get(key) != now.get(key) and not any(key == free or key.startswith(free + ".") for free in FREE_KEYS):
-                found[key] = f"{key} was {was.get(key)!r} and is {now.get(key)!r}"
+        found = recipe_differences(saved["recipe"], self.recipe)
         names = {"dataset": "the training data", "frozen": "the frozen base weights", "engine": "the engine"}
         for key, what in names.items():
             if saved[key] != getattr(self, key):
                 found[key] = f"{key}: {what} differ: {saved[key][:20]} then, {getattr(self, key)[:20]} now"
         return found
-
-
-def _flat(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in nested.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return flat
 
 
 def identify(recipe: Recipe, dataset: str, frozen: str, engine: Engine) -> Identity:

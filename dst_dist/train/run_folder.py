@@ -5,9 +5,11 @@ import json
 import os
 import shutil
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -15,6 +17,12 @@ from dst_dist.errors import ConfigError
 
 DONE, FAILED, BAD_USAGE, STOPPED = 0, 1, 2, 85
 """Exit codes of the training process, written to `status.json` too; 85: stopped on request, can continue."""
+
+FREE_KEYS = (
+    "output_dir", "log", "eval", "checkpoint", "data.root", "data.num_workers", "data.val", "data.test",
+    "train.max_tokens", "train.max_frames", "train.gradient_checkpointing", "model.vision_batch_size",
+)  # fmt: skip
+"""Recipe keys that may differ after a cut: they decide what is seen of a run, or how its sums are grouped."""
 
 
 class RunFolder:
@@ -31,6 +39,7 @@ class RunFolder:
         self.step = 0
         self._lock = None
         self._is_held_by_other = False
+        self._earlier_status: str | None = None
 
     @property
     def config_file(self) -> Path:
@@ -52,10 +61,13 @@ class RunFolder:
         """Hold the folder for this process until it ends, however it ends.
 
         Raises:
-            ConfigError: if another run holds it.
+            ConfigError: if another run holds it, or it cannot be written.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        self._lock = open(self.path / ".lock", "a+")
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = open(self.path / ".lock", "a+")
+        except OSError as error:
+            raise ConfigError(f"output_dir: {self.path} cannot be written: {error.strerror}") from error
         try:
             # A record lock belongs to this process alone: data workers that outlive it do not keep it.
             fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -68,33 +80,37 @@ class RunFolder:
         self._lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         self._lock.flush()
 
-    def is_finished(self, recipe_yaml: str) -> bool:
-        """Whether this very recipe was trained to its end here."""
-        return self.final.is_dir() and self._holds(recipe_yaml)
+    def is_finished(self, recipe: dict[str, Any]) -> bool:
+        """Whether this training was done to its end here."""
+        return self.final.is_dir() and self._holds(recipe)
 
-    def _holds(self, recipe_yaml: str) -> bool:
-        return self.config_file.is_file() and yaml.safe_load(self.config_file.read_text()) == yaml.safe_load(recipe_yaml)
+    def _holds(self, recipe: dict[str, Any]) -> bool:
+        return self.config_file.is_file() and not recipe_differences(yaml.safe_load(self.config_file.read_text()), recipe)
 
-    def open(self, recipe_yaml: str) -> Path | None:
-        """Write the recipe. What cannot be continued is moved aside, never written over: a finished run of
-        another recipe, or one that was cut before its first checkpoint.
+    def open(self, recipe: dict[str, Any]) -> Path | None:
+        """Make room for a run. What is of another recipe and cannot be continued (it is finished, or was cut before
+        its first checkpoint) is moved aside, never written over.
 
         Returns:
             where the earlier run is now, or None.
         """
         moved = None
         can_continue = any((self.path / "checkpoints").glob("step-*")) and not self.final.is_dir()
-        if self.config_file.exists() and not can_continue and not self._holds(recipe_yaml):
+        if self.config_file.exists() and not can_continue and not self._holds(recipe):
             moved = self._free_name()
             self.path.rename(moved)
+            if self._earlier_status is not None and self.status_file.parent == self.path:
+                (moved / "status.json").write_text(self._earlier_status)
             self.lock()
         if self.metrics_file.exists():
             _drop_cut_line(self.metrics_file)
-        if not self.config_file.exists():
-            beside = self.path / ".config.yaml"
-            beside.write_text(recipe_yaml)
-            beside.replace(self.config_file)
         return moved
+
+    def write_config(self, recipe_yaml: str) -> None:
+        """Keep the recipe, whole or not at all."""
+        beside = self.path / ".config.yaml"
+        beside.write_text(recipe_yaml)
+        beside.replace(self.config_file)
 
     def _free_name(self) -> Path:
         number = 1
@@ -112,17 +128,44 @@ class RunFolder:
         beside.rename(self.final)
 
     def forget_status(self) -> None:
-        """Forget how an earlier start ended."""
-        self.status_file.unlink(missing_ok=True)
+        """Remove how an earlier start ended: whoever reads a status while this one runs must not believe it."""
+        if self.status_file.is_file():
+            self._earlier_status = self.status_file.read_text()
+            self.status_file.unlink()
 
     def write_status(self, code: int, reason: str) -> None:
-        """Say how the run ended; whole or not at all. A folder that another run holds is left alone."""
+        """Say how the run ended; whole or not at all. A folder that another run holds is left alone.
+
+        The first process to say so is believed: the others fail because it did.
+        """
         if self._is_held_by_other and self.status_file.parent == self.path:
             return
-        self.status_file.parent.mkdir(parents=True, exist_ok=True)
-        beside = self.status_file.with_name(f".{self.status_file.name}.{os.getpid()}")
-        beside.write_text(json.dumps({"code": code, "reason": reason, "step": self.step}, indent=2) + "\n")
-        beside.replace(self.status_file)
+        try:
+            self.status_file.parent.mkdir(parents=True, exist_ok=True)
+            if self.status_file.exists():
+                return
+            beside = self.status_file.with_name(f".{self.status_file.name}.{os.getpid()}")
+            beside.write_text(json.dumps({"code": code, "reason": reason, "step": self.step}, indent=2) + "\n")
+            beside.replace(self.status_file)
+        except OSError as error:
+            print(f"cannot write {self.status_file}: {error}", file=sys.stderr)
+
+
+def recipe_differences(was: dict[str, Any], now: dict[str, Any]) -> dict[str, str]:
+    """Key -> what it was and is, of the keys that decide what a training becomes."""
+    was, now = _flat(was), _flat(now)
+    return {
+        key: f"{key} was {was.get(key)!r} and is {now.get(key)!r}"
+        for key in sorted(was.keys() | now.keys())
+        if was.get(key) != now.get(key) and not any(key == free or key.startswith(free + ".") for free in FREE_KEYS)
+    }
+
+
+def _flat(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in nested.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat
 
 
 def _drop_cut_line(path: Path) -> None:
