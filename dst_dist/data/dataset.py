@@ -173,26 +173,22 @@ class SampleDataset(torch.utils.data.Dataset):
         for draw, sample, out in zip(spec.draws, samples, np.split(frames, np.cumsum(num_frames)), strict=False):
             bad = self._read_frames(draw, sample, out)
             num_placeholders += len(bad)
-            faults += self._new_faults(draw, bad)
+            if bad and self.on_missing == "error":
+                faults.append(self._describe_faults(draw, bad))
             blind = np.isin(sample.decision_frames, bad) & sample.decision_is_frame
             sample.dst_update[blind] = IGNORE
             sample.speaking[blind] = IGNORE
         batch = collate(samples, spec, frames, self.maker.writer.pad_id)
         batch.num_placeholders = num_placeholders
-        if faults and self.on_missing == "error":
+        if faults:
             batch.fault = "; ".join([*faults, "mend the file, or set data.on_missing to placeholder"])
         if spec.rank_draws is not None:
             batch.step_counts = torch.from_numpy(self.counts(spec.rank_draws, spec.epoch))
         return batch
 
-    def _new_faults(self, draw: Draw, bad: list[int]) -> list[str]:
-        """A sentence if frames could not be read that were not known to be missing."""
-        position = int(self.samples[draw.sample]["clip"])
-        new = sorted(set(bad) - set(self.clips.missing.get(position, ())))
-        if not new:
-            return []
-        video = self.clips.index[position].video
-        return [f"{len(new)} frames of {self.sample_id(draw.sample)} in {video} cannot be decoded, the first is {new[0]}"]
+    def _describe_faults(self, draw: Draw, bad: list[int]) -> str:
+        video = self.clips.index[int(self.samples[draw.sample]["clip"])].video
+        return f"{len(bad)} frames of {self.sample_id(draw.sample)} in {video} cannot be decoded, the first is {bad[0]}"
 
     def _read_frames(self, draw: Draw, sample: Sample, out: np.ndarray) -> list[int]:
         """Decode a sample's frames into `out`; the absolute indexes of those that could not be read."""

@@ -267,3 +267,20 @@ def test_moving_a_micro_batch_keeps_all_of_it():
     batch.fault = "frame 3 cannot be decoded"
     with pytest.raises(DataError, match="frame 3"):
         batch.to(torch.device("meta")).check()
+
+
+def loads_of(dealt, tokens):
+    return [[sum(int(tokens[draw.sample]) for draw in members) for members in own] for own in dealt]
+
+
+def test_a_process_with_the_largest_micro_batch_gets_the_smallest_too():
+    tokens = np.array([90, 80, 70, 60])
+    dealt = pack([Draw(i, 0) for i in range(4)], tokens, np.ones(4, int), Limits(100, 10), 2)
+    assert loads_of(dealt, tokens) == [[90, 60], [80, 70]]
+
+
+def test_when_a_round_more_is_needed_all_of_them_share_the_work():
+    tokens = np.array([50, 50, 40, 30, 30])
+    # Two micro-batches of 100 would hold the sum of 200, but no choice of these makes 100 twice by largest first.
+    dealt = pack([Draw(i, 0) for i in range(5)], tokens, np.ones(5, int), Limits(100, 10), 1)
+    assert loads_of(dealt, tokens) == [[80, 70, 50]]

@@ -295,6 +295,13 @@ def test_negatives_follow_from_seed_epoch_sample_and_repeat(demo_dataset):
         assert np.array_equal(other == 1, first == 1)
 
 
+def test_equal_clips_do_not_have_the_same_negatives(root):
+    write_prospect(root, [prospect_clip(), prospect_clip()])
+    dataset = make_dataset(root, ["kitchen"], rate=0.5)
+    kept = [[dataset.sample(Draw(clip, 0), epoch).speaking.tolist() for epoch in range(5)] for clip in range(2)]
+    assert kept[0] != kept[1]
+
+
 def test_the_rate_of_negatives_is_kept_and_no_input_changes(demo):
     names = sorted(path.parent.name for path in demo.glob("*/train_training.json"))
     whole, sampled = (make_dataset(demo, names, Limits(4096, 12), rate=rate) for rate in (1.0, 0.1))
