@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import sys
 import time
 import traceback
@@ -62,6 +63,8 @@ def main(arguments: list[str]) -> int:
 def _let_leader_speak() -> None:
     """Most faults are every process's. The node's leader tells of them; the launcher then ends the others, silent."""
     if os.environ.get("LOCAL_RANK", "0") != "0":
+        # The launcher's SIGTERM is not a request to stop any more.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         time.sleep(LEADER_SPEAKS_FIRST_S)
 
 
@@ -72,10 +75,10 @@ def is_main() -> bool:
 def _train(options: argparse.Namespace, run: RunFolder) -> int:
     stop = StopRequest(run.path, watches_file=is_main())
     stop.listen()
-    recipe = config.load(options.recipe)
     if is_main():
         run.lock()
         run.forget_status()
+    recipe = config.load(options.recipe)
     # Torch and transformers take seconds to import; a mistyped key should not have to wait for them.
     from dst_dist.logs import logger, set_up_logging
     from dst_dist.prepare import DataSetup, is_node_leader

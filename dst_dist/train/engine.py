@@ -81,9 +81,6 @@ class Engine:
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
         # Accelerate's optimizer wrapper would skip steps and gradients by its own idea of accumulation.
         self.optimizer = getattr(self.optimizer, "optimizer", self.optimizer)
-        if isinstance(self.model, DistributedDataParallel):
-            # DDP decides in the forward whether to average; which micro-batch is a step's last is `backward`'s to say.
-            self.model.require_backward_grad_sync = False
 
     def _check_same_weights(self, model: nn.Module) -> None:
         """FSDP2 shards what each process has; weights made differently would become a mixture (collective)."""
@@ -101,20 +98,22 @@ class Engine:
         """The optimizer's live groups, in which the learning rate is set."""
         return self.optimizer.param_groups
 
-    def backward(self, loss: torch.Tensor, is_last: bool) -> None:
-        """Accumulate gradients; averaged over processes in the last micro-batch of a step (collective)."""
+    def begin_micro_batch(self, is_last: bool) -> None:
+        """Say whether the optimizer step follows this micro-batch; before its forward, in which DDP looks."""
         if self.type == DistributedType.DEEPSPEED:
             self.model.set_gradient_accumulation_boundary(is_last)
-            self.model.backward(loss, scale_wrt_gas=False)
-            return
-        if self.type == DistributedType.FSDP:
+        elif self.type == DistributedType.FSDP:
             self.model.set_requires_gradient_sync(is_last)
             self.model.set_is_last_backward(is_last)
-        elif is_last and isinstance(self.model, DistributedDataParallel):
-            # What DDP's forward does when the backward after it is to average; `prepare` has told it not to.
-            self.model.reducer.prepare_for_forward()
-            self.model.reducer.prepare_for_backward([])
-        loss.backward()
+        elif isinstance(self.model, DistributedDataParallel):
+            self.model.require_backward_grad_sync = is_last
+
+    def backward(self, loss: torch.Tensor) -> None:
+        """Accumulate gradients; averaged over processes in the last micro-batch of a step (collective)."""
+        if self.type == DistributedType.DEEPSPEED:
+            self.model.backward(loss, scale_wrt_gas=False)
+        else:
+            loss.backward()
 
     def gradient_norm(self) -> float:
         """Global norm of the averaged gradients before clipping; not finite where a gradient is not (collective).

@@ -91,7 +91,7 @@ class TrainLog:
     def checkpoint(self, path: Path, elapsed_s: float) -> None:
         """Log a save; how long training stood still for it is in the next step's line."""
         self.checkpoint_s = elapsed_s
-        logger.info("saved %s in %.1f s", path, elapsed_s)
+        logger.info("saved %s in %.1f s", path, elapsed_s, extra={NOT_BESIDE_BAR: True})
 
     def close(self) -> None:
         self.bar.close()

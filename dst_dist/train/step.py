@@ -44,10 +44,11 @@ def optimizer_step(engine: Engine, recipe: Recipe, data: SampleDataset, batches:
         batch.check()
         if counts is None:
             counts = engine.sum_over_processes(batch.step_counts)
+        engine.begin_micro_batch(batch.spec.is_last)
         output = forward(engine, recipe, batch := batch.to(engine.device))
         loss, terms = compute_loss(output, batch, counts, recipe.loss, recipe.labels.balance)
         # Engines average gradients over processes; what is wanted is their sum.
-        engine.backward(loss * engine.num_processes, batch.spec.is_last)
+        engine.backward(loss * engine.num_processes)
         shares.append(torch.stack([terms[name] for name in TERMS]))
         specs.append(batch.spec)
         num_placeholders += batch.num_placeholders

@@ -9,23 +9,28 @@ from dst_dist.train import __main__ as entry
 from dst_dist.train import engine as engine_module
 from dst_dist.train.engine import Engine
 
-intact_backward = Engine.backward
+intact_begin, intact_backward = Engine.begin_micro_batch, Engine.backward
 
 
-def drop_micro_batch(engine, loss, is_last):
+def begin(engine, is_last):
+    engine.is_last = is_last
+    intact_begin(engine, is_last)
+
+
+def drop_micro_batch(engine, loss):
     """Only a step's last micro-batch counts, as with accumulation 1 in DeepSpeed's JSON."""
-    if is_last:
-        intact_backward(engine, loss, is_last)
+    if engine.is_last:
+        intact_backward(engine, loss)
 
 
-def drop_rank(engine, loss, is_last):
+def drop_rank(engine, loss):
     """One process adds nothing to the gradient."""
-    intact_backward(engine, loss * (engine.rank != 1), is_last)
+    intact_backward(engine, loss * (engine.rank != 1))
 
 
-def average(engine, loss, is_last):
+def average(engine, loss):
     """The mean over processes where the sum is wanted."""
-    intact_backward(engine, loss / engine.num_processes, is_last)
+    intact_backward(engine, loss / engine.num_processes)
 
 
 BACKWARDS = {"micro_batch": drop_micro_batch, "rank": drop_rank, "scaling": average}
@@ -36,6 +41,7 @@ if __name__ == "__main__":
         # What anybody would write; on a CPU, each process of FSDP or DeepSpeed then is alone.
         engine_module._build_accelerator = lambda *settings: Accelerator()
     else:
+        Engine.begin_micro_batch = begin
         Engine.backward = BACKWARDS[kind]
     code = entry.main(sys.argv[2:])
     sys.stdout.flush()

@@ -6,10 +6,10 @@ import sys
 import torch
 
 from dst_dist.train import __main__ as program
-from dst_dist.train import loop
+from dst_dist.train import step
 
 STEP = 2
-intact = loop.compute_loss
+intact = step.compute_loss
 
 
 def nan_in_a_term(output, batch, counts, weights, balance):
@@ -31,7 +31,7 @@ def poison(kind: str, rank: str) -> None:
         here = os.environ.get("RANK", "0") == rank and batch.spec.step + 1 == STEP
         return (spoiled if here else intact)(output, batch, *others)
 
-    loop.compute_loss = compute_loss
+    step.compute_loss = compute_loss
 
 
 if __name__ == "__main__":

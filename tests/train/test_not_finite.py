@@ -9,6 +9,7 @@ from accelerate.state import AcceleratorState
 
 from dst_dist.train import __main__ as program
 from dst_dist.train import loop
+from dst_dist.train import step as step_module
 from dst_dist.train.engine import Engine
 from tests.launching import TINY_RUN, launch
 from tests.train import not_finite
@@ -47,7 +48,7 @@ def test_the_weights_are_those_of_the_step_before(demo_words, tmp_path, monkeypa
 
     monkeypatch.setattr(Engine, "prepare", prepare)
     monkeypatch.setattr(Engine, "step", step)
-    monkeypatch.setattr(loop, "compute_loss", loop.compute_loss)
+    monkeypatch.setattr(step_module, "compute_loss", step_module.compute_loss)
     monkeypatch.setattr("dst_dist.logs.set_up_logging", lambda is_main: None)
     monkeypatch.setattr(loop, "add_log_file", lambda run: None)
     not_finite.poison(kind, rank="0")

@@ -1,6 +1,8 @@
 """What a run leaves behind, how it says that it ended, and that another run can start from it."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
 from dst_dist import cli, config
+from dst_dist.errors import ConfigError
 from dst_dist.evaluate.run import evaluate_run
 from dst_dist.model.smolvlm_dst import SmolVLMForDST
 from dst_dist.train.run_folder import RunFolder
@@ -77,7 +80,7 @@ def test_a_finished_run_says_so(earlier):
 
 @both
 def test_nothing_in_the_folder_is_pickled(earlier):
-    files = [path for path in earlier.rglob("*") if path.is_file()]
+    files = [path for path in earlier.rglob("*") if path.is_file() and path.name != ".lock"]
     assert {path.suffix for path in files} <= {".yaml", ".json", ".jsonl", ".log", ".safetensors"}
     # Pickles, and the zip files that torch.save makes.
     assert not [path for path in files if path.read_bytes()[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")]
@@ -192,19 +195,56 @@ def test_bad_input_leaves_an_earlier_run_as_it_is_but_for_the_status(full, demo_
     (full / "status.json").write_text(status)
 
 
-def test_an_earlier_run_is_moved_aside_whole(tmp_path):
-    for number in (1, 2):
-        run = RunFolder(tmp_path / "run")
-        run.forget_status()
-        run.open(f"seed: {number}\n")
-        run.write_status(1, f"end {number}")
-    run = RunFolder(tmp_path / "run")
+def start(folder, seed):
+    run = RunFolder(folder)
     run.forget_status()
-    assert not (tmp_path / "run/status.json").exists()
-    assert run.open("seed: 3\n") == tmp_path / "run.earlier-2"
+    moved = run.open({"seed": seed})
+    folder.mkdir(exist_ok=True)
+    run.write_config(f"seed: {seed}\n")
+    return run, moved
+
+
+def test_a_run_of_another_recipe_is_moved_aside_whole(tmp_path):
+    for number in (1, 2):
+        run, _ = start(tmp_path / "run", number)
+        run.write_status(1, f"end {number}")
+    run, moved = start(tmp_path / "run", 3)
+    assert moved == tmp_path / "run.earlier-2"
     kept = {path.name: (path / "config.yaml").read_text() for path in tmp_path.iterdir()}
     assert kept == {"run": "seed: 3\n", "run.earlier-1": "seed: 1\n", "run.earlier-2": "seed: 2\n"}
     assert [status_of(tmp_path / f"run.earlier-{number}")["reason"] for number in (1, 2)] == ["end 1", "end 2"]
+
+
+def test_a_run_that_can_be_continued_stays(tmp_path):
+    start(tmp_path / "run", 1)
+    assert start(tmp_path / "run", 1)[1] is None
+    (tmp_path / "run/checkpoints/step-00000005").mkdir(parents=True)
+    # Of another recipe: whether that is allowed is the checkpoint's to say.
+    assert start(tmp_path / "run", 2)[1] is None
+
+
+def test_a_second_run_in_one_folder_is_refused(tmp_path):
+    command = "import sys; from pathlib import Path; from dst_dist.train.run_folder import RunFolder as R; r = R(Path(sys.argv[1])); r.lock()"
+    holder = subprocess.Popen(
+        [sys.executable, "-c", command + "; print(1, flush=True); input()", str(tmp_path / "run")],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    holder.stdout.readline()
+    run = RunFolder(tmp_path / "run")
+    with pytest.raises(ConfigError, match=f"in use by process {holder.pid} on"):
+        run.lock()
+    run.write_status(2, "refused")
+    assert not (tmp_path / "run/status.json").exists(), "the status is the first run's to write"
+    holder.kill()
+    holder.wait()
+    run.lock()
+
+
+def test_a_line_that_was_cut_is_dropped(tmp_path):
+    start(tmp_path / "run", 1)
+    (tmp_path / "run/metrics.jsonl").write_text('{"step": 1}\n{"step": 2, "lo')
+    start(tmp_path / "run", 1)
+    assert (tmp_path / "run/metrics.jsonl").read_text() == '{"step": 1}\n'
 
 
 def test_the_first_process_that_ends_is_believed(tmp_path):
