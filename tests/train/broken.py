@@ -13,9 +13,9 @@ intact_backward = Engine.backward
 
 
 def drop_micro_batch(engine, loss, is_last):
-    """Only a step's last micro-batch counts, as with accumulation 1 in DeepSpeed's JSON."""
-    if is_last:
-        intact_backward(engine, loss, is_last)
+    """A step's first micro-batch of one process adds nothing to the gradient."""
+    is_first, engine.next_is_first = getattr(engine, "next_is_first", True), is_last
+    intact_backward(engine, loss * (engine.rank != 0 or not is_first), is_last)
 
 
 def drop_rank(engine, loss, is_last):
