@@ -13,14 +13,14 @@ intact_begin, intact_backward = Engine.begin_micro_batch, Engine.backward
 
 
 def begin(engine, is_last):
-    engine.is_last = is_last
+    """Remembers which micro-batch is a step's first."""
+    engine.is_first, engine.next_is_first = getattr(engine, "next_is_first", True), is_last
     intact_begin(engine, is_last)
 
 
 def drop_micro_batch(engine, loss):
-    """Only a step's last micro-batch counts, as with accumulation 1 in DeepSpeed's JSON."""
-    if engine.is_last:
-        intact_backward(engine, loss)
+    """A step's first micro-batch of one process adds nothing to the gradient."""
+    intact_backward(engine, loss * (engine.rank != 0 or not engine.is_first))
 
 
 def drop_rank(engine, loss):
