@@ -205,7 +205,7 @@ def make_loader(
 ) -> torch.utils.data.DataLoader:
     """Micro-batches in the order of `specs`, made by workers.
 
-    At most `2 * num_workers` micro-batches wait in shared memory, and one more is pinned for a GPU; each holds
+    At most `2 * num_workers` micro-batches wait, in shared memory and for a GPU in pinned memory too; each holds
     at most `train.max_frames` frames of 3 * S * S bytes.
     """
     return torch.utils.data.DataLoader(

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import torch
 from accelerate.utils import DistributedType
-from deepspeed.utils import safe_get_full_grad
 from safetensors.torch import save_file
 
 from dst_dist.train import __main__ as entry
@@ -17,6 +16,8 @@ intact_gradient_norm = Engine.gradient_norm
 def whole_gradient(engine: Engine, parameter: torch.nn.Parameter) -> torch.Tensor:
     """The gradient as the update will see it, from all processes (collective)."""
     if engine.type == DistributedType.DEEPSPEED:
+        from deepspeed.utils import safe_get_full_grad
+
         return safe_get_full_grad(parameter).clone()
     gradient = parameter.grad
     return (gradient.full_tensor() if hasattr(gradient, "full_tensor") else gradient).clone()

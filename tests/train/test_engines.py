@@ -16,6 +16,8 @@ from tests.train import comparing
 NUM_STEPS = 20
 GLOBAL_BATCH = 8
 FRAMES_PER_SAMPLE = 16
+MANY_TOKENS = {1: 400, 2: 250}
+"""By number of processes, a micro-batch's limit that some steps keep with fewer micro-batches than others."""
 
 RECIPE = (
     *TINY_RUN,
@@ -36,7 +38,7 @@ MODES = {
 class Case(NamedTuple):
     """One way to launch the training.
 
-    `micro_batches`: of one process in a step. `tower_calls`: of the vision tower in the largest of them, 3 or more for 3.
+    `micro_batches`: of one process in a step. `tower_calls`: of the vision tower in the largest one, 3 may be more.
     """
 
     engine: str
@@ -55,17 +57,18 @@ class Case(NamedTuple):
     def budget(self) -> str:
         """The limit that gives so many micro-batches: of frames for a fixed number, of tokens for a varying one."""
         if self.micro_batches == "varying":
-            return f"train.max_tokens={500 // self.processes}"
+            return f"train.max_tokens={MANY_TOKENS[self.processes]}"
         return f"train.max_frames={GLOBAL_BATCH * FRAMES_PER_SAMPLE // (self.processes * int(self.micro_batches))}"
 
     @property
     def words(self) -> tuple[str, ...]:
         most_frames = {"1": 128, "4": 32, "varying": 64}[self.micro_batches] // self.processes
+        vision_batch_size = 128 if self.tower_calls == 1 else most_frames // 3 + 1
         return (
             *RECIPE,
             *MODES[self.mode],
             f"train.gradient_checkpointing={self.checkpointing}",
-            f"model.vision_batch_size={-(-most_frames // self.tower_calls)}",
+            f"model.vision_batch_size={vision_batch_size}",
             self.budget,
         )
 
@@ -192,15 +195,9 @@ def test_a_broken_training_is_noticed(compare, kind):
 NO_CONNECTOR = (*MODES["lora"], "finetune.train.connector=false")
 HEADS_ALONE = ("finetune.train={vision: false, connector: false, text: false}",)
 
-# With one sample a step, one of two processes has no frame, no label and no token, full and LoRA, on every
-# engine. Two of them are also what leaves DeepSpeed with parts of which nothing is trained.
-ODD = {
-    "ddp, LoRA": ("cpu_ddp", MODES["lora"]),
-    "zero2, heads alone": ("cpu_zero2", HEADS_ALONE),
-    "zero2_offload, LoRA without connector": ("cpu_zero2_offload", NO_CONNECTOR),
-    "fsdp, all trained": ("cpu_fsdp", MODES["full"]),
-    "fsdp_no_reshard, LoRA": ("cpu_fsdp_no_reshard", MODES["lora"]),
-}
+# With one sample a step, one of two processes has no frame, no label and no token. These two also leave DeepSpeed
+# with parts of which nothing is trained.
+ODD = {"heads alone": ("cpu_zero2", HEADS_ALONE), "LoRA without connector": ("cpu_zero2_offload", NO_CONNECTOR)}
 KINDS = {
     "LoRA": MODES["lora"],
     "LoRA without connector": NO_CONNECTOR,
@@ -221,7 +218,6 @@ def check_odd(launched, words, demo_words, folder):
     moved = {part_of(name) for name in final if not torch.equal(final[name], initial[name])}
     parts = config.load((*RECIPE, *words)).finetune.train.model_dump()
     assert moved == {"heads"} | {part for part, trained in parts.items() if trained}
-    return lines
 
 
 def part_of(name):
@@ -234,17 +230,9 @@ def launch_odd(engine, words, demo_words, folder):
     return launch(engine, odd_words, folder, timeout_s=ODD_TIMEOUT_S).check()
 
 
-@pytest.fixture(scope="module")
-def first_losses():
-    """The first step's loss of each odd run: the same sample, and before the first update the same model."""
-    return []
-
-
 @pytest.mark.parametrize("engine, words", ODD.values(), ids=ODD)
-def test_a_process_without_samples_takes_part(engine, words, demo_words, tmp_path, first_losses):
-    lines = check_odd(launch_odd(engine, words, demo_words, tmp_path / "run"), words, demo_words, tmp_path / "initial")
-    first_losses.append(lines[0]["loss"])
-    assert first_losses[-1] == pytest.approx(first_losses[0], rel=1e-5)
+def test_a_process_without_samples_takes_part(engine, words, demo_words, tmp_path):
+    check_odd(launch_odd(engine, words, demo_words, tmp_path / "run"), words, demo_words, tmp_path / "initial")
 
 
 @pytest.mark.long
