@@ -54,6 +54,23 @@ def format_update(transitions: Sequence[Transition]) -> str:
     return json.dumps([change._asdict() for change in transitions], ensure_ascii=False)
 
 
+def parse_update(text: str, step_ids: Sequence[str]) -> tuple[Transition, ...]:
+    """Read back what `format_update` writes, strictly.
+
+    Raises:
+        ValueError: unless it is a JSON list of objects with just `id` (a declared step) and `transition` (a known one).
+    """
+    content = json.loads(text)
+    if not isinstance(content, list) or not content:
+        raise ValueError("an update is a list of at least one transition")
+    for entry in content:
+        if not isinstance(entry, dict) or entry.keys() != {"id", "transition"}:
+            raise ValueError(f"a transition has id and transition, found {entry!r}")
+        if entry["id"] not in step_ids or entry["transition"] not in TRANSITIONS:
+            raise ValueError(f"unknown step or transition: {entry!r}")
+    return tuple(Transition(entry["id"], entry["transition"]) for entry in content)
+
+
 def format_state(state: Mapping[str, str], step_ids: Sequence[str]) -> str:
     """``S1 completed, S2 in_progress`` in the order of the steps, or ``none`` when nothing has started."""
     named = [f"{step} {state[step]}" for step in step_ids if state.get(step, NOT_STARTED) != NOT_STARTED]

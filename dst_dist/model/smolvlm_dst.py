@@ -1,13 +1,14 @@
 """SmolVLM2 with true frame tokens, packed samples and the two decision heads."""
 
 import math
+import warnings
 from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import nn
-from transformers import SmolVLMConfig, SmolVLMForConditionalGeneration
+from transformers import Cache, SmolVLMConfig, SmolVLMForConditionalGeneration
 from transformers import initialization as init
 
 from dst_dist.errors import ConfigError
@@ -159,6 +160,28 @@ class SmolVLMForDST(SmolVLMForConditionalGeneration):
                 segment_lengths=segment_lengths,
             )
         return output.last_hidden_state[0]
+
+    def continue_from(self, embeddings: torch.Tensor, cache: Cache) -> torch.Tensor:
+        """States after the final norm of the next n tokens, [n, hidden] from [n, hidden]; the cache grows by them."""
+        start = cache.get_seq_length()
+        positions = torch.arange(start, start + len(embeddings), device=embeddings.device)
+        with self._autocast(), warnings.catch_warnings():
+            # Newer releases say `cache`, and still know this name.
+            warnings.simplefilter("ignore", FutureWarning)
+            output = self.model.text_model(
+                inputs_embeds=embeddings[None],
+                position_ids=positions[None],
+                attention_mask=None,
+                past_key_values=cache,
+                use_cache=True,
+            )
+        return output.last_hidden_state[0]
+
+    def decide(self, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Probabilities that an update and that a reply follows, each float32 [n], from states [n, hidden]."""
+        with torch.autocast(hidden.device.type, enabled=False):
+            hidden = hidden.float()
+            return self.dst_update_head(hidden).softmax(-1)[:, 1], self.speaking_head(hidden).softmax(-1)[:, 1]
 
     def encode_frames(self, frames: torch.Tensor, min_calls: int = 1) -> torch.Tensor:
         """Embeddings of frames, uint8 [N, 3, S, S] -> [N, K, hidden].
