@@ -1,54 +1,22 @@
 """The four loss terms, each a mean over the global batch: count first, then scale."""
 
-from typing import TYPE_CHECKING, Protocol
-
 import torch
 import torch.nn.functional as F
 
+from dst_dist.config import Loss
+from dst_dist.data.batching import PackedBatch
 from dst_dist.model.smolvlm_dst import DSTOutput
 
-if TYPE_CHECKING:
-    from dst_dist.data.batching import PackedBatch
-
-COUNT_NAMES = (
-    "lm",
-    "dst_gen",
-    "dst_update_positives",
-    "dst_update_negatives",
-    "speaking_positives",
-    "speaking_negatives",
-)
-NUM_COUNTS = len(COUNT_NAMES)
 FOCAL_GAMMA = 2.0
 
 
-class LossWeights(Protocol):
-    """The recipe's section `loss`."""
-
-    lm: float
-    dst_gen: float
-    dst_update: float
-    speaking: float
-
-
-def count_terms(batch: "PackedBatch") -> torch.Tensor:
-    """Counted positions of a micro-batch, float64 [6] in the order of COUNT_NAMES.
-
-    Sum it over all micro-batches and processes of an optimizer step, and give the sum to `compute_loss`.
-    """
-    counts = [torch.tensor(len(batch.lm_targets), device=batch.lm_targets.device), batch.lm_is_dst.sum()]
-    for labels in (batch.dst_update, batch.speaking):
-        counts += [(labels == 1).sum(), (labels == 0).sum()]
-    return torch.stack(counts).double()
-
-
 def compute_loss(
-    output: DSTOutput, batch: "PackedBatch", counts: torch.Tensor, weights: LossWeights, balance: str
+    output: DSTOutput, batch: PackedBatch, counts: torch.Tensor, weights: Loss, balance: str
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """This micro-batch's share of the loss; shares sum to the mean over the global batch.
 
     Args:
-        counts: `count_terms` summed over the whole global batch.
+        counts: counted positions of the whole global batch, [6] in the order of `dst_dist.data.samples.COUNT_NAMES`.
         weights: factor of each term. DST tokens count in `lm` and again in `dst_gen`.
         balance: `classes`, `none` or `focal`, see `decision_loss`.
 

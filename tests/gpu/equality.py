@@ -9,9 +9,9 @@ import torch
 from transformers import SmolVLMForConditionalGeneration
 
 from dst_dist.config import Loss
-from dst_dist.model.losses import compute_loss, count_terms
+from dst_dist.model.losses import compute_loss
 from dst_dist.model.smolvlm_dst import SmolVLMForDST, frame_grid
-from tests.model.tiny import IMAGE_TOKEN, inputs, pack, sample
+from tests.model.tiny import IMAGE_TOKEN, count_terms, inputs, pack, sample
 
 LIMITS = {torch.float32: 1e-3, torch.bfloat16: 5e-2}
 FRAMES = (3, 2)

@@ -12,9 +12,9 @@ from transformers import LlamaConfig, SmolVLMConfig, SmolVLMForConditionalGenera
 from dst_dist.config import Recipe
 from dst_dist.errors import CheckpointError, ConfigError
 from dst_dist.model.finetune import load_for_inference, load_model, parameter_groups, save_model, unwrap
-from dst_dist.model.losses import compute_loss, count_terms
+from dst_dist.model.losses import compute_loss
 from dst_dist.model.smolvlm_dst import SmolVLMForDST
-from tests.model.tiny import inputs, pack, sample, tiny_config
+from tests.model.tiny import count_terms, inputs, pack, sample, tiny_config
 
 SPEAKING_BIAS = "base_model.model.speaking_head.bias"
 WAYS = {

@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from dst_dist.config import Loss
-from dst_dist.model.losses import COUNT_NAMES, compute_loss, count_terms, decision_loss
+from dst_dist.model.losses import compute_loss, decision_loss
 from dst_dist.model.smolvlm_dst import DSTOutput
+from tests.model.tiny import count_terms
 
 LN3 = math.log(3)
 LIKELY = -math.log(0.75)  # 0.287682, the loss of a label that got probability 3/4
@@ -89,17 +90,6 @@ def output_for(batch, seed=0):
     sizes = [(len(batch.lm_targets), 7), (len(batch.dst_update), 2), (len(batch.speaking), 2)]
     logits = [torch.randn(size, generator=generator).requires_grad_() for size in sizes]
     return DSTOutput(*logits, anchor=torch.zeros((), requires_grad=True))
-
-
-def test_count_terms_by_name():
-    batch = batch_of([3, 4, 5], [True, False, True], [1, 0, 0, -100], [-100, 1, -100, 1])
-    counts = count_terms(batch)
-    assert counts.dtype == torch.float64
-    named = dict(zip(COUNT_NAMES, counts.tolist(), strict=True))
-    assert named == {
-        "lm": 3, "dst_gen": 2, "dst_update_positives": 1, "dst_update_negatives": 2,
-        "speaking_positives": 2, "speaking_negatives": 0,
-    }  # fmt: skip
 
 
 def test_language_terms_are_token_means_and_dst_tokens_count_in_both():

@@ -13,9 +13,9 @@ from transformers import (
 
 from dst_dist.config import Loss
 from dst_dist.errors import ConfigError
-from dst_dist.model.losses import compute_loss, count_terms
+from dst_dist.model.losses import compute_loss
 from dst_dist.model.smolvlm_dst import SmolVLMForDST, frame_grid, pool_patches
-from tests.model.tiny import IMAGE_TOKEN, inputs, pack, random_frames, sample, tiny_config, tiny_model
+from tests.model.tiny import IMAGE_TOKEN, count_terms, inputs, pack, random_frames, sample, tiny_config, tiny_model
 
 
 # Hidden and intermediate sizes, heads, tower and grid as published; one layer of each kind, 1,000 tokens.

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import torch
 from transformers import LlamaConfig, SmolVLMConfig, SmolVLMVisionConfig
 
+from dst_dist.data.batching import PackedBatch
 from dst_dist.model.smolvlm_dst import SmolVLMForDST, frame_grid
 
 IMAGE_TOKEN = 60
@@ -74,3 +75,11 @@ def inputs(batch) -> dict:
     """The keyword arguments of SmolVLMForDST.forward."""
     names = ("input_ids", "frames", "segment_lengths", "lm_positions", "decision_positions")
     return {name: getattr(batch, name) for name in names}
+
+
+def count_terms(batch: PackedBatch) -> torch.Tensor:
+    """Counted positions of a micro-batch, float64 [6] in the order of COUNT_NAMES, worked out from its labels."""
+    counts = [torch.tensor(len(batch.lm_targets), device=batch.lm_targets.device), batch.lm_is_dst.sum()]
+    for labels in (batch.dst_update, batch.speaking):
+        counts += [(labels == 1).sum(), (labels == 0).sum()]
+    return torch.stack(counts).double()
