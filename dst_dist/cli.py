@@ -21,14 +21,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """The command line; `key=value` may stand before and after options. Raises SystemExit(2) on bad usage."""
+    """The command line; words of a recipe may stand before and after options. Raises SystemExit(2) on bad usage."""
     parser = build_parser()
     options, rest = parser.parse_known_args(arguments)
-    unknown = [word for word in rest if word.startswith("-") or not hasattr(options, "overrides")]
+    unknown = [word for word in rest if word.startswith("-") or not hasattr(options, "words")]
     if unknown:
         parser.error(f"not understood: {' '.join(unknown)}")
     if rest:
-        options.overrides += rest
+        options.words += rest
     return options
 
 
@@ -45,15 +45,22 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate = commands.add_parser("evaluate", help="measure a run's final model on a split, beside chance and a rule")
     evaluate.add_argument("run_folder", type=Path, metavar="RUN", help="a run folder with final/")
     evaluate.add_argument("--split", choices=("train", "val", "test"), default="val")
-    evaluate.add_argument("overrides", nargs="*", metavar="key=value", help="change the run's recipe, for example data.root=...")
+    evaluate.add_argument("words", nargs="*", metavar="key=value", help="change the run's recipe, for example data.root=...")
     evaluate.set_defaults(run=_evaluate)
+
+    stream = commands.add_parser("stream", help="show a run's final model a video frame by frame, and print what it writes")
+    stream.add_argument("run_folder", type=Path, metavar="RUN", help="a run folder with final/")
+    stream.add_argument("--video", required=True, help="name of a frames file of the split")
+    stream.add_argument("--split", choices=("train", "val", "test"), default="val")
+    stream.add_argument("words", nargs="*", metavar="key=value", help="change the run's recipe")
+    stream.set_defaults(run=_stream)
 
     slurm = commands.add_parser("slurm", help="render the sbatch script of a run, keep it with the run, submit it")
     slurm.add_argument("words", nargs="+", metavar="recipe", help="as for training: recipes, then key=value")
     slurm.add_argument("--engine", default="zero2", help="a file of launch/, without its ending")
     slurm.add_argument("--nodes", type=int, default=1)
     slurm.add_argument("--processes-per-node", type=int, default=8, help="GPUs of a node")
-    slurm.add_argument("--cpus-per-task", type=int, help="of a node, for the processes and their data workers")
+    slurm.add_argument("--cpus-per-node", type=int, help="otherwise one for each process and each of its data workers")
     slurm.add_argument("--time", default="24:00:00", help="limit of one start; the job is queued again until it is done")
     slurm.add_argument("--signal-s", type=int, default=300, help="seconds before the limit at which the run saves and stops")
     slurm.add_argument("--max-requeues", type=int, default=50)
@@ -77,7 +84,17 @@ def _evaluate(options: argparse.Namespace) -> int:
     from dst_dist.logs import set_up_logging
 
     set_up_logging(is_main=True)
-    evaluate_run(options.run_folder, options.split, options.overrides)
+    evaluate_run(options.run_folder, options.split, options.words)
+    return 0
+
+
+def _stream(options: argparse.Namespace) -> int:
+    from dst_dist.evaluate.run import stream_video
+    from dst_dist.logs import set_up_logging
+
+    set_up_logging(is_main=True)
+    for line in stream_video(options.run_folder, options.split, options.video, options.words):
+        print(line, flush=True)
     return 0
 
 
@@ -85,7 +102,7 @@ def _slurm(options: argparse.Namespace) -> int:
     from dst_dist.slurm import Job, submit
 
     job = Job(
-        options.engine, options.nodes, options.processes_per_node, options.cpus_per_task, options.time,
+        options.engine, options.nodes, options.processes_per_node, options.cpus_per_node, options.time,
         options.signal_s, options.max_requeues,
     )  # fmt: skip
     print(submit(job, options.words, options.dry_run))

@@ -5,14 +5,16 @@ from dataclasses import replace
 import pytest
 import torch
 
-from dst_dist import config
+from dst_dist import cli, config
 from dst_dist.data.batching import Draw, MicroBatchSpec
 from dst_dist.data.conversation import arrange, turn_text
 from dst_dist.data.samples import Limits, SampleMaker
 from dst_dist.data.state import Transition, parse_update
+from dst_dist.evaluate.run import FinishedRun, evaluate_run
 from dst_dist.evaluate.stream import Streamer, Thresholds
 from dst_dist.model.finetune import load_model
 from dst_dist.prepare import DataSetup
+from tests.train.in_process import own_logging, train
 
 NEVER = Thresholds(2.0, 2.0)
 
@@ -166,3 +168,31 @@ def test_a_new_context_is_the_one_that_training_makes_of_a_split_clip(world):
         forced = model.hidden_states(torch.tensor(ids), frames[8:13], [len(ids)])
         expected = model.decide(forced[-1:])
     assert streamer.probabilities == pytest.approx([float(value[0]) for value in expected], abs=1e-5)
+
+
+def test_the_command_prints_what_a_run_writes_on_a_video(demo_words, tmp_path, capsys):
+    with own_logging():
+        short = ("data.val=[]", "data.num_workers=0", "log.report_to=[]", "train.max_steps=1", "train.global_batch_size=2")
+        assert train(["demo", *demo_words, *short, f"output_dir={tmp_path}/run"]) == 0
+        command = ["stream", f"{tmp_path}/run", "--split", "test", "--video", "kitchen-test-0000", "eval.speaking_threshold=1.0"]
+        capsys.readouterr()
+        assert cli.main([*command, "eval.dst_threshold=1.0"]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert sum(line.startswith("kitchen/kitchen-test-0000/") for line in lines) == 3
+        assert sum(" user: " in line for line in lines) > 0 and not any("DST_UPDATE" in line for line in lines)
+        assert sum("ms a frame" in line for line in lines) == 3
+        command[command.index("kitchen-test-0000")] = "nowhere"
+        assert cli.main(command) == 2
+        assert "no clip of a video nowhere in data.test; there are garden-test-0000" in capsys.readouterr().err
+
+
+def test_evaluation_of_the_training_split_counts_every_negative(demo_words, tmp_path):
+    with own_logging():
+        words = ("labels.neg_frame_sampling_rate=0.1", "train.max_steps=1", "train.global_batch_size=2", "data.num_workers=0")
+        assert train(["demo", *demo_words, *words, "log.report_to=[]", f"output_dir={tmp_path}/run"]) == 0
+        result = evaluate_run(tmp_path / "run", "train")
+    run = FinishedRun.open(tmp_path / "run", "train")
+    counts = run.data.counts([Draw(index, 0) for index in range(len(run.data))], 0)
+    groups = [group for clip in run.data.clips.index for group in arrange(clip, "continuous", "last")]
+    negatives = sum(d.dst_update == 0 for group in groups for d in (group.decision, *group.user_decisions))
+    assert result["num_dst_update_negatives"] == counts[3] == negatives > 100

@@ -197,6 +197,7 @@ def test_bad_input_leaves_an_earlier_run_as_it_is_but_for_the_status(full, demo_
 
 def start(folder, seed):
     run = RunFolder(folder)
+    run.lock()
     run.forget_status()
     moved = run.open({"seed": seed})
     folder.mkdir(exist_ok=True)
@@ -248,8 +249,10 @@ def test_a_line_that_was_cut_is_dropped(tmp_path):
 
 
 def test_the_first_process_that_ends_is_believed(tmp_path):
-    RunFolder(tmp_path / "run").write_status(2, "the cause")
-    RunFolder(tmp_path / "run").write_status(1, "connection closed by peer")
+    for code, reason in ((2, "the cause"), (1, "connection closed by peer")):
+        run = RunFolder(tmp_path / "run")
+        run.is_held = True
+        run.write_status(code, reason)
     assert status_of(tmp_path / "run")["reason"] == "the cause"
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["status.json"]
 
@@ -262,7 +265,7 @@ def test_a_status_that_cannot_be_written_is_said(tmp_path, capsys):
 
 def test_the_command_line_of_dst_dist(full, tmp_path, capsys, monkeypatch):
     assert cli.main(["evaluate", str(full), "--split", "test", "data.test=[kitchen]"]) == 0
-    assert cli.main(["evaluate", str(full), "--split", "test"]) == 2
+    assert cli.main(["evaluate", str(full), "--split", "test", "data.test=[]"]) == 2
     assert "data.test is empty" in capsys.readouterr().err
     assert cli.main(["evaluate", str(tmp_path / "none")]) == 2
     assert "not a finished run" in capsys.readouterr().err
