@@ -45,6 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate = commands.add_parser("evaluate", help="measure a run's final model on a split, beside chance and a rule")
     evaluate.add_argument("run_folder", type=Path, metavar="RUN", help="a run folder with final/")
     evaluate.add_argument("--split", choices=("train", "val", "test"), default="val")
+    evaluate.add_argument("--streaming", action="store_true", help="frame by frame, as in use, instead of with the gold history")
     evaluate.add_argument("words", nargs="*", metavar="key=value", help="change the run's recipe, for example data.root=...")
     evaluate.set_defaults(run=_evaluate)
 
@@ -80,11 +81,12 @@ def _demo(options: argparse.Namespace) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    from dst_dist.evaluate.run import evaluate_run
+    from dst_dist.evaluate.run import evaluate_run, stream_run
     from dst_dist.logs import set_up_logging
 
     set_up_logging(is_main=True)
-    evaluate_run(options.run_folder, options.split, options.words)
+    measure = stream_run if options.streaming else evaluate_run
+    measure(options.run_folder, options.split, options.words)
     return 0
 
 

@@ -145,6 +145,7 @@ class Eval(Section):
     """Stop after so many evaluations in a row without a new best."""
     dst_threshold: Share | None = None
     speaking_threshold: Share | None = None
+    tolerance_s: NonNegative = 2.0
     on_full_context: Literal["carry_state", "drop_middle", "drop_all"] = "carry_state"
 
 

@@ -33,12 +33,16 @@ class Readings:
         return {name: np.concatenate(parts) for name, parts in self.columns.items()}
 
 
+def spread(number: int, most: int | None) -> np.ndarray:
+    """Positions 0 .. number - 1, or `most` of them, evenly spaced."""
+    if most is None or most >= number:
+        return np.arange(number)
+    return np.unique(np.linspace(0, number - 1, most).round().astype(int))
+
+
 def evaluation_specs(dataset: SampleDataset, limits: Limits, rank: int, num_processes: int, max_clips: int | None) -> list[MicroBatchSpec]:
     """Every sample once (of `max_clips` clips, evenly spaced), spread over processes; as many on each."""
-    clips = np.arange(len(dataset.clips.index))
-    if max_clips is not None and max_clips < len(clips):
-        clips = np.unique(np.linspace(0, len(clips) - 1, max_clips).round().astype(int))
-    chosen = np.flatnonzero(np.isin(dataset.samples["clip"], clips))
+    chosen = np.flatnonzero(np.isin(dataset.samples["clip"], spread(len(dataset.clips.index), max_clips)))
     draws = [Draw(int(index), 0) for index in chosen]
     return micro_batches(0, 0, draws, dataset.samples, limits, rank, num_processes)
 

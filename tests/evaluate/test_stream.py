@@ -1,5 +1,6 @@
 """Streaming sees the very tokens of training, keeps the state, and never runs out of context."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -10,7 +11,8 @@ from dst_dist.data.batching import Draw, MicroBatchSpec
 from dst_dist.data.conversation import arrange, turn_text
 from dst_dist.data.samples import Limits, SampleMaker
 from dst_dist.data.state import Transition, parse_update
-from dst_dist.evaluate.run import FinishedRun, evaluate_run
+from dst_dist.evaluate.finished_run import FinishedRun
+from dst_dist.evaluate.run import evaluate_run, stream_run
 from dst_dist.evaluate.stream import Streamer, Thresholds
 from dst_dist.model.finetune import load_model
 from dst_dist.prepare import DataSetup
@@ -196,3 +198,16 @@ def test_evaluation_of_the_training_split_counts_every_negative(demo_words, tmp_
     groups = [group for clip in run.data.clips.index for group in arrange(clip, "continuous", "last")]
     negatives = sum(d.dst_update == 0 for group in groups for d in (group.decision, *group.user_decisions))
     assert result["num_dst_update_negatives"] == counts[3] == negatives > 100
+
+
+def test_the_streams_of_a_split_are_measured(demo_words, tmp_path):
+    with own_logging():
+        words = ("train.max_steps=1", "train.global_batch_size=2", "data.num_workers=0", "data.val=[kitchen]", "log.report_to=[]")
+        assert train(["demo", *demo_words, *words, f"output_dir={tmp_path}/run"]) == 0
+        result = stream_run(tmp_path / "run", "val", ["eval.dst_threshold=1.0", "eval.speaking_threshold=1.0"])
+    # A model that never writes is the baseline that never does.
+    never = result["baselines"]["never"]
+    assert never["transition/recall"] == 0 and 0 < never["joint_goal_accuracy/frames"] < 1
+    assert {key: result[key] for key in never} == never
+    assert result["num_videos"] == 2 and result["real_time_factor"] > 0
+    assert json.loads((tmp_path / "run/evaluation/val-streaming.json").read_text()) == result

@@ -1,0 +1,55 @@
+"""A run folder as evaluation needs it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from dst_dist import config
+from dst_dist.data.dataset import SampleDataset
+from dst_dist.errors import ConfigError
+from dst_dist.model.finetune import load_for_inference
+from dst_dist.model.smolvlm_dst import SmolVLMForDST
+from dst_dist.prepare import DataSetup
+
+
+@dataclass
+class FinishedRun:
+    """A run's recipe, its final model ready to be used, and one split of its data."""
+
+    recipe: config.Recipe
+    model: SmolVLMForDST
+    setup: DataSetup
+    data: SampleDataset
+
+    @classmethod
+    def open(cls, run_folder: Path, split: str, overrides: Sequence[str] = ()) -> "FinishedRun":
+        """Read a run folder.
+
+        Raises:
+            ConfigError: if the run has no final model, or its recipe names no such split.
+            DataError: if the split's data cannot be used.
+        """
+        final = run_folder / "final"
+        if not (run_folder / "config.yaml").is_file() or not final.is_dir():
+            raise ConfigError(f"{run_folder}: not a finished run, it should hold config.yaml and final/")
+        recipe = config.load([str(run_folder / "config.yaml"), *overrides, f"model.name_or_path={final}"])
+        if not getattr(recipe.data, split):
+            raise ConfigError(f"data.{split} is empty in {run_folder}/config.yaml; add data.{split}=[...]")
+        setup = DataSetup(recipe, splits=(split,))
+        data = setup.datasets(setup.check())[split]
+        # Of the training split too, evaluation counts every negative.
+        data.negative_rate = 1.0
+        model = load_for_inference(final).to("cuda" if torch.cuda.is_available() else "cpu")
+        model.compute_dtype = torch.bfloat16 if recipe.train.precision == "bf16" else None
+        return cls(recipe, model, setup, data)
+
+    @property
+    def thresholds(self) -> dict[str, float]:
+        """By head: the recipe's, else the one stored with the model, else 0.5."""
+        given = {
+            "dst_update": (self.recipe.eval.dst_threshold, self.model.config.dst_threshold),
+            "speaking": (self.recipe.eval.speaking_threshold, self.model.config.speaking_threshold),
+        }
+        return {head: next((value for value in values if value is not None), 0.5) for head, values in given.items()}

@@ -1,0 +1,80 @@
+"""Measures of streams, worked out by hand."""
+
+import numpy as np
+import pytest
+
+from dst_dist.data.state import Transition
+from dst_dist.evaluate.event_metrics import Timeline, event_metrics, gold_timeline, match
+from tests.data.dialogs import make_clip, reply, update, user
+
+A, B = Transition("S1", "start"), Transition("S1", "complete")
+ALL = np.ones((2, 2), bool)
+
+
+def test_matching_is_one_to_one_with_as_many_pairs_as_possible():
+    # Nearest first would give 1.9 to the gold 2.0 and leave 0.0 alone.
+    assert match([0.0, 2.0], [1.9, 4.0], ALL, 2.0) == [(0, 0), (1, 1)]
+
+
+def test_of_equally_many_pairs_the_nearest_in_time_are_taken():
+    assert match([0.0, 1.0], [1.0, 0.0], ALL, 2.0) == [(0, 1), (1, 0)]
+
+
+def test_a_pair_at_the_same_instant_counts():
+    assert match([3.0], [3.0], ALL[:1, :1], 0.0) == [(0, 0)]
+
+
+def test_pairs_beyond_the_tolerance_or_not_allowed_do_not():
+    assert match([0.0], [2.1], ALL[:1, :1], 2.0) == []
+    assert match([0.0], [0.0], ~ALL[:1, :1], 2.0) == []
+    assert match([], [1.0], np.ones((0, 1), bool), 2.0) == []
+
+
+def hand_worked():
+    """A clip of a minute and one step: started at 10 s, completed at 30 s; one reply at 30 s."""
+    gold = Timeline(
+        updates=[(10.0, (A,)), (30.0, (B,))], replies=[(30.0, "done")],
+        states=[{}, {"S1": "in_progress"}, {"S1": "in_progress"}, {"S1": "completed"}], update_positions=[1, 3],
+    )  # fmt: skip
+    predicted = Timeline(
+        # The start 1.5 s late, the completion never, and a start that is none.
+        updates=[(11.5, (A,)), (50.0, (A,))], replies=[(31.0, "x"), (55.0, "y")],
+        states=[{}, {}, {"S1": "in_progress"}, {"S1": "in_progress"}],
+    )  # fmt: skip
+    return event_metrics([gold], [predicted], [["S1"]], [60.0], 2.0)
+
+
+def test_a_clip_worked_out_by_hand():
+    metrics = hand_worked()
+    assert metrics["transition/precision"] == 1 / 2 and metrics["transition/recall"] == 1 / 2 and metrics["transition/f1"] == 1 / 2
+    assert (metrics["transition/missed"], metrics["transition/extra"]) == (1, 1)
+    assert metrics["joint_goal_accuracy/frames"] == 2 / 4
+    assert metrics["joint_goal_accuracy/updates"] == 0 / 2
+    assert metrics["step_status_accuracy"] == 2 / 4
+    # Updates: none within 1 s, one of two within 2 s and 5 s; replies: one of one and two within 1 s.
+    assert [metrics[f"dst_update/f1@{t}s"] for t in (1, 2, 5)] == [0.0, 0.5, 0.5]
+    assert [metrics[f"speaking/f1@{t}s"] for t in (1, 2, 5)] == pytest.approx([2 / 3] * 3)
+    assert metrics["dst_update/false_per_minute"] == 1 and metrics["speaking/false_per_minute"] == 1
+    assert metrics["dst_update/missed"] == 1 / 2 and metrics["speaking/missed"] == 0
+    assert metrics["dst_update/latency_s"] == 1.5 and metrics["speaking/latency_s"] == 1.0
+
+
+def test_the_right_change_of_the_wrong_step_is_no_match():
+    gold, other = Timeline(updates=[(1.0, (A,))]), Timeline(updates=[(1.0, (Transition("S2", "start"),))])
+    assert event_metrics([gold], [other], [["S1", "S2"]], [60.0], 2.0)["transition/f1"] == 0
+
+
+def test_what_does_not_apply_is_absent():
+    empty = Timeline(states=[{}])
+    assert event_metrics([empty], [empty], [[]], [60.0], 2.0) == {}
+    without_steps = event_metrics([Timeline(replies=[(1.0, "x")], states=[{}])], [empty], [[]], [60.0], 2.0)
+    assert without_steps["speaking/f1@2s"] == 0 and not any("joint" in key or "transition" in key for key in without_steps)
+
+
+def test_the_perfect_stream_is_perfect():
+    clip = make_clip(update(2), reply(2), user(5), reply(5), update(9, "S1 complete", "S2 start"), end=12)
+    gold = gold_timeline(clip)
+    metrics = event_metrics([gold], [gold], [[step.id for step in clip.steps]], [30.0], 2.0)
+    ones = ("transition/f1", "joint_goal_accuracy/frames", "joint_goal_accuracy/updates", "step_status_accuracy", "speaking/f1@1s")
+    assert [metrics[name] for name in ones] == [1.0] * 5
+    assert metrics["speaking/false_per_minute"] == 0 and metrics["dst_update/latency_s"] == 0
