@@ -3,7 +3,9 @@
 import os
 from dataclasses import dataclass
 
+from tokenizers import Tokenizer
 from transformers import AutoTokenizer, SmolVLMConfig
+from transformers.utils import cached_file
 
 from dst_dist.config import Recipe
 from dst_dist.data.conversation import TokenWriter
@@ -21,6 +23,8 @@ Faults = dict[str, FrameFaults]
 
 IMAGE_TOKEN = "<image>"
 SPECIAL_TOKENS = (IMAGE_TOKEN, "<|im_start|>", "<end_of_utterance>")
+PROBE = 'Task: Don\'t turn it 125 degrees!\n- S12: fit  part 3.5\nDST: [{"id": "S12", "transition": "start"}]'
+"""Text on which tokenizers that split differently differ."""
 
 
 @dataclass
@@ -56,7 +60,21 @@ def _read_tokenizer(name: str, config: SmolVLMConfig):
         raise ConfigError(f"model.name_or_path: the tokenizer of {name} lacks {', '.join(missing) or 'a pad token'}")
     if vocabulary[IMAGE_TOKEN] != config.image_token_id or max(vocabulary.values()) >= config.text_config.vocab_size:
         raise ConfigError(f"model.name_or_path: the tokenizer in {name} belongs to another model, its ids differ")
+    _check_splitting(name, tokenizer)
     return tokenizer
+
+
+def _check_splitting(name: str, tokenizer) -> None:
+    """A class named in tokenizer_config.json may split text its own way instead of the file's, without a word."""
+    file = cached_file(name, "tokenizer.json", _raise_exceptions_for_missing_entries=False)
+    if file is None:
+        return
+    ours, written = tokenizer.backend_tokenizer, Tokenizer.from_file(file)
+    if ours.encode(PROBE, add_special_tokens=False).ids != written.encode(PROBE, add_special_tokens=False).ids:
+        raise ConfigError(
+            f"model.name_or_path: transformers reads the tokenizer of {name} as a {type(tokenizer).__name__}, which splits text "
+            "otherwise than its tokenizer.json; set tokenizer_class in tokenizer_config.json to PreTrainedTokenizerFast"
+        )
 
 
 class DataSetup:

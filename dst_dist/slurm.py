@@ -1,81 +1,116 @@
 """`dst-dist slurm`: render the sbatch template for a run, keep it with the run, submit it."""
 
+import re
 import shlex
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from string import Template
+
+import yaml
 
 from dst_dist import config
+from dst_dist.config import Recipe
 from dst_dist.errors import ConfigError
+from dst_dist.train.run_folder import RunFolder, recipe_differences
 
 TEMPLATE, SITE = Path("slurm/train.sbatch"), Path("slurm/site.sh")
 
 
 @dataclass(frozen=True)
 class Job:
-    """What a job asks the cluster for."""
+    """What a run asks the cluster for.
+
+    Attributes:
+        engine: a file of `launch/`, without its ending.
+        processes_per_node: GPUs of a node; processes, with a `cpu_` engine.
+        cpus_per_node: None for one for each process and each of its data workers.
+        time: limit of one start, in Slurm's words.
+        signal_s: seconds before the limit at which the run is asked to save and stop.
+        max_requeues: how often the job may be started again.
+    """
 
     engine: str = "zero2"
     nodes: int = 1
     processes_per_node: int = 8
-    cpus_per_task: int | None = None
+    cpus_per_node: int | None = None
     time: str = "24:00:00"
     signal_s: int = 300
     max_requeues: int = 50
 
 
-def render(job: Job, words: list[str]) -> str:
+def render(job: Job, words: list[str], recipe: Recipe) -> str:
     """The batch script of a run.
 
     Args:
-        words: recipe and `key=value` words for `dst_dist.train`.
+        words: recipes and `key=value` words for `dst_dist.train`.
+        recipe: what they say.
 
     Raises:
-        ConfigError: if the recipe is wrong, or the current folder is not the repository's.
+        ConfigError: if the current folder is not the repository's, or the job asks for nothing.
     """
-    missing = [str(path) for path in (TEMPLATE, SITE, Path("launch") / f"{job.engine}.yaml") if not path.is_file()]
+    _check(job)
+    run = Path(recipe.output_dir).absolute()
+    values = {
+        # The name first, for squeue; the whole, because jobs of the same name wait for each other.
+        "job_name": f"{run.name} of {run.parent}",
+        "nodes": job.nodes,
+        "cpus_per_node": job.cpus_per_node or job.processes_per_node * (1 + recipe.data.num_workers),
+        "time": job.time,
+        "signal_s": job.signal_s,
+        "job_log": _slurm_pattern(run, "slurm.log"),
+        "node_log": _slurm_pattern(run, "node-%n.log"),
+        "run": run,
+        "engine": job.engine,
+        "processes_per_node": job.processes_per_node,
+        "max_requeues": job.max_requeues,
+        "folder": Path.cwd(),
+    }
+    texts = {name: shlex.quote(str(value)) for name, value in values.items()}
+    texts["words"] = shlex.join(words)
+    texts["gpus"] = "" if job.engine.startswith("cpu_") else f"#SBATCH --gpus-per-node={job.processes_per_node}\n"
+    return re.sub(r"\{\{(\w+)\}\}", lambda found: texts[found[1]], TEMPLATE.read_text())
+
+
+def _check(job: Job) -> None:
+    needed = (TEMPLATE, SITE, Path("launch") / f"{job.engine}.yaml")
+    missing = [str(path) for path in needed if not path.is_file()]
     if missing:
         raise ConfigError(f"no {', '.join(missing)} here; run it from the repository's root, with one of launch/*.yaml as engine")
-    recipe = config.load(words)
-    run = Path(recipe.output_dir).absolute()
-    resources = [f"#SBATCH --cpus-per-task={job.cpus_per_task}"] if job.cpus_per_task else []
-    if not job.engine.startswith("cpu_"):
-        resources.append(f"#SBATCH --gpus-per-node={job.processes_per_node}")
-    return Template(TEMPLATE.read_text()).substitute(
-        job_name=run.name,
-        nodes=job.nodes,
-        time=job.time,
-        signal_s=job.signal_s,
-        max_requeues=job.max_requeues,
-        resources="\n".join(resources),
-        folder=shlex.quote(str(Path.cwd())),
-        run=shlex.quote(str(run)),
-        engine=job.engine,
-        processes=job.processes_per_node,
-        words=" ".join(_inside_single_quotes(word) for word in words),
-    )
+    if min(job.nodes, job.processes_per_node) < 1:
+        raise ConfigError("a job needs at least one node, and one process on each")
 
 
-def _inside_single_quotes(word: str) -> str:
-    """Quoted for the shell that srun starts, inside the template's single quotes."""
-    return shlex.quote(word).replace("'", "'\\''")
+def _slurm_pattern(folder: Path, name: str) -> str:
+    """A log file for Slurm, which reads `%` in a path as a pattern."""
+    return f"{folder}/".replace("%", "%%") + name
+
+
+def check_folder(run: RunFolder, recipe: Recipe) -> None:
+    """Raises ConfigError if the folder holds a run that this one could not continue; a job would learn it hours later."""
+    if not run.config_file.is_file():
+        return
+    differences = recipe_differences(yaml.safe_load(run.config_file.read_text()), recipe.model_dump(mode="json"))
+    if differences:
+        raise ConfigError([*differences.values(), f"{run.path} holds another run: choose another output_dir, or move it"])
 
 
 def submit(job: Job, words: list[str], dry_run: bool) -> str:
     """Write `<output_dir>/train.sbatch` and hand it to sbatch; with `dry_run` only show both.
 
     Raises:
-        ConfigError: as `render`, or if sbatch refuses.
+        ConfigError: if the recipe or the job is wrong, the folder is another run's, or sbatch refuses.
     """
-    script = render(job, words)
-    path = Path(config.load(words).output_dir).absolute() / "train.sbatch"
+    recipe = config.load(words)
+    run = RunFolder(Path(recipe.output_dir).absolute())
+    check_folder(run, recipe)
+    script = render(job, words, recipe)
+    path = run.path / "train.sbatch"
     command = f". {SITE}; exec sbatch {shlex.quote(str(path))}"
     if dry_run:
-        return f"{script}\n# submitted by: {command}"
+        return f"{script}\n# would be written to {path} and submitted by: {command}"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(script)
     answer = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
     if answer.returncode:
         raise ConfigError(f"sbatch refused {path}: {answer.stderr.strip()}")
-    return answer.stdout.strip()
+    return f"{answer.stdout.strip()}; logs in {path.parent}/slurm.log and node-*.log"

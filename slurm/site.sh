@@ -1,8 +1,10 @@
-# What differs between clusters. Sourced before submitting (sbatch reads SBATCH_* from the environment) and
-# again on every node before training.
+# What differs between clusters. Sourced before sbatch, which reads SBATCH_* from the environment, then by the job,
+# and by every node.
 
 # export SBATCH_ACCOUNT=my_account
 # export SBATCH_PARTITION=gpu
+# Where a job gets a share of a node's memory by default: all of it.
+# export SBATCH_MEM_PER_NODE=0
 
 # module load cuda
 # The environment that launch/quickstart.sh or `pip install -e .` filled.
@@ -10,5 +12,5 @@ if [ -z "${VIRTUAL_ENV:-}" ] && [ -f .venv/bin/activate ]; then . .venv/bin/acti
 
 # Compute nodes seldom reach the hub: download on a login node with `hf download NAME`.
 export HF_HUB_OFFLINE=1
-# The network between nodes, where NCCL picks the wrong one:
-# export NCCL_SOCKET_IFNAME=ib0
+# The network between nodes, where NCCL or gloo picks the wrong one:
+# export NCCL_SOCKET_IFNAME=ib0 GLOO_SOCKET_IFNAME=ib0

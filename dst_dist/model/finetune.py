@@ -26,6 +26,12 @@ logger = logging.getLogger(__name__)
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 PARTS = ("text", "connector", "vision", "heads")
+_OTHER_NAMES = {
+    r"^(model\.)?language_model\.lm_head\.": "lm_head.",
+    r"^(model\.)?language_model\.(model\.)?": "model.text_model.",
+    r"^(vision_model|connector)\.": r"model.\1.",
+}
+"""Patterns of other names that the same weights go by, and ours."""
 _SAVED_SETTINGS = ("tokens_per_frame", "dst_threshold", "speaking_threshold")
 
 
@@ -302,7 +308,7 @@ def _load_base(name: str, settings: Mapping[str, object], new_heads: bool = True
         for key, value in settings.items():
             setattr(config, key, value)
         model, info = SmolVLMForDST.from_pretrained(
-            name, config=config, dtype=torch.float32, use_safetensors=True, output_loading_info=True
+            name, config=config, dtype=torch.float32, use_safetensors=True, output_loading_info=True, key_mapping=_OTHER_NAMES
         )
     except OSError as error:
         raise ConfigError(cannot_be_had(name, error)) from error
@@ -352,9 +358,9 @@ def _warn_of_other_frame_tokens(source: str, tokens: int) -> None:
 
 
 def _check_keys(place: str, missing: Collection[str], unexpected: Collection[str]) -> None:
-    faults = [f"{place}: {len(missing)} weights are missing: {_some(missing)}"] if missing else []
+    faults = [f"{place}: {len(missing)} weights are missing: {_all(missing)}"] if missing else []
     if unexpected:
-        faults.append(f"{place}: {len(unexpected)} weights belong to no part of the model: {_some(unexpected)}")
+        faults.append(f"{place}: {len(unexpected)} weights belong to no part of the model: {_all(unexpected)}")
     if faults:
         raise CheckpointError(faults)
 
@@ -374,3 +380,13 @@ def _check_complete(weights: Collection[str], expected: Collection[str]) -> None
 
 def _some(names: Collection[str]) -> str:
     return ", ".join(sorted(names)[:5]) + (", ..." if len(names) > 5 else "")
+
+
+def _all(names: Collection[str]) -> str:
+    """Every name; those that differ by the layer's number alone as one: `layers.{0,1}.mlp.up_proj.weight`."""
+    layers: dict[tuple[str, ...], list[str]] = {}
+    for name in sorted(names):
+        front, *rest = re.split(r"\.(\d+)\.", name, maxsplit=1)
+        layers.setdefault((front, *rest[1:]), []).extend(rest[:1])
+    joined = {parts: ",".join(sorted(numbers, key=int)) for parts, numbers in layers.items()}
+    return ", ".join((f".{{{n}}}." if "," in n else f".{n}.").join(parts) for parts, n in joined.items())

@@ -73,7 +73,7 @@ def is_main() -> bool:
 
 
 def _train(options: argparse.Namespace, run: RunFolder) -> int:
-    stop = StopRequest(run.path, watches_file=is_main())
+    stop = StopRequest(run, watches_file=is_main())
     stop.listen()
     if is_main():
         run.lock()
@@ -97,5 +97,5 @@ if __name__ == "__main__":
     code = main(sys.argv[1:])
     sys.stdout.flush()
     sys.stderr.flush()
-    # Data workers and communication threads of a failed run must not keep the process alive.
-    os._exit(code) if code else sys.exit(code)
+    # Data workers and communication threads must not keep the process alive.
+    os._exit(code)

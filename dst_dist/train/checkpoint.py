@@ -8,24 +8,23 @@ are read back.
 
 import json
 import os
-import random
 import re
+import secrets
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-import torch
 
 from dst_dist.errors import CheckpointError
 from dst_dist.logs import logger
 from dst_dist.train.engine import Engine
 from dst_dist.train.engine_state import held_state, restore, stretches
-from dst_dist.train.state_files import Stretch, StretchReader, file_sha256, write_stretches
+from dst_dist.train.random_state import random_state, set_random_state
+from dst_dist.train.run_folder import flush
+from dst_dist.train.state_files import StretchReader, file_sha256, write_stretches
 
 MANIFEST, TRAINING = "MANIFEST.json", "training.json"
-NAME = re.compile(r"step-(\d{8})")
+NAME = re.compile(r"step-(\d{8,})")
 UNFINISHED, BROKEN = ".unfinished", ".broken"
 
 
@@ -50,69 +49,83 @@ class Checkpoints:
             OSError: on every process, if writing failed on any; earlier checkpoints still stand.
         """
         target = self.folder / f"step-{step:08d}"
-        if engine.from_main(target.exists()):
-            self._point(engine, target, is_best)
-            return target
-        beside = self.folder / (target.name + UNFINISHED)
-        if engine.is_main:
-            shutil.rmtree(beside, ignore_errors=True)
-            beside.mkdir(parents=True)
-        engine.wait()
-        problem, digests = None, {}
-        try:
-            digests = self._write_own_files(engine, beside)
-            if engine.is_main:
-                _write_json(beside / TRAINING, training)
-                digests[TRAINING] = file_sha256(beside / TRAINING)
-        except OSError as error:
-            problem = error
-        everyones = engine.gather_objects((digests, str(problem) if problem else None))
-        problems = [text for _, text in everyones if text]
-        if problems:
-            raise problem or OSError(problems[0])
-        if engine.is_main:
-            self._complete(beside, target, {name: digest for part, _ in everyones for name, digest in part.items()})
-        engine.wait()
-        self._point(engine, target, is_best)
+        if not engine.from_main(target.exists()):
+            self._write(engine, target, training)
+        on_main(engine, lambda: self._point(target, is_best))
         return target
 
-    def _write_own_files(self, engine: Engine, folder: Path) -> dict[str, str]:
+    def _write(self, engine: Engine, target: Path, training: dict[str, Any]) -> None:
+        # The name is new each time: a process of an earlier start that still lives cannot write into it.
+        beside = self.folder / engine.from_main(f"{target.name}{UNFINISHED}-{secrets.token_hex(4)}")
+        try:
+            on_main(engine, lambda: beside.mkdir(parents=True))
+            parts = on_every(engine, lambda: self._write_own_files(engine, beside, training))
+            files = {name: about for part in parts for name, about in part.items()}
+            on_main(engine, lambda: self._complete(beside, target, files))
+        except OSError:
+            if engine.is_main:
+                # A full disk is the likeliest reason; the next start would remove it too.
+                shutil.rmtree(beside, ignore_errors=True)
+            raise
+
+    def _write_own_files(self, engine: Engine, folder: Path, training: dict[str, Any]) -> dict[str, dict[str, Any]]:
+        """This process's files, flushed; their sizes and checksums by name."""
         self.fault("before state")
         state, chance = f"state-{engine.rank:05d}.safetensors", f"random-{engine.rank:05d}.safetensors"
         digests = {state: write_stretches(folder / state, stretches(held_state(engine)))}
         self.fault("after state")
         digests[chance] = write_stretches(folder / chance, random_state(engine.device))
         self.fault("after random")
-        return digests
+        if engine.is_main:
+            _write_json(folder / TRAINING, training)
+            digests[TRAINING] = file_sha256(folder / TRAINING)
+            self.fault("after training")
+        return {name: {"bytes": (folder / name).stat().st_size, "sha256": digest} for name, digest in digests.items()}
 
-    def _complete(self, beside: Path, target: Path, digests: dict[str, str]) -> None:
-        files = {name: {"bytes": (beside / name).stat().st_size, "sha256": digest} for name, digest in digests.items()}
+    def _complete(self, beside: Path, target: Path, files: dict[str, dict[str, Any]]) -> None:
         self.fault("before manifest")
         _write_json(beside / MANIFEST, {"files": files})
         self.fault("after manifest")
-        _flush_folder(beside)
+        flush(beside)
         self.fault("before rename")
         beside.rename(target)
         self.fault("after rename")
-        _flush_folder(self.folder)
+        flush(self.folder)
 
-    def _point(self, engine: Engine, target: Path, is_best: bool) -> None:
-        """Move the links, then prune: nothing goes before the new one stands (collective)."""
-        if engine.is_main:
-            self._link("last", target)
-            if is_best:
-                self._link("best", target)
-            self.fault("before prune")
+    def _point(self, target: Path, is_best: bool) -> None:
+        """Move the links, then prune: nothing goes before the new one stands."""
+        self._link("last", target)
+        if is_best:
+            self._link("best", target)
+        self.fault("before prune")
+        try:
             self._prune()
-            self.fault("after prune")
-        engine.wait()
+        except OSError as error:
+            # One too many does no harm, and is tried again after the next save.
+            logger.warning("an old checkpoint could not be removed: %s", error)
+        self.fault("after prune")
 
     def _link(self, name: str, target: Path) -> None:
+        self.fault(f"before link {name}")
         beside = self.run_folder / f".{name}{UNFINISHED}"
         beside.unlink(missing_ok=True)
         beside.symlink_to(target.relative_to(self.run_folder))
-        self.fault(f"before link {name}")
+        self.fault(f"inside link {name}")
         beside.replace(self.run_folder / name)
+        self.fault(f"after link {name}")
+
+    def link_again(self, last: Path, best_step: int) -> None:
+        """Mend the links after a start: an earlier one may have been cut before it moved them; called by one process.
+
+        Args:
+            best_step: 0 if there is no best one yet.
+        """
+        self._link("last", last)
+        best = self.folder / f"step-{best_step:08d}"
+        if best_step and best.is_dir():
+            self._link("best", best)
+        else:
+            (self.run_folder / "best").unlink(missing_ok=True)
 
     def _prune(self) -> None:
         best = self.run_folder / "best"
@@ -127,45 +140,84 @@ class Checkpoints:
                 shutil.rmtree(doomed)
 
     def existing(self) -> list[Path]:
-        """Checkpoints by name, oldest first; whether they are good is not said."""
-        return sorted(path for path in self.folder.glob("step-*") if NAME.fullmatch(path.name))
+        """Checkpoints by step, oldest first; whether they are good is not said."""
+        return sorted(
+            (path for path in self.folder.glob("step-*") if NAME.fullmatch(path.name)),
+            key=lambda path: int(NAME.fullmatch(path.name)[1]),
+        )
 
     def newest_valid(self, engine: Engine) -> Path | None:
-        """The newest checkpoint whose every byte is as it was written; each is read once (collective).
+        """The newest checkpoint whose every byte is as it was written, or None if there is none at all (collective).
 
-        What is broken, or was never finished, is said in the log.
+        Each file is read once, by one process. What is broken is said in the log, and renamed if an older one is good.
+
+        Raises:
+            CheckpointError: if there are checkpoints, but not one is good.
         """
+        broken: dict[Path, str] = {}
         for path in reversed(engine.from_main(self.existing())):
-            faults = [text for part in engine.gather_objects(self._verify_part(path, engine)) for text in part]
+            faults = {text for part in engine.gather_objects(self._verify_part(path, engine)) for text in part}
             if not faults:
+                on_main(engine, lambda: _set_aside(broken))
                 return path
-            logger.warning("%s cannot be used, the one before is tried: %s", path, "; ".join(sorted(set(faults))))
-            if engine.is_main:
-                # Out of the way of the one that training will write again at this step.
-                path.rename(_free_name(path, BROKEN))
+            broken[path] = "; ".join(sorted(faults))
+            logger.warning("%s cannot be used, the one before is tried: %s", path, broken[path])
+        if broken:
+            remedy = f"to begin again from the first step, move {self.folder} away"
+            raise CheckpointError([*(f"{path}: {text}" for path, text in broken.items()), f"no checkpoint can be used; {remedy}"])
         return None
 
     def clear_unfinished(self) -> None:
         """Remove what a killed process left half written; called by one process."""
-        for path in self.folder.glob(f"*{UNFINISHED}"):
+        for path in self.folder.glob(f"*{UNFINISHED}*"):
             shutil.rmtree(path)
 
     def _verify_part(self, path: Path, engine: Engine) -> list[str]:
-        """This process's share of the files."""
+        """What is wrong with this process's share of the files."""
         try:
-            files = json.loads((path / MANIFEST).read_text())["files"]
-        except (OSError, ValueError, KeyError) as error:
+            files = read_manifest(path)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             return [f"no readable {MANIFEST} ({type(error).__name__})"]
-        faults = []
-        for name in sorted(files)[engine.rank :: engine.num_processes]:
-            file = path / name
-            if not file.is_file():
-                faults.append(f"{name} is missing")
-            elif file.stat().st_size != files[name]["bytes"]:
-                faults.append(f"{name} has {file.stat().st_size} bytes, not {files[name]['bytes']}")
-            elif file_sha256(file) != files[name]["sha256"]:
-                faults.append(f"{name} was changed")
-        return faults
+        return list(filter(None, (_file_fault(path / name, files[name]) for name in sorted(files)[engine.rank :: engine.num_processes])))
+
+
+def on_every(engine: Engine, action: Callable[[], Any]) -> list[Any]:
+    """What each process's call gives, in order of rank (collective).
+
+    Raises:
+        OSError: on every process, if the call failed so on any; without it the others would wait for that one.
+    """
+    result, problem = None, None
+    try:
+        result = action()
+    except OSError as error:
+        problem = error
+    outcomes = engine.gather_objects((result, str(problem) if problem else None))
+    texts = [text for _, text in outcomes if text is not None]
+    if texts:
+        raise problem or OSError(f"on another process: {texts[0]}")
+    return [result for result, _ in outcomes]
+
+
+def on_main(engine: Engine, action: Callable[[], Any]) -> None:
+    """The main process calls it, the others wait; OSError on all of them if it failed (collective)."""
+    on_every(engine, action if engine.is_main else lambda: None)
+
+
+def read_manifest(path: Path) -> dict[str, dict[str, Any]]:
+    """Size and checksum of each file of a checkpoint, by name."""
+    return dict(json.loads((path / MANIFEST).read_text())["files"])
+
+
+def _file_fault(file: Path, about: dict[str, Any]) -> str | None:
+    try:
+        if not file.is_file():
+            return f"{file.name} is missing"
+        if file.stat().st_size != about["bytes"]:
+            return f"{file.name} has {file.stat().st_size} bytes, not {about['bytes']}"
+        return None if file_sha256(file) == about["sha256"] else f"{file.name} was changed"
+    except OSError as error:
+        return f"{file.name} cannot be read ({error.strerror})"
 
 
 def read_training(path: Path) -> dict[str, Any]:
@@ -182,7 +234,8 @@ def load(path: Path, engine: Engine, num_updates: int, trained: set[str]) -> Non
     Raises:
         CheckpointError: if the checkpoint is of other parameters.
     """
-    reader = StretchReader(sorted(path.glob("state-*.safetensors")))
+    files = read_manifest(path)
+    reader = StretchReader(path / name for name in sorted(files) if name.startswith("state-"))
     saved = {name.rpartition("/")[0] for name in reader.names}
     if saved != trained:
         raise CheckpointError(
@@ -190,64 +243,22 @@ def load(path: Path, engine: Engine, num_updates: int, trained: set[str]) -> Non
             f"{_some(saved - trained)} are in it alone; see finetune"
         )
     restore(engine, reader, num_updates)
-    own = path / f"random-{engine.rank:05d}.safetensors"
-    if own.is_file():
-        set_random_state(StretchReader([own]), engine.device)
+    own = f"random-{engine.rank:05d}.safetensors"
+    if own in files:
+        set_random_state(StretchReader([path / own]), engine.device)
 
 
 def _some(names: set[str]) -> str:
     return ", ".join(sorted(names)[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "") if names else "none"
 
 
-def random_state(device: torch.device) -> list[Stretch]:
-    """The state of every random generator of this process."""
-    kind, keys, position, has_gauss, gauss = np.random.get_state()
-    assert kind == "MT19937"
-    version, words, spare = random.getstate()
-    states = {
-        "torch": torch.get_rng_state(),
-        "numpy": torch.from_numpy(keys.astype(np.int64)),
-        "numpy_rest": torch.tensor([position, has_gauss, *_as_ints(gauss)]),
-        "python": torch.tensor(words),
-        "python_rest": torch.tensor([version, spare is not None, *_as_ints(spare or 0.0)]),
-    }
-    if device.type == "cuda":
-        states["cuda"] = torch.cuda.get_rng_state(device)
-    return [Stretch(name, 0, values) for name, values in states.items()]
-
-
-def set_random_state(reader: StretchReader, device: torch.device) -> None:
-    """Undo `random_state`."""
-    torch.set_rng_state(_read(reader, "torch", torch.uint8, len(torch.get_rng_state())))
-    position, has_gauss, gauss = _read(reader, "numpy_rest", torch.int64, 3).tolist()
-    keys = _read(reader, "numpy", torch.int64, 624).numpy().astype(np.uint32)
-    np.random.set_state(("MT19937", keys, position, has_gauss, _as_float(gauss)))
-    version, has_spare, spare = _read(reader, "python_rest", torch.int64, 3).tolist()
-    random.setstate((version, tuple(_read(reader, "python", torch.int64, 625).tolist()), _as_float(spare) if has_spare else None))
-    if device.type == "cuda" and "cuda" in reader.names:
-        torch.cuda.set_rng_state(_read(reader, "cuda", torch.uint8, len(torch.cuda.get_rng_state(device))), device)
-
-
-def _read(reader: StretchReader, name: str, dtype: torch.dtype, length: int) -> torch.Tensor:
-    values = torch.empty(length, dtype=dtype)
-    reader.fill(name, 0, values)
-    return values
-
-
-def _as_ints(value: float) -> list[int]:
-    """A float64 by its bits, so that it comes back exactly."""
-    return [int(np.float64(value).view(np.int64))]
-
-
-def _as_float(bits: int) -> float:
-    return float(np.int64(bits).view(np.float64))
-
-
-def _free_name(path: Path, ending: str) -> Path:
-    number = 1
-    while (name := path.with_name(f"{path.name}{ending}-{number}")).exists():
-        number += 1
-    return name
+def _set_aside(paths: Iterable[Path]) -> None:
+    """Rename broken checkpoints, out of the way of those that will be written again at their steps."""
+    for path in paths:
+        number = 1
+        while (name := path.with_name(f"{path.name}{BROKEN}-{number}")).exists():
+            number += 1
+        path.rename(name)
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
@@ -256,12 +267,3 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
         file.write("\n")
         file.flush()
         os.fsync(file.fileno())
-
-
-def _flush_folder(path: Path) -> None:
-    """Make renames and new files in a folder last; file systems without it raise nothing here."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

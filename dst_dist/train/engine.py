@@ -32,6 +32,10 @@ from dst_dist.errors import ConfigError
 PATIENCE = timedelta(hours=1)
 """How long a process waits for another. NCCL's ten minutes are too short where one process of a node looks at all frames."""
 
+_NEVER_FREED: list[Any] = []
+"""Gloo's destructor holds Python's lock and waits for a thread that may wait for it: now and then a training hung
+at its end. So the group is kept, and the program leaves without finalizing Python."""
+
 
 class Engine:
     """Processes, devices, and the steps of an update, alike on every engine.
@@ -172,9 +176,9 @@ class Engine:
 
     def close(self) -> None:
         """End trackers and the process group (collective)."""
-        self.accelerator.end_training()
         if dist.is_initialized():
-            dist.destroy_process_group()
+            _NEVER_FREED.append(dist.group.WORLD)
+        self.accelerator.end_training()
 
 
 def _keep_deepspeed_simple() -> None:

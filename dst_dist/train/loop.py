@@ -1,11 +1,10 @@
 """The training loop."""
 
 import time
-
-import torch
+from collections.abc import Iterator
 
 from dst_dist.config import Recipe
-from dst_dist.data.batching import BatchPlan, MicroBatchSampler
+from dst_dist.data.batching import BatchPlan, Draw, MicroBatchSampler, PackedBatch
 from dst_dist.data.dataset import SampleDataset, make_loader
 from dst_dist.evaluate.teacher_forced import evaluation_specs, join_processes, read_model, summarise
 from dst_dist.logs import logger
@@ -16,6 +15,7 @@ from dst_dist.train.engine import Engine
 from dst_dist.train.metrics import Stopwatch, TrainLog, add_log_file, peak_memory_gib
 from dst_dist.train.optim import build_optimizer, rate_factor, set_rates
 from dst_dist.train.preemption import StopRequest
+from dst_dist.train.random_state import seed_all
 from dst_dist.train.resume import frozen_digest, identify, resume, to_training
 from dst_dist.train.run_folder import DONE, STOPPED, RunFolder
 from dst_dist.train.step import forward, optimizer_step, sizes, step_batches
@@ -35,9 +35,12 @@ class Trainer:
 
         # Processes
         self.engine = Engine(recipe)
+        faults = self.engine.from_main(faults)
+        # The main process came here only because it holds the folder.
+        run.is_held = True
 
         # Data, and the order of its samples
-        self.datasets = setup.datasets(self.engine.from_main(faults))
+        self.datasets = setup.datasets(faults)
         self.data = self.datasets["train"]
         self.plan = BatchPlan(self.data.weights, recipe.train.global_batch_size, recipe.seed, self.data.fingerprint)
         self.num_steps = recipe.train.max_steps or recipe.train.num_epochs * self.plan.steps_per_epoch
@@ -48,7 +51,7 @@ class Trainer:
         frozen = frozen_digest(self.engine, model)
         optimizer = build_optimizer(parameter_groups(model), recipe.optim, fused=self.engine.device.type == "cuda")
         self.engine.prepare(model, optimizer)
-        torch.manual_seed(recipe.seed + 1 + self.engine.rank)
+        seed_all(recipe.seed + 1 + self.engine.rank)
 
         # The folder, which takes back what was never finished
         self.checkpoints = Checkpoints(run.path, recipe.checkpoint.keep)
@@ -57,7 +60,7 @@ class Trainer:
         # Where an earlier start of this run was cut
         self.identity = identify(recipe, self.data.fingerprint, frozen, self.engine)
         self.progress = resume(self.engine, self.checkpoints, self.identity, allowed, self.trained)
-        run.step = self.progress.step
+        run.step = self.start_step = self.progress.step
         if self.engine.is_main:
             run.write_config(recipe.to_yaml())
 
@@ -67,45 +70,48 @@ class Trainer:
 
     def run(self) -> int:
         """Train to the end, or until asked to stop; returns the exit code (collective)."""
+        steps = self.plan.steps(self.progress.step, self.num_steps)
         batches = self.batches_from(self.progress.step)
-        watch = Stopwatch()
-        if self.evaluation_is_due():
-            self.evaluate()
-        for step, epoch, draws in self.plan.steps(self.progress.step, self.num_steps):
-            factor = rate_factor(step, self.num_steps, self.recipe.optim)
-            set_rates(self.engine.param_groups, factor)
-            values = optimizer_step(self.engine, self.recipe, self.data, step_batches(batches, watch))
-            values |= sizes(self.data, [draw.sample for draw in draws], watch)
-            values |= {"learning_rate": self.recipe.optim.learning_rate * factor, "epoch": epoch}
-            values["peak_memory_gib"] = peak_memory_gib(self.engine.device)
-            self.progress.step = self.run_folder.step = step + 1
-            self.log.train_step(step + 1, values)
-
-            improved = self.evaluate() if self.evaluation_is_due() else False
+        # Due at once where an earlier start was cut in its evaluation.
+        improved = self.evaluation_is_due() and self.evaluate()
+        while True:
             stopping = self.engine.any_process(self.stop.is_asked)
             if stopping or improved or self.checkpoint_is_due():
                 self.save(improved)
             if stopping:
                 return self.stopped()
-            if self.patience_is_over():
+            if self.is_over():
                 break
-            watch = Stopwatch()
+            self.train_step(*next(steps), batches)
+            improved = self.evaluation_is_due() and self.evaluate()
         self.finish()
         return DONE
 
-    def batches_from(self, step: int):
+    def train_step(self, step: int, epoch: int, draws: list[Draw], batches: Iterator[PackedBatch]) -> None:
+        """Optimizer step `step` (0 is the first) of the batch plan, logged (collective)."""
+        watch = Stopwatch()
+        factor = rate_factor(step, self.num_steps, self.recipe.optim)
+        set_rates(self.engine.param_groups, factor)
+        values = optimizer_step(self.engine, self.recipe, self.data, step_batches(batches, watch))
+        values |= sizes(self.data, [draw.sample for draw in draws], watch)
+        values |= {"learning_rate": self.recipe.optim.learning_rate * factor, "epoch": epoch}
+        values["peak_memory_gib"] = peak_memory_gib(self.engine.device)
+        self.progress.step = self.run_folder.step = step + 1
+        self.log.train_step(step + 1, values)
+
+    def batches_from(self, step: int) -> Iterator[PackedBatch]:
         """This process's micro-batches from an optimizer step on, made by data workers."""
         rank, num_processes = self.engine.rank, self.engine.num_processes
         sampler = MicroBatchSampler(self.plan, self.data.samples, self.setup.limits, rank, num_processes, step, self.num_steps)
         return iter(make_loader(self.data, sampler, self.recipe.data.num_workers, self.engine.device))
 
     def is_over(self) -> bool:
-        return self.progress.step >= self.num_steps
+        return self.progress.step >= self.num_steps or self.patience_is_over()
 
     def evaluation_is_due(self) -> bool:
         """Also after a start from a checkpoint whose evaluation was cut."""
         step = self.progress.step
-        due = step > 0 and (step % self.recipe.eval.every_steps == 0 or self.is_over())
+        due = step > 0 and (step % self.recipe.eval.every_steps == 0 or step >= self.num_steps)
         return "val" in self.datasets and due and self.progress.evaluated_step < step
 
     def evaluate(self) -> bool:
@@ -125,7 +131,8 @@ class Trainer:
         return self.progress.note_evaluation(metrics, recipe.checkpoint.best.removeprefix("val/"))
 
     def checkpoint_is_due(self) -> bool:
-        return self.progress.step % self.recipe.checkpoint.every_steps == 0 or self.is_over() or self.patience_is_over()
+        step = self.progress.step
+        return step > self.start_step and (step % self.recipe.checkpoint.every_steps == 0 or self.is_over())
 
     def save(self, is_best: bool) -> None:
         """Write a checkpoint (collective)."""
@@ -143,8 +150,7 @@ class Trainer:
     def stopped(self) -> int:
         """Asked to stop, and saved (collective)."""
         logger.info("stopped on request after step %d; the same command continues", self.progress.step)
-        if self.engine.is_main:
-            self.stop.obeyed()
+        self.stop.obeyed()
         self.close()
         return STOPPED
 
@@ -159,7 +165,7 @@ class Trainer:
                 save_model(model, weights, folder)
                 self.setup.model_files.tokenizer.save_pretrained(folder)
             logger.info("saved %s", self.run_folder.final)
-            self.stop.obeyed()
+        self.stop.obeyed()
         self.close()
 
     def close(self) -> None:

@@ -2,9 +2,8 @@
 
 import os
 import signal
-from pathlib import Path
 
-from dst_dist.train.run_folder import FAILED
+from dst_dist.train.run_folder import FAILED, RunFolder
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
@@ -16,8 +15,9 @@ class StopRequest:
     micro-batches of an evaluation. The second leaves at once; checkpoints are safe at any instant.
     """
 
-    def __init__(self, run_folder: Path, watches_file: bool):
-        self.file = run_folder / "STOP"
+    def __init__(self, run: RunFolder, watches_file: bool):
+        self.run = run
+        self.file = run.path / "STOP"
         self.watches_file = watches_file
         self.num_signals = 0
 
@@ -29,6 +29,7 @@ class StopRequest:
     def _on_signal(self, number: int, frame: object) -> None:
         self.num_signals += 1
         if self.num_signals > 1:
+            self.run.write_status(FAILED, "left at once at a second signal; the same command continues")
             os._exit(FAILED)
 
     @property
@@ -37,6 +38,11 @@ class StopRequest:
         return self.num_signals > 0 or (self.watches_file and self.file.exists())
 
     def obeyed(self) -> None:
-        """Remove the file, so that the same command continues."""
+        """Remove the file, so that the same command continues.
+
+        Signals mean nothing from here on: the launcher sends one to the processes that end after the first.
+        """
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
         if self.watches_file:
             self.file.unlink(missing_ok=True)

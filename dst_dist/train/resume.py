@@ -12,9 +12,10 @@ from dst_dist.config import Recipe
 from dst_dist.errors import CheckpointError, ConfigError
 from dst_dist.evaluate.teacher_forced import HEADS
 from dst_dist.logs import logger
-from dst_dist.train.checkpoint import Checkpoints, load, read_training
+from dst_dist.train.checkpoint import Checkpoints, load, on_main, read_training
 from dst_dist.train.engine import Engine
 from dst_dist.train.run_folder import recipe_differences
+
 
 @dataclass
 class Progress:
@@ -56,10 +57,10 @@ class Identity:
     def differences(self, saved: dict[str, Any]) -> dict[str, str]:
         """Key -> what it was and is; keys of the recipe, or `dataset`, `frozen`, `engine`."""
         found = recipe_differences(saved["recipe"], self.recipe)
-        names = {"dataset": "the training data", "frozen": "the frozen base weights", "engine": "the engine"}
+        names = {"dataset": "the training data", "frozen": "the frozen base weights", "engine": "the way to train on several processes"}
         for key, what in names.items():
             if saved[key] != getattr(self, key):
-                found[key] = f"{key}: {what} differ: {saved[key][:20]} then, {getattr(self, key)[:20]} now"
+                found[key] = f"{key} ({what}) was {saved[key][:20]} and is {getattr(self, key)[:20]}"
         return found
 
 
@@ -89,6 +90,7 @@ def resume(engine: Engine, checkpoints: Checkpoints, identity: Identity, allowed
     check_allowed(path, different, allowed)
     progress = Progress(**saved["progress"])
     load(path, engine, progress.step, trained)
+    on_main(engine, lambda: checkpoints.link_again(path, progress.best_step))
     logger.info("continued from %s, written by %d processes with %s", path, saved["num_processes"], saved["engine"])
     for key, text in different.items():
         logger.warning("allowed to differ from the run so far: %s", text)

@@ -38,7 +38,8 @@ class RunFolder:
         self.status_file = status_file or path / "status.json"
         self.step = 0
         self._lock = None
-        self._is_held_by_other = False
+        self.is_held = False
+        """Whether this process knows that its run holds the folder: the main process by its lock, others from it."""
         self._earlier_status: str | None = None
 
     @property
@@ -72,13 +73,13 @@ class RunFolder:
             # A record lock belongs to this process alone: data workers that outlive it do not keep it.
             fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            self._is_held_by_other = True
             self._lock.seek(0)
             holder = self._lock.read().strip() or "another process"
             raise ConfigError(f"output_dir {self.path} is in use by {holder}; choose another output_dir") from error
         self._lock.truncate(0)
         self._lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         self._lock.flush()
+        self.is_held = True
 
     def is_finished(self, recipe: dict[str, Any]) -> bool:
         """Whether this training was done to its end here."""
@@ -95,7 +96,8 @@ class RunFolder:
             where the earlier run is now, or None.
         """
         moved = None
-        can_continue = any((self.path / "checkpoints").glob("step-*")) and not self.final.is_dir()
+        checkpoints = [path for path in (self.path / "checkpoints").glob("step-*") if not path.suffix]
+        can_continue = bool(checkpoints) and not self.final.is_dir()
         if self.config_file.exists() and not can_continue and not self._holds(recipe):
             moved = self._free_name()
             self.path.rename(moved)
@@ -108,9 +110,7 @@ class RunFolder:
 
     def write_config(self, recipe_yaml: str) -> None:
         """Keep the recipe, whole or not at all."""
-        beside = self.path / ".config.yaml"
-        beside.write_text(recipe_yaml)
-        beside.replace(self.config_file)
+        _write_whole(self.config_file, recipe_yaml)
 
     def _free_name(self) -> Path:
         number = 1
@@ -120,12 +120,16 @@ class RunFolder:
 
     @contextmanager
     def making_final(self) -> Iterator[Path]:
-        """A folder to write the final model into; it becomes `final/` when it is whole."""
+        """A folder to write the final model into; it becomes `final/` when it is whole and on the disk."""
         beside = self.path / ".final"
         shutil.rmtree(beside, ignore_errors=True)
         yield beside
+        for file in beside.rglob("*"):
+            flush(file)
+        flush(beside)
         shutil.rmtree(self.final, ignore_errors=True)
         beside.rename(self.final)
+        flush(self.path)
 
     def forget_status(self) -> None:
         """Remove how an earlier start ended: whoever reads a status while this one runs must not believe it."""
@@ -134,21 +138,36 @@ class RunFolder:
             self.status_file.unlink()
 
     def write_status(self, code: int, reason: str) -> None:
-        """Say how the run ended; whole or not at all. A folder that another run holds is left alone.
+        """Say how the run ended; whole or not at all. A folder that may be another run's is left alone.
 
         The first process to say so is believed: the others fail because it did.
         """
-        if self._is_held_by_other and self.status_file.parent == self.path:
+        if not self.is_held and self.status_file.parent == self.path:
             return
         try:
             self.status_file.parent.mkdir(parents=True, exist_ok=True)
             if self.status_file.exists():
                 return
-            beside = self.status_file.with_name(f".{self.status_file.name}.{os.getpid()}")
-            beside.write_text(json.dumps({"code": code, "reason": reason, "step": self.step}, indent=2) + "\n")
-            beside.replace(self.status_file)
+            _write_whole(self.status_file, json.dumps({"code": code, "reason": reason, "step": self.step}, indent=2) + "\n")
         except OSError as error:
             print(f"cannot write {self.status_file}: {error}", file=sys.stderr)
+
+
+def flush(path: Path) -> None:
+    """Make what was renamed or made in a folder last, or a file's content."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Write a small file so that it is never seen in part."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside.write_text(text)
+    flush(beside)
+    beside.replace(path)
 
 
 def recipe_differences(was: dict[str, Any], now: dict[str, Any]) -> dict[str, str]:

@@ -44,12 +44,10 @@ def optimizer_step(engine: Engine, recipe: Recipe, data: SampleDataset, batches:
         batch.check()
         if counts is None:
             counts = engine.sum_over_processes(batch.step_counts)
-        engine.begin_micro_batch(batch.spec.is_last)
-        output = forward(engine, recipe, batch := batch.to(engine.device))
-        loss, terms = compute_loss(output, batch, counts, recipe.loss, recipe.labels.balance)
-        # Engines average gradients over processes; what is wanted is their sum.
-        engine.backward(loss * engine.num_processes)
-        shares.append(torch.stack([terms[name] for name in TERMS]))
+        try:
+            shares.append(micro_batch_shares(engine, recipe, batch, counts))
+        except torch.OutOfMemoryError as error:
+            raise RuntimeError(out_of_memory(data, batch, error)) from error
         specs.append(batch.spec)
         num_placeholders += batch.num_placeholders
     own_shares = torch.stack(shares).double()
@@ -62,6 +60,26 @@ def optimizer_step(engine: Engine, recipe: Recipe, data: SampleDataset, batches:
         raise NonFiniteError(f"step {specs[0].step + 1}: the gradient is not finite; the step's samples: {names}")
     engine.step()
     return step_values(recipe, totals, counts.tolist(), norm)
+
+
+def micro_batch_shares(engine: Engine, recipe: Recipe, batch: PackedBatch, counts: torch.Tensor) -> torch.Tensor:
+    """Forward and backward of one micro-batch; its share of each of TERMS (collective)."""
+    engine.begin_micro_batch(batch.spec.is_last)
+    output = forward(engine, recipe, batch := batch.to(engine.device))
+    loss, terms = compute_loss(output, batch, counts, recipe.loss, recipe.labels.balance)
+    # Engines average gradients over processes; what is wanted is their sum.
+    engine.backward(loss * engine.num_processes)
+    return torch.stack([terms[name] for name in TERMS])
+
+
+def out_of_memory(data: SampleDataset, batch: PackedBatch, error: torch.OutOfMemoryError) -> str:
+    """Which micro-batch was too much, and what to turn."""
+    return (
+        f"step {batch.spec.step + 1}: out of memory in a micro-batch of {len(batch.spec.draws)} samples, "
+        f"{len(batch.input_ids)} tokens and {len(batch.frames)} frames ({data_names(data, [batch.spec])}): lower "
+        "train.max_tokens, train.max_frames or model.vision_batch_size, or set train.gradient_checkpointing to true; "
+        f"a continued run may have these changed. {error}"
+    )
 
 
 def forward(engine: Engine, recipe: Recipe, batch: PackedBatch) -> DSTOutput:

@@ -2,11 +2,13 @@
 
 import contextlib
 import logging
+import signal
 import warnings
 
 from accelerate.state import AcceleratorState
 
 from dst_dist.train import __main__ as program
+from dst_dist.train.preemption import SIGNALS
 
 
 @contextlib.contextmanager
@@ -14,16 +16,22 @@ def own_logging():
     """What a program sets for its whole process is set back."""
     root, show = logging.getLogger(), warnings.formatwarning
     handlers, level = root.handlers[:], root.level
-    yield
-    logging.captureWarnings(False)
-    warnings.formatwarning = show
-    root.handlers[:] = handlers
-    root.setLevel(level)
+    on_signal = {number: signal.getsignal(number) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in on_signal.items():
+            signal.signal(number, handler)
+        logging.captureWarnings(False)
+        warnings.formatwarning = show
+        root.handlers[:] = handlers
+        root.setLevel(level)
 
 
 def train(words):
     """A whole training in this process; gives the exit code."""
-    with own_logging():
-        code = program.main(words)
-    AcceleratorState._reset_state(reset_partial_state=True)
-    return code
+    try:
+        with own_logging():
+            return program.main(words)
+    finally:
+        AcceleratorState._reset_state(reset_partial_state=True)

@@ -1,0 +1,80 @@
+"""`python -m tests.benchmarks.checkpoint_speed FOLDER [--gib 4] [--repeats 5]`: a save against plain torch.save.
+
+Both write the same numbers (a model's weights and two moments, float32) to the same disk and flush them; ours makes
+checksums, manifest, rename and links too. Prints the median times and their ratio, which should be 1.3 at most.
+"""
+
+import argparse
+import os
+import shutil
+import statistics
+import time
+from pathlib import Path
+
+import torch
+from accelerate.utils import DistributedType
+
+from dst_dist.train.checkpoint import Checkpoints
+from dst_dist.train.engine_state import held_state, stretches
+
+LAYER = 16 << 20
+"""Numbers of one layer: 64 MiB."""
+
+
+class OneProcess:
+    """As much of `Engine` as a save needs."""
+
+    type, device, rank, num_processes, is_main = DistributedType.NO, torch.device("cpu"), 0, 1, True
+
+    def __init__(self, gib: float):
+        self.unwrapped = torch.nn.ParameterList(torch.randn(LAYER) for _ in range(max(1, int(gib * 2**30 / (3 * 4 * LAYER)))))
+        self.optimizer = torch.optim.AdamW(self.unwrapped.parameters())
+
+    def gather_objects(self, value):
+        return [value]
+
+    def from_main(self, value):
+        return value
+
+
+def seconds(action) -> float:
+    os.sync()
+    started = time.perf_counter()
+    action()
+    return time.perf_counter() - started
+
+
+def plain_save(engine: OneProcess, file: Path) -> None:
+    """torch.save of the same tensors, flushed."""
+    with open(file, "wb") as out:
+        torch.save({stretch.key: stretch.values for stretch in stretches(held_state(engine))}, out)
+        out.flush()
+        os.fsync(out.fileno())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--gib", type=float, default=4)
+    parser.add_argument("--repeats", type=int, default=5)
+    options = parser.parse_args()
+    engine, run = OneProcess(options.gib), options.folder / "checkpoint_speed"
+    checkpoints = Checkpoints(run, keep=2)
+    held_state(engine)  # The moments are made before the clock runs.
+    ours, plain = [], []
+    run.mkdir(parents=True)
+    try:
+        for step in range(1, options.repeats + 1):
+            plain.append(seconds(lambda: plain_save(engine, run / "plain.pt")))
+            (run / "plain.pt").unlink()
+            ours.append(seconds(lambda step=step: checkpoints.save(engine, step, {}, False)))
+            shutil.rmtree(run / f"checkpoints/step-{step:08d}")
+    finally:
+        shutil.rmtree(run)
+    size = sum(stretch.values.nbytes for stretch in stretches(held_state(engine))) / 2**30
+    a, b = statistics.median(ours), statistics.median(plain)
+    print(f"{size:.2f} GiB: save {a:.2f} s ({size / a:.2f} GiB/s), torch.save {b:.2f} s ({size / b:.2f} GiB/s), ratio {a / b:.2f}")
+
+
+if __name__ == "__main__":
+    main()

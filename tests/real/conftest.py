@@ -1,0 +1,57 @@
+"""The real model, made once, and the clips to read it on."""
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.real.dialogs import DIALOGS, write_clips
+from tests.real.make_model import why_not, write_model
+
+CACHE = "DST_DIST_REAL_CACHE"
+"""Environment variable: a folder where the model is kept from one run of the tests to the next."""
+CLIPS = "DST_DIST_REAL_CLIPS"
+"""Environment variable: files of clips, separated by colons, to read besides our own; each lies in its dataset's folder
+under a data root, as the recipe's `data` wants it."""
+
+
+class ClipFile(NamedTuple):
+    """`data.root` and one name of `data.train`."""
+
+    root: Path
+    name: str
+
+
+@pytest.fixture(scope="session")
+def real_model(tmp_path_factory) -> Path:
+    """The folder of a SmolVLM2-256M with its real text half."""
+    kept = os.environ.get(CACHE)
+    folder = (Path(kept) if kept else tmp_path_factory.mktemp("real")) / "model"
+    if not folder.exists():
+        reason = why_not()
+        if reason:
+            pytest.skip(reason)
+        unfinished = folder.with_name(f"model-{os.getpid()}")
+        write_model(unfinished)
+        unfinished.rename(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def own_clips(tmp_path_factory) -> Path:
+    """A data root with the hand-written clips, a dataset each."""
+    root = tmp_path_factory.mktemp("clips")
+    write_clips(root)
+    return root
+
+
+def given_clips() -> list[ClipFile]:
+    paths = [Path(name).resolve() for name in os.environ.get(CLIPS, "").split(":") if name]
+    return [ClipFile(path.parent.parent, f"{path.parent.name}/{path.name}") for path in paths]
+
+
+@pytest.fixture(params=[*DIALOGS, *given_clips()], ids=lambda param: getattr(param, "name", param))
+def clip_file(request, own_clips) -> ClipFile:
+    """Each of our clips, and every file named by the environment."""
+    return ClipFile(own_clips, request.param) if isinstance(request.param, str) else request.param

@@ -1,0 +1,113 @@
+"""Fine-tuning the real text model: it learns the updates, keeps what it knew, and what is saved is what was trained."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+import yaml
+from peft import PeftModel
+from safetensors.torch import load_file
+from transformers import AutoTokenizer, SmolVLMForConditionalGeneration
+
+from dst_dist.model.finetune import load_for_inference
+from tests.launching import Launched, launch
+from tests.real.dialogs import write_clips
+from tests.real.reading import stock_text_model
+
+pytestmark = pytest.mark.long
+
+ENGINES = ("cpu_zero2", "cpu_fsdp")
+STEPS = 60
+CLIP_SECONDS = 26
+LOST_AT_MOST = 0.15
+"""Nats a token of text that has nothing to do with the task."""
+PARAGRAPH = """The lighthouse stood at the end of a long stone pier, and for more than a hundred years it had guided ships
+into the harbor. In the winter, when the storms came in from the north, the waves would climb over the wall and cover the
+windows with salt. The keeper and his daughter lived in a small house beside the tower. Every evening they walked up the
+narrow stairs, lit the lamp, and sat together for a while to watch the sea. She learned the names of the stars there, and
+he told her stories about the islands that he had visited as a young man."""
+RECIPE = {
+    "finetune": {"mode": "lora", "lora": {"rank": 16, "alpha": 32}},
+    "data": {"train": ["tube", "coffee"], "val": [], "num_workers": 0},
+    "optim": {"learning_rate": 1e-4, "warmup_steps": 5},
+    "train": {"max_steps": STEPS, "global_batch_size": 2, "precision": "fp32", "gradient_checkpointing": False},
+    "log": {"report_to": []},
+}
+
+
+def train(folder: Path, engine: str, mode: str, model: Path) -> Launched:
+    """A run from the recipe above, in which `mode` is the only word that changes."""
+    folder.mkdir(exist_ok=True)
+    write_clips(folder / "data", CLIP_SECONDS)
+    text = yaml.safe_dump(RECIPE).replace("mode: lora", f"mode: {mode}")
+    (folder / "recipe.yaml").write_text(text)
+    words = [str(folder / "recipe.yaml"), f"model.name_or_path={model}", f"data.root={folder}/data"]
+    return launch(engine, words, folder / "run", timeout_s=1800).check()
+
+
+def halves_the_loss_of_updates(run: Launched) -> bool:
+    first, *_, last = (line["loss/dst_gen"] for line in run.metrics())
+    print(f"{run.folder}: loss/dst_gen {first:.3f} -> {last:.3f}")
+    return len(run.metrics()) == STEPS and last < first / 2
+
+
+@torch.no_grad()
+def paragraph_logits(text_model, lm_head, ids: torch.Tensor) -> torch.Tensor:
+    return lm_head(text_model(input_ids=ids[None]).last_hidden_state[0])
+
+
+def paragraph_loss(logits: torch.Tensor, ids: torch.Tensor) -> float:
+    return F.cross_entropy(logits[:-1], ids[1:]).item()
+
+
+@pytest.fixture(scope="module")
+def paragraph(real_model) -> torch.Tensor:
+    """The ids of some English, int64 [T]."""
+    return torch.tensor(AutoTokenizer.from_pretrained(real_model)(PARAGRAPH.replace("\n", " ")).input_ids)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_lora_learns_forgets_nothing_and_merges_by_hand(real_model, tmp_path, paragraph, engine):
+    run = train(tmp_path / "lora", engine, "lora", real_model)
+    assert halves_the_loss_of_updates(run)
+    stock = stock_text_model(real_model)
+    before = paragraph_logits(stock.model, stock.lm_head, paragraph)
+
+    ours = load_for_inference(run.folder / "final")
+    after = paragraph_logits(ours.model.text_model, ours.lm_head, paragraph)
+    losses = paragraph_loss(before, paragraph), paragraph_loss(after, paragraph)
+    print(f"{engine}: other text {losses[0]:.3f} -> {losses[1]:.3f}")
+    assert 0.01 < (after - before).abs().max(), "the adapter does something"
+    assert losses[1] < losses[0] + LOST_AT_MOST
+
+    by_hand = merged_by_hand(stock, run.folder / "final")
+    torch.testing.assert_close(paragraph_logits(by_hand.model, by_hand.lm_head, paragraph), after, rtol=1e-3, atol=1e-3)
+    base = SmolVLMForConditionalGeneration.from_pretrained(real_model, dtype=torch.float32).eval()
+    by_peft = PeftModel.from_pretrained(base, run.folder / "final").get_base_model()
+    theirs = paragraph_logits(by_peft.model.text_model, by_peft.lm_head, paragraph)
+    torch.testing.assert_close(theirs, after, rtol=1e-3, atol=1e-3)
+
+
+@torch.no_grad()
+def merged_by_hand(text, final: Path):
+    """weight + alpha / rank * B A, straight from the adapter's file."""
+    adapter, lora = load_file(final / "adapter_model.safetensors"), RECIPE["finetune"]["lora"]
+    weights = text.state_dict()
+    changed = [name.removesuffix(".lora_A.weight") for name in adapter if name.endswith(".lora_A.weight")]
+    assert len(changed) == 7 * text.config.num_hidden_layers
+    for name in changed:
+        update = adapter[f"{name}.lora_B.weight"] @ adapter[f"{name}.lora_A.weight"]
+        weight = weights[name.removeprefix("base_model.model.").replace("model.text_model.", "model.") + ".weight"]
+        weight.add_(update, alpha=lora["alpha"] / lora["rank"])
+    return text
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_one_word_of_yaml_trains_everything_instead(real_model, tmp_path, engine):
+    run = train(tmp_path / "full", engine, "full", real_model)
+    assert halves_the_loss_of_updates(run)
+    before, after = load_file(real_model / "model.safetensors"), load_file(run.folder / "final" / "model.safetensors")
+    frozen = {name for name in before if "vision_model" in name}
+    still = {name for name in before if torch.equal(before[name], after[name])}
+    assert still == frozen

@@ -1,0 +1,145 @@
+"""The shipped template on a real Slurm, rule by rule. A stand-in of a few lines takes the place of `accelerate`."""
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.launching import REPOSITORY
+
+TIMEOUT_S = 60
+ONE_NODE = ("demo", "--engine", "cpu_ddp", "--nodes", "1")
+TOOLS = """#!/usr/bin/env bash
+start=${SLURM_RESTART_COUNT:-0}
+status() { echo "{
+  \\"code\\": $1,
+  \\"reason\\": \\"code: 7\\"
+}" >"$run/status.json"; }
+checkpoint() { mkdir -p "$run/checkpoints/step-0000000$1"; }
+wait_for_stop() { while [ ! -e "$run/STOP" ]; do sleep 0.1; done; rm "$run/STOP"; }
+echo "$start" >>"$run/starts"
+"""
+
+
+@pytest.fixture
+def submit(cluster, tmp_path):
+    """Submit a run whose `accelerate` is a script; gives the job's number and its run folder."""
+
+    def submit(script, *words, name="run"):
+        run, programs = tmp_path / name, tmp_path / f"programs of {name}"
+        programs.mkdir()
+        stand_in = programs / "accelerate"
+        stand_in.write_text(TOOLS + script)
+        stand_in.chmod(0o755)
+        env = {"PATH": f"{programs}:{cluster.env['PATH']}", "run": str(run)}
+        return cluster.submit(*words, f"output_dir={run}", env=env), run
+
+    return submit
+
+
+def starts_of(run):
+    return (run / "starts").read_text().split()
+
+
+def test_every_node_gets_the_words_as_written_and_its_own_rank(cluster, submit):
+    words = ("data.train=['a b', \"it's\", {$HOME: 2}]", "data.root=/x/`y` *;& \\z")
+    script = 'printf "%s\\0" "$PWD" "$SRUN_CPUS_PER_TASK" "$OMP_NUM_THREADS" "$@" >"$run/seen-$SLURM_NODEID"; status 0'
+    job, run = submit(
+        script, "demo", *words, "data.num_workers=1", "--engine", "cpu_zero2", "--nodes", "2", name="it's a \"run\" [1]#5%n $x"
+    )
+    state = cluster.wait_for_end(job, TIMEOUT_S)
+    assert (state["JobState"], state["ExitCode"]) == ("COMPLETED", "0:0"), (run / "slurm.log").read_text()
+    seen = [(run / f"seen-{rank}").read_text().split("\0")[:-1] for rank in (0, 1)]
+    port = str(10000 + int(job) % 20000)
+    assert seen[0] == [
+        str(REPOSITORY), "2", "1", "launch", "--machine_rank", "0", "--config_file", "launch/cpu_zero2.yaml",
+        "--num_machines", "2", "--num_processes", "2", "--main_process_ip", "127.0.0.1", "--main_process_port", port,
+        "-m", "dst_dist.train", "demo", *words, "data.num_workers=1", f"output_dir={run}",
+    ]  # fmt: skip
+    assert seen[1] == [*seen[0][:5], "1", *seen[0][6:]]
+    assert "start 1 on n[1-2], newest checkpoint: none" in (run / "slurm.log").read_text()
+    assert (run / "node-0.log").exists() and (run / "node-1.log").exists()
+
+
+def test_sbatchs_refusal_is_the_commands(cluster, tmp_path):
+    command = [sys.executable, "-m", "dst_dist", "slurm", "demo", f"output_dir={tmp_path}/run", "--time", "soon"]
+    refused = subprocess.run(command, cwd=REPOSITORY, env=cluster.env, capture_output=True, text=True)
+    assert refused.returncode == 2 and "Invalid --time specification" in refused.stderr
+
+
+def test_bad_usage_is_not_queued_again(cluster, submit):
+    job, run = submit("checkpoint 1; status 2", *ONE_NODE)
+    state = cluster.wait_for_end(job, TIMEOUT_S)
+    assert (state["JobState"], state["ExitCode"], state["Restarts"]) == ("FAILED", "2:0", "0")
+
+
+def test_the_time_limits_signal_queues_again_up_to_the_limit(cluster, submit):
+    # What Slurm sends before the limit, sent by the run itself.
+    script = 'checkpoint "$start"; scancel --batch --signal=USR1 "$SLURM_JOB_ID"; wait_for_stop; status 85'
+    job, run = submit(script, *ONE_NODE, "--max-requeues", "1")
+    state = cluster.wait_for_end(job, TIMEOUT_S)
+    assert (state["JobState"], state["ExitCode"], state["Restarts"]) == ("FAILED", "85:0", "1")
+    assert starts_of(run) == ["0", "1"]
+    log = (run / "slurm.log").read_text()
+    assert log.count("ended with code 85") == 2 and "not queued again: --max-requeues is 1" in log
+    assert "start 2 on n1, newest checkpoint: step-00000000" in log
+
+
+def test_a_stop_file_by_hand_is_not_queued_again(cluster, submit):
+    job, run = submit("touch $run/ready; wait_for_stop; checkpoint 1; status 85", *ONE_NODE)
+    cluster.wait_until((run / "ready").exists, TIMEOUT_S)
+    (run / "STOP").touch()
+    state = cluster.wait_for_end(job, TIMEOUT_S)
+    assert (state["JobState"], state["ExitCode"], state["Restarts"]) == ("FAILED", "85:0", "0")
+
+
+@pytest.mark.parametrize("end", ("status 85", "exit"), ids=("saved in time", "died"))
+def test_a_cancelled_job_does_not_queue_itself_again(cluster, submit, end):
+    job, run = submit(f"trap '' TERM; touch $run/ready; wait_for_stop; checkpoint 1; {end}", *ONE_NODE)
+    cluster.wait_until((run / "ready").exists, TIMEOUT_S)
+    cluster.run("scancel", job)
+    cluster.wait_until(lambda: "ended with code" in (run / "slurm.log").read_text(), TIMEOUT_S)
+    state = cluster.wait_for_end(job, TIMEOUT_S)
+    time.sleep(3)
+    assert cluster.job(job)["JobState"] == "CANCELLED" and state["Restarts"] == "0"
+    assert "newest checkpoint: step-00000001" in (run / "slurm.log").read_text()
+
+
+def test_a_crash_is_queued_again_only_while_it_gets_further(cluster, submit):
+    job, run = submit("checkpoint 1; exit", *ONE_NODE)
+    state = cluster.wait_for_end(job, TIMEOUT_S)
+    assert (state["JobState"], state["ExitCode"], state["Restarts"]) == ("FAILED", "1:0", "1")
+    assert starts_of(run) == ["0", "1"]
+
+
+def test_the_first_process_may_finish_writing_when_another_node_has_failed(cluster, submit):
+    script = '[ "$SLURM_NODEID" = 1 ] && exit 1; sleep 3; status 85; exit 1'
+    job, run = submit(script, "demo", "--engine", "cpu_ddp", "--nodes", "2")
+    assert cluster.wait_for_end(job, TIMEOUT_S)["ExitCode"] == "85:0"
+
+
+def test_what_an_earlier_start_left_is_not_believed(cluster, submit, tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "STOP").touch()
+    (run / "status.json").write_text(json.dumps({"code": 0}, indent=2))
+    job, _ = submit("[ ! -e $run/STOP ] && [ ! -e $run/status.json ]; exit", *ONE_NODE)
+    assert cluster.wait_for_end(job, TIMEOUT_S)["ExitCode"] == "1:0"
+    assert "srun: error" not in (run / "slurm.log").read_text()
+
+
+def test_a_second_job_of_a_run_waits_for_the_first(cluster, submit):
+    waiting = "touch $run/ready; wait_for_stop; status 0"
+    first, run = submit(waiting, *ONE_NODE)
+    second = cluster.submit(*ONE_NODE, f"output_dir={run}")
+    other, other_run = submit(waiting, *ONE_NODE, name="other")
+    cluster.wait_until((other_run / "ready").exists, TIMEOUT_S)
+    state = cluster.job(second)
+    assert state["JobState"] == "PENDING" and "singleton" in state["Dependency"]
+    cluster.run("scancel", second)
+    for folder in (run, other_run):
+        (folder / "STOP").touch()
+    for job in (first, other):
+        assert cluster.wait_for_end(job, TIMEOUT_S)["JobState"] == "COMPLETED"

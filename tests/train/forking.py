@@ -1,0 +1,204 @@
+"""Start trainings of several processes in a second each: forked from a process that has imported everything.
+
+`Starter` does for a test what `accelerate launch` does: the same environment (made by Accelerate itself), and when
+one process fails the others get SIGTERM. What is special about the launcher itself is tested with `tests.launching`.
+"""
+
+import contextlib
+import json
+import os
+import runpy
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from unittest import mock
+
+import psutil
+
+from tests.launching import REPOSITORY, TIMEOUT_S, Launched, free_port, kill_tree
+
+GRACE_S = 3
+"""The launcher waits 30 s from SIGTERM to SIGKILL."""
+
+
+class Job:
+    """A training that runs."""
+
+    def __init__(self, folder: Path, log: Path):
+        self.folder, self.log = folder, log
+
+    @property
+    def pids(self) -> list[int]:
+        """Process ids of the workers, by rank."""
+        file = self.log.with_suffix(".pids")
+        wait_for(file.exists)
+        return json.loads(file.read_text())
+
+    def send(self, number: signal.Signals) -> None:
+        """A signal to all workers that still live."""
+        for pid in self.pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+    def wait(self, timeout_s: float = TIMEOUT_S) -> Launched:
+        """Wait for its end; `returncode` is that of the worker that failed first. Kills it if it takes too long."""
+        file = self.log.with_suffix(".exit")
+        try:
+            wait_for(file.exists, timeout_s)
+        except AssertionError as error:
+            self.send(signal.SIGKILL)
+            raise AssertionError(f"no end after {timeout_s} s:\n{self.log.read_text()[-6000:]}") from error
+        return Launched(json.loads(file.read_text()), self.log.read_text(), self.folder)
+
+
+class Starter:
+    """The process that forks; stop it with `close`."""
+
+    def __init__(self):
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tests.train.forking"], cwd=REPOSITORY, env=environment, stdin=subprocess.PIPE, text=True
+        )
+        self.number = 0
+
+    def start(
+        self, engine: str, words: Sequence[str], folder: Path, num_processes: int = 2,
+        module: str = "dst_dist.train", env: Mapping[str, str] | None = None,
+    ) -> Job:  # fmt: skip
+        """Start a training in the background; arguments as of `tests.launching.launch`."""
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        self.number += 1
+        log = folder.with_name(f"{folder.name}.{self.number}.output")
+        words = [*words, f"output_dir={folder}"]
+        order = {
+            "engine": engine, "words": words, "num_processes": num_processes, "module": module,
+            "env": dict(env or {}), "port": free_port(), "log": str(log),
+        }  # fmt: skip
+        self.process.stdin.write(json.dumps(order) + "\n")
+        self.process.stdin.flush()
+        return Job(folder, log)
+
+    def run(self, *arguments, timeout_s: float = TIMEOUT_S, **others) -> Launched:
+        """Start a training and wait for its end."""
+        return self.start(*arguments, **others).wait(timeout_s)
+
+    def close(self) -> None:
+        self.process.stdin.close()
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            kill_tree(self.process.pid)
+
+
+def wait_for(condition, timeout_s: float = TIMEOUT_S) -> None:
+    """Raises AssertionError if the condition does not come true in time."""
+    stop = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < stop, f"waited {timeout_s} s"
+        time.sleep(0.01)
+
+
+# The forking process
+
+
+def serve() -> None:
+    """Read orders, a line each, and fork a launcher for each."""
+    from accelerate.commands import launch  # noqa: F401
+    import deepspeed  # noqa: F401
+
+    from dst_dist.train import loop  # noqa: F401
+
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    environments: dict[str, dict[str, str]] = {}
+    for line in sys.stdin:
+        order = json.loads(line)
+        engine = order["engine"]
+        if engine not in environments:
+            environments[engine] = launcher_environment(engine)
+        if os.fork() == 0:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            launch_here(order, environments[engine])
+
+
+def launcher_environment(engine: str) -> dict[str, str]:
+    """What `accelerate launch` would add to the environment of its workers."""
+    from accelerate.commands.launch import launch_command, launch_command_parser
+
+    found: dict[str, str] = {}
+    arguments = launch_command_parser().parse_args(["--config_file", f"launch/{engine}.yaml", "--main_process_port", "0", "-m", "x"])
+    with mock.patch("torch.distributed.run.run", lambda _: found.update(os.environ)):
+        launch_command(arguments)
+    return found
+
+
+def launch_here(order: dict, environment: dict[str, str]) -> None:
+    """Fork the workers, and end them all when one fails; does not return."""
+    log = Path(order["log"])
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    world = str(order["num_processes"])
+    shared = {"WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(order["port"])}
+    os.environ.update(environment | shared | order["env"])
+    pids = []
+    for rank in range(order["num_processes"]):
+        pid = os.fork()
+        if pid == 0:
+            os.environ.update({"RANK": str(rank), "LOCAL_RANK": str(rank)})
+            work(order)
+        pids.append(pid)
+    write_whole(log.with_suffix(".pids"), pids)
+    write_whole(log.with_suffix(".exit"), watch(pids))
+    os._exit(0)
+
+
+def work(order: dict) -> None:
+    """One worker, as `python -m` would run it; does not return."""
+    sys.argv = [order["module"], *order["words"]]
+    code = 1
+    try:
+        runpy.run_module(order["module"], run_name="__main__", alter_sys=True)
+        code = 0
+    except SystemExit as end:
+        code = end.code or 0
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def watch(pids: list[int]) -> int:
+    """Wait for all workers; the exit code of the first that failed (minus the signal), or 0."""
+    living, first, killing_at = set(pids), 0, float("inf")
+    while living:
+        for pid in list(living):
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if ended:
+                living.remove(pid)
+                code = os.waitstatus_to_exitcode(status)
+                if code and not first:
+                    first, killing_at = code, time.monotonic() + GRACE_S
+                    end(living, signal.SIGTERM)
+        if time.monotonic() > killing_at:
+            end(living, signal.SIGKILL)
+        time.sleep(0.02)
+    return first
+
+
+def end(pids: set[int], number: signal.Signals) -> None:
+    for pid in pids:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            psutil.Process(pid).send_signal(number)
+
+
+def write_whole(path: Path, content) -> None:
+    beside = path.with_suffix(".part")
+    beside.write_text(json.dumps(content))
+    beside.replace(path)
+
+
+if __name__ == "__main__":
+    serve()

@@ -1,0 +1,454 @@
+"""Checkpoints by themselves: what is on the disk, and that no fault at any instant costs more than the newest one.
+
+The processes are threads with a small model each, alike as under DDP; real engines are in test_resume.py.
+"""
+
+import builtins
+import errno
+import itertools
+import json
+import os
+import pickle
+import random
+import threading
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from accelerate.utils import DistributedType
+from safetensors.torch import load_file, safe_open
+
+from dst_dist.errors import CheckpointError
+from dst_dist.train import checkpoint
+from dst_dist.train.checkpoint import MANIFEST, Checkpoints, load, read_training
+from dst_dist.train.random_state import random_state, set_random_state
+from dst_dist.train.state_files import Stretch, StretchReader, file_sha256, write_stretches
+from tests.train.killing import NOT_ON_MAIN, POINTS, Faults, installed
+
+POINTS_OF_A_SAVE = tuple(point for point in POINTS if point != "inside final")
+
+
+class Meeting:
+    """Where the processes exchange values; a process that ends does not come any more, and the others fail."""
+
+    def __init__(self, number):
+        self.barrier, self.values = threading.Barrier(number, timeout=20), [None] * number
+
+
+class FakeEngine:
+    """As much of `Engine` as a checkpoint needs, in a thread."""
+
+    type = DistributedType.MULTI_GPU
+    device = torch.device("cpu")
+
+    def __init__(self, rank, meeting, seed):
+        self.rank, self.meeting, self.num_processes = rank, meeting, len(meeting.values)
+        self.is_main = rank == 0
+        generator = torch.Generator().manual_seed(seed)
+        self.unwrapped = torch.nn.Sequential(torch.nn.Linear(3, 5), torch.nn.Linear(5, 2))
+        for parameter in self.unwrapped.parameters():
+            parameter.data = torch.randn(parameter.shape, generator=generator)
+        groups = [{"params": [one]} for one in self.unwrapped.parameters()]
+        self.optimizer = torch.optim.AdamW(groups, lr=0.1)
+        self.seed = seed
+
+    def step(self):
+        for number, parameter in enumerate(self.unwrapped.parameters()):
+            parameter.grad = torch.full_like(parameter, 0.1 * (number + 1) + self.seed)
+        self.optimizer.step()
+
+    def gather_objects(self, value):
+        self.meeting.barrier.wait()
+        self.meeting.values[self.rank] = value
+        self.meeting.barrier.wait()
+        return list(self.meeting.values)
+
+    def from_main(self, value):
+        return self.gather_objects(value)[0]
+
+    @property
+    def names(self):
+        return {name for name, _ in self.unwrapped.named_parameters()}
+
+    @property
+    def whole_state(self):
+        state = {name: parameter.detach() for name, parameter in self.unwrapped.named_parameters()}
+        for name, parameter in self.unwrapped.named_parameters():
+            state |= {f"{name}/{key}": value for key, value in self.optimizer.state[parameter].items()}
+        return state
+
+
+def on_processes(number, work, seed=0):
+    """Call `work(engine)` on so many processes; what each returned or raised, and the engines."""
+    meeting, results = Meeting(number), [None] * number
+    engines = [FakeEngine(rank, meeting, seed) for rank in range(number)]
+
+    def run(engine):
+        try:
+            results[engine.rank] = work(engine)
+        except BaseException as error:
+            results[engine.rank] = error
+            if not isinstance(error, OSError | CheckpointError):
+                meeting.barrier.abort()
+
+    threads = [threading.Thread(target=run, args=[engine]) for engine in engines]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return results, engines
+
+
+def saved(folder, steps, number=2, keep=2, best=(), fault=lambda point: None):
+    """Checkpoints of these steps; gives the results and engines of `on_processes`."""
+
+    def work(engine):
+        checkpoints = Checkpoints(folder, keep, fault)
+        for step in steps:
+            engine.step()
+            checkpoints.save(engine, step, {"progress": {"step": step}}, step in best)
+
+    results, engines = on_processes(number, work)
+    return results, engines
+
+
+def newest(folder, number=2):
+    """What a start finds: every process's answer of `newest_valid`."""
+
+    def work(engine):
+        checkpoints = Checkpoints(folder, 2)
+        if engine.is_main:
+            checkpoints.clear_unfinished()
+        engine.from_main(None)
+        return checkpoints.newest_valid(engine)
+
+    results, _ = on_processes(number, work)
+    return results
+
+
+def names(folder):
+    return sorted(path.name for path in (folder / "checkpoints").iterdir())
+
+
+def same(ours, theirs):
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+# Files
+
+
+def test_a_file_is_read_by_the_safetensors_library(tmp_path):
+    weight, counts = torch.randn(7), torch.arange(3)
+    digest = write_stretches(tmp_path / "a.safetensors", [Stretch("layer.weight", 4, weight), Stretch("counts", 0, counts)])
+    found = load_file(tmp_path / "a.safetensors")
+    assert same(found, {"layer.weight@4": weight, "counts@0": counts})
+    assert digest == file_sha256(tmp_path / "a.safetensors")
+
+
+def test_stretches_of_several_files_are_joined(tmp_path):
+    whole = torch.randn(10)
+    files = [tmp_path / "0.safetensors", tmp_path / "1.safetensors"]
+    write_stretches(files[0], [Stretch("w", 6, whole[6:]), Stretch("w", 0, whole[:2])])
+    write_stretches(files[1], [Stretch("w", 2, whole[2:6]), Stretch("empty", 0, whole[:0])])
+    reader = StretchReader(files)
+    for start, stop in itertools.combinations(range(11), 2):
+        out = torch.empty(stop - start)
+        reader.fill("w", start, out)
+        assert torch.equal(out, whole[start:stop])
+    with pytest.raises(CheckpointError, match="4 of the 6 entries wanted of w"):
+        StretchReader(files[1:]).fill("w", 0, torch.empty(6))
+
+
+def test_a_file_larger_than_a_piece(tmp_path, monkeypatch):
+    monkeypatch.setattr("dst_dist.train.state_files.CHUNK_BYTES", 64)
+    whole = torch.randn(1000)
+    assert write_stretches(tmp_path / "a.safetensors", [Stretch("w", 0, whole)]) == file_sha256(tmp_path / "a.safetensors")
+    assert torch.equal(load_file(tmp_path / "a.safetensors")["w@0"], whole)
+
+
+def test_the_manifest_names_every_other_file(tmp_path):
+    saved(tmp_path, [3])
+    folder = tmp_path / "checkpoints/step-00000003"
+    files = json.loads((folder / MANIFEST).read_text())["files"]
+    assert set(files) == {path.name for path in folder.iterdir()} - {MANIFEST}
+    assert set(files) == {"training.json", *(f"{kind}-0000{rank}.safetensors" for kind in ("state", "random") for rank in (0, 1))}
+    for name, about in files.items():
+        assert about == {"bytes": (folder / name).stat().st_size, "sha256": file_sha256(folder / name)}
+    assert read_training(folder) == {"progress": {"step": 3}}
+
+
+def test_replicas_share_the_writing(tmp_path):
+    saved(tmp_path, [1], number=2)
+    sizes = [
+        sum(tensor.numel() for tensor in load_file(tmp_path / f"checkpoints/step-00000001/state-0000{rank}.safetensors").values())
+        for rank in (0, 1)
+    ]
+    # 32 parameters, of each the weight and two moments.
+    assert sum(sizes) == 96 and abs(sizes[0] - sizes[1]) <= 12
+
+
+def test_everything_is_on_the_disk_before_the_name_says_so(tmp_path, monkeypatch):
+    """Each file is flushed, then its folder, then the folder is renamed, then the folder above is flushed."""
+    events, intact = [], os.fsync
+
+    def fsync(descriptor):
+        events.append(os.path.basename(os.readlink(f"/proc/self/fd/{descriptor}")))
+        intact(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    saved(tmp_path, [1], number=1, fault=lambda point: events.append(point))
+    events = [event for event in events if "." in event or event in ("checkpoints", "before rename", "after rename")]
+    beside = events[events.index("MANIFEST.json") + 1]
+    assert beside.startswith("step-00000001.unfinished-")
+    assert events == [
+        "state-00000.safetensors", "random-00000.safetensors", "training.json", "MANIFEST.json", beside,
+        "before rename", "after rename", "checkpoints",
+    ]  # fmt: skip
+
+
+# There and back
+
+
+@pytest.mark.parametrize("number, later", [(1, 1), (2, 2), (2, 1), (1, 2), (2, 4), (4, 1), (3, 2)])
+def test_weights_moments_and_step_come_back(tmp_path, number, later):
+    _, engines = saved(tmp_path, [1, 2, 3], number)
+    path = tmp_path / "checkpoints/step-00000003"
+
+    def work(engine):
+        load(path, engine, 3, engine.names)
+
+    results, others = on_processes(later, work, seed=1)
+    assert results == [None] * later
+    for other in others:
+        assert same(other.whole_state, engines[0].whole_state)
+        assert all(float(state["step"]) == 3 for state in other.optimizer.state.values())
+
+
+def test_a_save_before_the_first_step(tmp_path):
+    on_processes(2, lambda engine: Checkpoints(tmp_path, 2).save(engine, 0, {}, False))
+    _, (fresh, _) = on_processes(2, lambda engine: load(tmp_path / "checkpoints/step-00000000", engine, 0, engine.names), seed=1)
+    assert all(not state["exp_avg"].any() and float(state["step"]) == 0 for state in fresh.optimizer.state.values())
+    _, (stepped, _) = on_processes(2, lambda engine: None)
+    assert same(dict(fresh.unwrapped.named_parameters()), dict(stepped.unwrapped.named_parameters()))
+
+
+def test_random_numbers_come_back(tmp_path):
+    random.gauss(0, 1)
+    np.random.randn()
+    write_stretches(tmp_path / "a.safetensors", random_state(torch.device("cpu")))
+
+    def drawn():
+        return torch.rand(3).tolist(), np.random.randn(3).tolist(), [random.gauss(0, 1) for _ in range(3)]
+
+    first = drawn()
+    assert drawn() != first
+    set_random_state(StretchReader([tmp_path / "a.safetensors"]), torch.device("cpu"))
+    assert drawn() == first
+
+
+def test_other_parameters_are_refused(tmp_path):
+    saved(tmp_path, [1], number=1)
+    (error,), _ = on_processes(1, lambda engine: load(tmp_path / "checkpoints/step-00000001", engine, 1, engine.names | {"2.weight"}))
+    assert isinstance(error, CheckpointError) and "2.weight are not in it, none are in it alone" in str(error)
+
+
+# Faults
+
+
+class Killed(BaseException):
+    """A process that is no more."""
+
+
+def dies():
+    raise Killed
+
+
+def test_the_points_are_all_passed(tmp_path):
+    """The list that the other tests go through is complete."""
+    passed = set()
+    with installed(passed.add):
+        saved(tmp_path, [1, 2, 3], number=2, best=(2,), fault=passed.add)
+    assert passed == set(POINTS_OF_A_SAVE)
+
+
+CASES = [(point, rank) for point in POINTS_OF_A_SAVE for rank in ((0, 1) if point in NOT_ON_MAIN else (0,))]
+
+
+def faulty_save(folder, kind, point, rank):
+    """A good checkpoint of steps 1 and 2, then a save of step 3 in which a process meets its fault."""
+    saved(folder, [1, 2], best=(1,))
+    faults = [Faults(kind, point if at == rank else "") for at in (0, 1)]
+    of_thread = threading.local()
+
+    def fault(name):
+        faults[of_thread.rank](name)
+
+    def work(engine):
+        of_thread.rank = engine.rank
+        for _ in range(3):
+            engine.step()
+        Checkpoints(folder, 2, fault).save(engine, 3, {"progress": {"step": 3}}, True)
+
+    with installed(fault):
+        results, _ = on_processes(2, work)
+    return results
+
+
+@pytest.mark.parametrize("point, rank", CASES)
+def test_a_kill_anywhere_leaves_a_good_checkpoint(tmp_path, point, rank):
+    results = faulty_save(tmp_path, dies, point, rank)
+    assert isinstance(results[rank], Killed)
+    stands = POINTS.index(point) >= POINTS.index("after rename")
+    path = tmp_path / f"checkpoints/step-0000000{3 if stands else 2}"
+    assert newest(tmp_path) == [path, path]
+    assert not [name for name in names(tmp_path) if "." in name]
+    # Training comes to this step again, and all is as without the fault.
+    Checkpoints(tmp_path, 2).link_again(path, 3 if stands else 1)
+    _, engines = saved(tmp_path, [3], best=(3,))
+    assert names(tmp_path) == ["step-00000002", "step-00000003"]
+    assert (tmp_path / "last").resolve().name == (tmp_path / "best").resolve().name == "step-00000003"
+    assert newest(tmp_path) == [tmp_path / "checkpoints/step-00000003"] * 2
+
+
+@pytest.mark.parametrize("point, rank", CASES)
+def test_a_full_disk_anywhere_stops_all_and_leaves_a_good_checkpoint(tmp_path, point, rank):
+    results = faulty_save(tmp_path, "full", point, rank)
+    if point == "inside prune":
+        assert results == [None, None], "an old checkpoint too many is no reason to stop"
+    else:
+        assert all(isinstance(result, OSError) for result in results), results
+        assert results[rank].errno == errno.ENOSPC
+        assert "No space left on device" in str(results[1 - rank])
+    assert not any(".unfinished-" in name for name in names(tmp_path)), "what was written goes, to make room"
+    stands = POINTS.index(point) >= POINTS.index("after rename")
+    assert newest(tmp_path) == [tmp_path / f"checkpoints/step-0000000{3 if stands else 2}"] * 2
+
+
+def test_a_disk_that_is_full_in_truth(tmp_path):
+    """/dev/full takes nothing."""
+    with pytest.raises(OSError, match="No space left"):
+        write_stretches(checkpoint.Path("/dev/full"), [Stretch("w", 0, torch.zeros(100))])
+
+
+def truncate(file):
+    os.truncate(file, file.stat().st_size - 1)
+
+
+def flip(file):
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+
+
+DAMAGES = {"truncated": (truncate, "has"), "deleted": (os.unlink, "is missing"), "flipped": (flip, "was changed")}
+FILES = ("state-00001.safetensors", "random-00000.safetensors", "training.json", MANIFEST)
+
+
+@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize("damage, says", DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_newest_gives_way_to_the_one_before(tmp_path, caplog, file, damage, says):
+    saved(tmp_path, [1, 2, 3])
+    damage(tmp_path / "checkpoints/step-00000003" / file)
+    good = tmp_path / "checkpoints/step-00000002"
+    # A manifest whose last brace is another character is no JSON; without its line's end it still is one.
+    if file == MANIFEST and damage is truncate:
+        damage(tmp_path / "checkpoints/step-00000003" / file)
+    says = "no readable MANIFEST.json" if file == MANIFEST and damage is not flip else f"{file} {says}"
+    if file == MANIFEST and damage is flip:
+        # The last byte is white space, and so is what it becomes; the first is a brace.
+        (tmp_path / "checkpoints/step-00000003" / file).write_bytes(b"z" + (tmp_path / "checkpoints/step-00000003" / file).read_bytes()[1:])
+        says = "no readable MANIFEST.json"
+    assert newest(tmp_path) == [good, good]
+    assert f"step-00000003 cannot be used, the one before is tried: {says}" in caplog.text
+    assert names(tmp_path) == ["step-00000002", "step-00000003.broken-1"]
+    saved(tmp_path, [3])
+    assert newest(tmp_path) == [tmp_path / "checkpoints/step-00000003"] * 2
+
+
+def test_where_none_is_good_nothing_is_trained_again_unasked(tmp_path):
+    saved(tmp_path, [1, 2, 3])
+    for step in (2, 3):
+        flip(tmp_path / f"checkpoints/step-0000000{step}/training.json")
+    for error in newest(tmp_path):
+        assert isinstance(error, CheckpointError)
+        assert "no checkpoint can be used; to begin again from the first step, move" in str(error)
+    assert names(tmp_path) == ["step-00000002", "step-00000003"], "nothing was renamed"
+
+
+def test_a_start_without_checkpoints_finds_none(tmp_path):
+    assert newest(tmp_path) == [None, None]
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_verifying_reads_each_byte_once(tmp_path, monkeypatch, number):
+    saved(tmp_path, [1, 2])
+    opened, intact = [], builtins.open
+
+    def counting(file, *mode, **others):
+        if "step-" in str(file):
+            opened.append(os.path.basename(file))
+        return intact(file, *mode, **others)
+
+    monkeypatch.setattr(builtins, "open", counting)
+    assert newest(tmp_path, number)[0].name == "step-00000002"
+    files = json.loads((tmp_path / "checkpoints/step-00000002" / MANIFEST).read_text())["files"]
+    assert sorted(name for name in opened if name != MANIFEST) == sorted(files)
+
+
+def test_a_folder_with_another_pickle_in_it_runs_nothing(tmp_path, monkeypatch):
+    saved(tmp_path, [1], number=1)
+    path = tmp_path / "checkpoints/step-00000001"
+    for name in ("optimizer.pt", "pytorch_model.bin", "state-00009.safetensors", "random-00000.pt", ".metadata"):
+        (path / name).write_bytes(pickle.dumps(SimpleNamespace(evil=1)))
+    monkeypatch.setattr(pickle, "Unpickler", dies)
+    monkeypatch.setattr(pickle, "load", dies)
+    monkeypatch.setattr(torch, "load", dies)
+    assert newest(tmp_path, 1) == [path]
+    results, _ = on_processes(1, lambda engine: load(path, engine, 1, engine.names))
+    assert results == [None]
+
+
+# Which stay
+
+
+def test_the_newest_and_the_best_stay(tmp_path):
+    saved(tmp_path, range(1, 6), number=1, keep=2, best=(2,))
+    assert names(tmp_path) == ["step-00000002", "step-00000004", "step-00000005"]
+    assert os.readlink(tmp_path / "last") == "checkpoints/step-00000005"
+    assert os.readlink(tmp_path / "best") == "checkpoints/step-00000002"
+    saved(tmp_path, [6], number=1, keep=3, best=(6,))
+    assert names(tmp_path) == ["step-00000004", "step-00000005", "step-00000006"]
+
+
+def test_steps_are_ordered_as_numbers(tmp_path):
+    saved(tmp_path, [99_999_999, 100_000_000], number=1)
+    assert newest(tmp_path, 1) == [tmp_path / "checkpoints/step-100000000"]
+
+
+def test_a_saved_step_is_not_written_again(tmp_path):
+    saved(tmp_path, [1], number=1)
+    before = (tmp_path / "checkpoints/step-00000001" / MANIFEST).stat()
+    saved(tmp_path, [1], number=1, best=(1,))
+    assert (tmp_path / "checkpoints/step-00000001" / MANIFEST).stat() == before
+    assert os.readlink(tmp_path / "best") == "checkpoints/step-00000001"
+
+
+def test_links_are_mended(tmp_path):
+    saved(tmp_path, [1, 2], number=1, best=(1, 2))
+    checkpoints = Checkpoints(tmp_path, 2)
+    checkpoints.link_again(tmp_path / "checkpoints/step-00000001", 1)
+    assert os.readlink(tmp_path / "last") == os.readlink(tmp_path / "best") == "checkpoints/step-00000001"
+    # Its best one is gone: no link is better than one to nowhere.
+    checkpoints.link_again(tmp_path / "checkpoints/step-00000001", 7)
+    assert not (tmp_path / "best").is_symlink()
+
+
+def test_only_tensors_and_json(tmp_path):
+    saved(tmp_path, [1])
+    for file in (tmp_path / "checkpoints/step-00000001").iterdir():
+        if file.suffix == ".json":
+            json.loads(file.read_text())
+        else:
+            with safe_open(file, framework="pt") as tensors:
+                assert list(tensors.keys())
