@@ -133,7 +133,8 @@ def save_model(model: nn.Module, state_dict: Mapping[str, torch.Tensor], folder:
         _save_adapter_config(model, folder)
     else:
         _check_complete(state_dict, base.state_dict())
-        base.save_pretrained(folder, state_dict=dict(state_dict))
+        # Else transformers gives the weights back the names that they were loaded by.
+        base.save_pretrained(folder, state_dict=dict(state_dict), save_original_format=False)
     # A frozen bf16 tower would make config.json say bfloat16, and `dtype="auto"` round what was trained.
     base.config.dtype = torch.float32
     base.config.save_pretrained(folder)

@@ -158,6 +158,15 @@ def test_a_backbone_without_language_head_is_refused(tmp_path):
         load_model(recipe(tmp_path))
 
 
+def test_a_backbone_with_a_tied_head_is_whole_and_saved_by_its_full_names(tmp_path):
+    stock = stock_model(tied=True)
+    stock.model.save_pretrained(tmp_path / "stock")
+    model = load_model(recipe(tmp_path / "stock"))
+    assert_loaded_whole(model, stock)
+    save_model(model, model.state_dict(), tmp_path / "saved")
+    assert load_file(tmp_path / "saved" / "model.safetensors").keys() == model.state_dict().keys() - {"lm_head.weight"}
+
+
 def test_a_language_head_that_differs_is_kept_although_the_config_ties_it(tmp_path):
     stock_model(tied=True).save_pretrained(tmp_path / "tied")
     own = torch.full_like(stock_model().lm_head.weight, 0.5)
