@@ -162,7 +162,7 @@ RECIPE = {
     "weight is text": (words("data.train=[{kitchen: twice}]"), ("data.train: must be a dataset's name, or {name: weight}",)),
     "weight of zero": (words("data.train=[{kitchen: 0}]"), ("data.train: kitchen: weight 0", "1 or more")),
     "empty output_dir": (words("output_dir=''"), ("output_dir: must not be empty",)),
-    "output_dir below a file": (output_in_a_file, ("output_dir", "cannot be written", "file is no folder")),
+    "output_dir below a file": (output_in_a_file, ("output_dir", "cannot be written", "Not a directory")),
     "unknown tracker": (words("log.report_to=[tensorbord]"), ("log.report_to: must be 'tensorboard'", "'tensorbord'")),
     "tracker not installed": (words("log.report_to=[comet_ml]"), ("log.report_to: not installed: comet_ml", "pip install")),
 }

@@ -11,93 +11,22 @@ import os
 import pickle
 import random
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from accelerate.utils import DistributedType
 from safetensors.torch import load_file, safe_open
 
 from dst_dist.errors import CheckpointError
-from dst_dist.train import checkpoint
 from dst_dist.train.checkpoint import MANIFEST, Checkpoints, load, read_training
 from dst_dist.train.random_state import random_state, set_random_state
 from dst_dist.train.state_files import Stretch, StretchReader, file_sha256, write_stretches
+from tests.train.fake_engine import on_processes
 from tests.train.killing import NOT_ON_MAIN, POINTS, Faults, installed
 
 POINTS_OF_A_SAVE = tuple(point for point in POINTS if point != "inside final")
-
-
-class Meeting:
-    """Where the processes exchange values; a process that ends does not come any more, and the others fail."""
-
-    def __init__(self, number):
-        self.barrier, self.values = threading.Barrier(number, timeout=20), [None] * number
-
-
-class FakeEngine:
-    """As much of `Engine` as a checkpoint needs, in a thread."""
-
-    type = DistributedType.MULTI_GPU
-    device = torch.device("cpu")
-
-    def __init__(self, rank, meeting, seed):
-        self.rank, self.meeting, self.num_processes = rank, meeting, len(meeting.values)
-        self.is_main = rank == 0
-        generator = torch.Generator().manual_seed(seed)
-        self.unwrapped = torch.nn.Sequential(torch.nn.Linear(3, 5), torch.nn.Linear(5, 2))
-        for parameter in self.unwrapped.parameters():
-            parameter.data = torch.randn(parameter.shape, generator=generator)
-        groups = [{"params": [one]} for one in self.unwrapped.parameters()]
-        self.optimizer = torch.optim.AdamW(groups, lr=0.1)
-        self.seed = seed
-
-    def step(self):
-        for number, parameter in enumerate(self.unwrapped.parameters()):
-            parameter.grad = torch.full_like(parameter, 0.1 * (number + 1) + self.seed)
-        self.optimizer.step()
-
-    def gather_objects(self, value):
-        self.meeting.barrier.wait()
-        self.meeting.values[self.rank] = value
-        self.meeting.barrier.wait()
-        return list(self.meeting.values)
-
-    def from_main(self, value):
-        return self.gather_objects(value)[0]
-
-    @property
-    def names(self):
-        return {name for name, _ in self.unwrapped.named_parameters()}
-
-    @property
-    def whole_state(self):
-        state = {name: parameter.detach() for name, parameter in self.unwrapped.named_parameters()}
-        for name, parameter in self.unwrapped.named_parameters():
-            state |= {f"{name}/{key}": value for key, value in self.optimizer.state[parameter].items()}
-        return state
-
-
-def on_processes(number, work, seed=0):
-    """Call `work(engine)` on so many processes; what each returned or raised, and the engines."""
-    meeting, results = Meeting(number), [None] * number
-    engines = [FakeEngine(rank, meeting, seed) for rank in range(number)]
-
-    def run(engine):
-        try:
-            results[engine.rank] = work(engine)
-        except BaseException as error:
-            results[engine.rank] = error
-            if not isinstance(error, OSError | CheckpointError):
-                meeting.barrier.abort()
-
-    threads = [threading.Thread(target=run, args=[engine]) for engine in engines]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return results, engines
 
 
 def saved(folder, steps, number=2, keep=2, best=(), fault=lambda point: None):
@@ -328,7 +257,7 @@ def test_a_full_disk_anywhere_stops_all_and_leaves_a_good_checkpoint(tmp_path, p
 def test_a_disk_that_is_full_in_truth(tmp_path):
     """/dev/full takes nothing."""
     with pytest.raises(OSError, match="No space left"):
-        write_stretches(checkpoint.Path("/dev/full"), [Stretch("w", 0, torch.zeros(100))])
+        write_stretches(Path("/dev/full"), [Stretch("w", 0, torch.zeros(100))])
 
 
 def truncate(file):
@@ -342,28 +271,31 @@ def flip(file):
 
 
 DAMAGES = {"truncated": (truncate, "has"), "deleted": (os.unlink, "is missing"), "flipped": (flip, "was changed")}
-FILES = ("state-00001.safetensors", "random-00000.safetensors", "training.json", MANIFEST)
 
 
-@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize("file", ["state-00001.safetensors", "random-00000.safetensors", "training.json"])
 @pytest.mark.parametrize("damage, says", DAMAGES.values(), ids=DAMAGES)
 def test_a_damaged_newest_gives_way_to_the_one_before(tmp_path, caplog, file, damage, says):
     saved(tmp_path, [1, 2, 3])
     damage(tmp_path / "checkpoints/step-00000003" / file)
-    good = tmp_path / "checkpoints/step-00000002"
-    # A manifest whose last brace is another character is no JSON; without its line's end it still is one.
-    if file == MANIFEST and damage is truncate:
-        damage(tmp_path / "checkpoints/step-00000003" / file)
-    says = "no readable MANIFEST.json" if file == MANIFEST and damage is not flip else f"{file} {says}"
-    if file == MANIFEST and damage is flip:
-        # The last byte is white space, and so is what it becomes; the first is a brace.
-        (tmp_path / "checkpoints/step-00000003" / file).write_bytes(b"z" + (tmp_path / "checkpoints/step-00000003" / file).read_bytes()[1:])
-        says = "no readable MANIFEST.json"
-    assert newest(tmp_path) == [good, good]
+    check_gives_way(tmp_path, caplog, f"{file} {says}")
+
+
+@pytest.mark.parametrize("content", [None, "", '{"files": {"training.js', '{"fils": {}}', '{"files": 3}', "[]"])
+def test_a_damaged_manifest_does_too(tmp_path, caplog, content):
+    saved(tmp_path, [1, 2, 3])
+    manifest = tmp_path / "checkpoints/step-00000003" / MANIFEST
+    manifest.unlink() if content is None else manifest.write_text(content)
+    check_gives_way(tmp_path, caplog, "no readable MANIFEST.json")
+
+
+def check_gives_way(folder, caplog, says):
+    """The one before is used, the log says why, and the step can be saved again."""
+    assert newest(folder) == [folder / "checkpoints/step-00000002"] * 2
     assert f"step-00000003 cannot be used, the one before is tried: {says}" in caplog.text
-    assert names(tmp_path) == ["step-00000002", "step-00000003.broken-1"]
-    saved(tmp_path, [3])
-    assert newest(tmp_path) == [tmp_path / "checkpoints/step-00000003"] * 2
+    assert names(folder) == ["step-00000002", "step-00000003.broken-1"]
+    saved(folder, [3])
+    assert newest(folder) == [folder / "checkpoints/step-00000003"] * 2
 
 
 def test_where_none_is_good_nothing_is_trained_again_unasked(tmp_path):

@@ -15,7 +15,7 @@ from tests.launching import TINY_RUN, launch
 from tests.train import not_finite
 
 EXTRA = ("train.max_steps=6", "train.global_batch_size=4", "optim.warmup_steps=2", "eval.every_steps=100")
-SAMPLE = r"kitchen/kitchen-train-\d+/\d+"
+SAMPLE = r"(?:kitchen|workshop|garden)/\w+-train-\d+/\d+"
 
 
 def test_a_term_on_one_of_two_processes_stops_both(demo_words, tmp_path):

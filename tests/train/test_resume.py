@@ -57,6 +57,7 @@ CUTS = {
     "inside accumulation": [(AT_WORK, 11)],
     "before the first save": [(AT_WORK, 2)],
     "in the evaluation of a saved step": [("after prune", 3), ("before link best", 1)],
+    "between the last rename and its links": [("after rename", 7)],
     "inside the final model": [("inside final", 1)],
     "again and again": [("before rename", n) for n in (2, 2, 1, 2)] + [("after rename", 2), (AT_WORK, 3)],
 }
