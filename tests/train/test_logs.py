@@ -35,7 +35,8 @@ NUM_STEPS, LOG_EVERY, EVAL_EVERY = 60, 2, 30
 def words(demo_words, num_steps, *extra):
     return [
         "demo", *demo_words, f"train.max_steps={num_steps}", "train.global_batch_size=4", "data.num_workers=1",
-        "optim.warmup_steps=5", *extra,
+        "optim.warmup_steps=5", "optim.learning_rate=2e-4", "data.train=[kitchen]", "data.val=[kitchen]",
+        "loss={lm: 1, dst_gen: 1, dst_update: 1, speaking: 1}", *extra,
     ]  # fmt: skip
 
 
