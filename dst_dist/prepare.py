@@ -87,6 +87,7 @@ class DataSetup:
         self.recipe = recipe
         self.limits = Limits(recipe.train.max_tokens, recipe.train.max_frames)
         self.faults: list[str] = []
+        self._checked: tuple[Faults, dict[str, SampleDataset]] | None = None
         self.model_files = _collect(self.faults, lambda: ModelFiles.read(recipe))
         self.clips: dict[str, Clips] = {}
         for split in (split for split in splits if getattr(recipe.data, split)):
@@ -105,11 +106,14 @@ class DataSetup:
             DataError: with every fault of model folder, data files, frames and lengths.
         """
         frame_faults = {split: check_frames(clips.index) for split, clips in self.clips.items()}
-        self.datasets(frame_faults)
+        # The same are asked for next, and cutting hundreds of hours takes a while.
+        self._checked = frame_faults, self.datasets(frame_faults)
         return frame_faults
 
     def datasets(self, frame_faults: Faults) -> dict[str, SampleDataset]:
         """Cut the clips into samples. Raises DataError with the faults of all splits."""
+        if self._checked is not None and self._checked[0] == frame_faults:
+            return self._checked[1]
         faults = list(self.faults)
         made = {
             split: _collect(faults, lambda split=split: self._dataset(split, frame_faults[split])) for split in self.clips

@@ -49,7 +49,7 @@ class Engine:
         self.launched_processes = int(os.environ.get("WORLD_SIZE", "1"))
         on_cpu = not torch.cuda.is_available()
         _check_launch(on_cpu)
-        if on_cpu:
+        if on_cpu and os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true":
             _keep_deepspeed_simple()
         self.accelerator = _build_accelerator(on_cpu, self.max_grad_norm, recipe.log.report_to, recipe.output_dir)
         self.type = self.accelerator.distributed_type
@@ -183,11 +183,9 @@ class Engine:
 
 def _keep_deepspeed_simple() -> None:
     """On a CPU DeepSpeed would compile a communication kernel, which takes a compiler and a minute; gloo does."""
-    os.environ.setdefault("DS_ACCELERATOR", "cpu")
-    if os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true":
-        import deepspeed.ops
+    import deepspeed.ops
 
-        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
 
 
 def _check_launch(on_cpu: bool) -> None:
@@ -210,8 +208,9 @@ def _build_accelerator(on_cpu: bool, max_grad_norm: float, trackers: list[str], 
         _fill_deepspeed(plugin.deepspeed_config, max_grad_norm)
         return Accelerator(deepspeed_plugin=plugin, **settings)
     if os.environ.get("ACCELERATE_USE_FSDP") == "true":
-        accelerator = Accelerator(cpu=on_cpu, fsdp_plugin=FullyShardedDataParallelPlugin(), **settings)
-        return _fsdp_on_cpu(accelerator) if on_cpu else accelerator
+        plugin = FullyShardedDataParallelPlugin()
+        accelerator = Accelerator(cpu=on_cpu, fsdp_plugin=plugin, **settings)
+        return _fsdp_on_cpu(accelerator, plugin) if on_cpu else accelerator
     return Accelerator(cpu=on_cpu, **settings)
 
 
@@ -227,9 +226,8 @@ def _fill_deepspeed(json: dict[str, Any], max_grad_norm: float) -> None:
     json["gradient_clipping"] = max_grad_norm
 
 
-def _fsdp_on_cpu(accelerator: Accelerator) -> Accelerator:
+def _fsdp_on_cpu(accelerator: Accelerator, plugin: FullyShardedDataParallelPlugin) -> Accelerator:
     """Accelerate takes FSDP for GPUs only and would train one model a process; FSDP2 itself runs on gloo."""
-    plugin = FullyShardedDataParallelPlugin()
     for state in (PartialState._shared_state, AcceleratorState._shared_state):
         state["distributed_type"] = DistributedType.FSDP
     AcceleratorState._shared_state["fsdp_plugin"] = plugin
