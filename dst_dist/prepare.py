@@ -8,7 +8,7 @@ from transformers import AutoTokenizer, SmolVLMConfig
 from transformers.utils import cached_file
 
 from dst_dist.config import Recipe
-from dst_dist.data.conversation import TokenWriter
+from dst_dist.data.conversation import TokenWriter, special_ids
 from dst_dist.data.dataset import Clips, SampleDataset, apply_frame_faults, read_split
 from dst_dist.data.findings import Report
 from dst_dist.data.frames import FrameFaults, check_frames
@@ -21,8 +21,6 @@ from dst_dist.model.smolvlm_dst import pooled_side
 
 Faults = dict[str, FrameFaults]
 
-IMAGE_TOKEN = "<image>"
-SPECIAL_TOKENS = (IMAGE_TOKEN, "<|im_start|>", "<end_of_utterance>")
 PROBE = 'Task: Don\'t turn it 125 degrees!\n- S12: fit  part 3.5\nDST: [{"id": "S12", "transition": "start"}]'
 """Text on which tokenizers that split differently differ."""
 
@@ -54,11 +52,8 @@ def _read_tokenizer(name: str, config: SmolVLMConfig):
     except Exception as error:
         # The tokenizers library raises a plain Exception for a file that it cannot read.
         raise ConfigError(cannot_be_had(name, error)) from error
-    vocabulary = tokenizer.get_vocab()
-    missing = [token for token in SPECIAL_TOKENS if token not in vocabulary]
-    if missing or tokenizer.pad_token_id is None:
-        raise ConfigError(f"model.name_or_path: the tokenizer of {name} lacks {', '.join(missing) or 'a pad token'}")
-    if vocabulary[IMAGE_TOKEN] != config.image_token_id or max(vocabulary.values()) >= config.text_config.vocab_size:
+    image_id, *_ = special_ids(tokenizer)
+    if image_id != config.image_token_id or max(tokenizer.get_vocab().values()) >= config.text_config.vocab_size:
         raise ConfigError(f"model.name_or_path: the tokenizer in {name} belongs to another model, its ids differ")
     _check_splitting(name, tokenizer)
     return tokenizer

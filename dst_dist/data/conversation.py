@@ -49,7 +49,7 @@ class TokenWriter:
     def __init__(self, tokenizer, tokens_per_frame: int):
         self.tokenizer = tokenizer
         self.tokens_per_frame = tokens_per_frame
-        self.image_id, self.start_id, self.end_id, self.pad_id = _special_ids(tokenizer)
+        self.image_id, self.start_id, self.end_id, self.pad_id = special_ids(tokenizer)
         self._plain = _plain_tokenizer(tokenizer)
         self._headers = {role: self._text(header) for role, header in ROLE_HEADERS.items()}
         self.newline = self._text("\n")
@@ -74,8 +74,8 @@ class TokenWriter:
         return TurnIds(self._headers[role], [*self._text(f" {text}"), self.end_id], self.newline)
 
 
-def _special_ids(tokenizer) -> list[int]:
-    """The ids of `<image>`, `<|im_start|>`, `<end_of_utterance>` and of padding."""
+def special_ids(tokenizer) -> list[int]:
+    """The ids of `<image>`, `<|im_start|>`, `<end_of_utterance>` and of padding. Raises ConfigError if one is missing."""
     names = ["<image>", "<|im_start|>", "<end_of_utterance>", tokenizer.pad_token]
     vocabulary = tokenizer.get_vocab()
     missing = [name or "a padding token" for name in names if name not in vocabulary]

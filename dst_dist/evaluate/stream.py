@@ -7,7 +7,6 @@ import torch
 from transformers import DynamicCache
 
 from dst_dist.data.clips import Clip
-from dst_dist.data.conversation import TokenWriter
 from dst_dist.data.samples import SampleMaker
 from dst_dist.data.state import Transition, apply_update, parse_update
 from dst_dist.model.smolvlm_dst import SmolVLMForDST

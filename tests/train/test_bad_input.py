@@ -184,7 +184,7 @@ MODEL = {
     "tokenizer cut off": (
         model(lambda folder: (folder / "tokenizer.json").write_text('{"a":')), ("not a whole model folder",),
     ),
-    "tokenizer without <image>": (model(no_image_token), ("the tokenizer of", "lacks <image>")),
+    "tokenizer without <image>": (model(no_image_token), ("the model's tokenizer lacks <image>", "model.name_or_path")),
     "tokenizer of another model": (model(settings(image_token_id=4)), ("the tokenizer in", "belongs to another model")),
     "vocabulary too small": (
         model(settings(text_config={"model_type": "llama", "vocab_size": 10})), ("the tokenizer in", "belongs to another"),

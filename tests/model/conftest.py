@@ -1,0 +1,16 @@
+"""A stock model folder for all tests of the model."""
+
+import pytest
+import torch
+from transformers import SmolVLMForConditionalGeneration
+
+from tests.model.tiny import tiny_config
+
+
+@pytest.fixture(scope="module")
+def stock(tmp_path_factory):
+    """A stock SmolVLM2 folder: no heads, none of our settings."""
+    folder = tmp_path_factory.mktemp("models") / "stock"
+    torch.manual_seed(0)
+    SmolVLMForConditionalGeneration(tiny_config()).save_pretrained(folder)
+    return folder
