@@ -326,7 +326,10 @@ def test_two_processes(starter, demo_words, tmp_path, engine, mode):
 
 NO_DROPOUT = ("finetune.lora.dropout=0", "data.val=[]")
 GROUP_KEYS = ("peak_lr", "weight_decay", "betas", "eps")
-ALL_PLACES = tuple(itertools.product(("zero2", "fsdp", "ddp"), (1, 2, 4)))
+# Each change is one of the engine and of the number of processes.
+EVERY_PLACE = (
+    ("zero2", 2), ("fsdp", 4), ("ddp", 1), ("zero2", 4), ("fsdp", 1), ("ddp", 2), ("zero2", 1), ("fsdp", 2), ("ddp", 4)
+)  # fmt: skip
 
 
 def check_chain(starter, demo_words, tmp_path, mode, precision, *places):
@@ -375,11 +378,9 @@ def test_other_processes_and_engines(starter, demo_words, tmp_path, chain):
 
 @pytest.mark.long
 @pytest.mark.parametrize("mode, precision", itertools.product(("lora", "full"), ("fp32", "bf16")))
-@pytest.mark.parametrize("start", ALL_PLACES, ids=lambda place: f"{place[0]}{place[1]}")
-def test_from_everywhere_to_everywhere(starter, demo_words, tmp_path, mode, precision, start):
-    """From one place to each of the nine, and back to it after each."""
-    places = list(itertools.chain(*((start, other) for other in ALL_PLACES if other != start)))
-    check_chain(starter, demo_words, tmp_path, mode, precision, *places, start)
+def test_through_every_place_and_back(starter, demo_words, tmp_path, mode, precision):
+    """The form on disk is of no engine: that each place reads what another wrote, and is read, covers every pair."""
+    check_chain(starter, demo_words, tmp_path, mode, precision, *EVERY_PLACE, EVERY_PLACE[0])
 
 
 def test_another_engine_is_refused_unless_allowed(starter, cut_folder, demo_words, tmp_path):
