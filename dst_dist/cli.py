@@ -1,11 +1,12 @@
 """`dst-dist`: the commands beside training."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from dst_dist.errors import DstDistError
+from dst_dist.errors import DstDistError, let_leader_speak
 
 BAD_USAGE = 2
 
@@ -16,6 +17,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return options.run(options)
     except DstDistError as error:
+        let_leader_speak()
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return BAD_USAGE
 
@@ -46,6 +48,14 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("run_folder", type=Path, metavar="RUN", help="a run folder with final/")
     evaluate.add_argument("--split", choices=("train", "val", "test"), default="val")
     evaluate.add_argument("--streaming", action="store_true", help="frame by frame, as in use, instead of with the gold history")
+    evaluate.add_argument(
+        "--on-the-clock", action="store_true",
+        help="stream one video at a time, and measure too what its own delay costs if frames go on arriving meanwhile",
+    )  # fmt: skip
+    evaluate.add_argument(
+        "--beside", action="append", default=[], type=_named_run, metavar="NAME=RUN",
+        help="show another run's evaluation among the baselines, for example blind=runs/demo-blind",
+    )  # fmt: skip
     evaluate.add_argument("words", nargs="*", metavar="key=value", help="change the run's recipe, for example data.root=...")
     evaluate.set_defaults(run=_evaluate)
 
@@ -70,6 +80,13 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _named_run(word: str) -> tuple[str, Path]:
+    name, _, folder = word.partition("=")
+    if not name or not folder:
+        raise argparse.ArgumentTypeError(f"{word}: say NAME=RUN")
+    return name, Path(folder)
+
+
 def _demo(options: argparse.Namespace) -> int:
     from dst_dist.data.demo import make_demo
     from dst_dist.logs import set_up_logging
@@ -84,9 +101,12 @@ def _evaluate(options: argparse.Namespace) -> int:
     from dst_dist.evaluate.run import evaluate_run, stream_run
     from dst_dist.logs import set_up_logging
 
-    set_up_logging(is_main=True)
-    measure = stream_run if options.streaming else evaluate_run
-    measure(options.run_folder, options.split, options.words)
+    set_up_logging(is_main=os.environ.get("RANK", "0") == "0")
+    beside = dict(options.beside)
+    if options.streaming or options.on_the_clock:
+        stream_run(options.run_folder, options.split, options.words, beside, options.on_the_clock)
+    else:
+        evaluate_run(options.run_folder, options.split, options.words, beside)
     return 0
 
 

@@ -147,6 +147,10 @@ class Eval(Section):
     speaking_threshold: Share | None = None
     tolerance_s: NonNegative = 2.0
     on_full_context: Literal["carry_state", "drop_middle", "drop_all"] = "carry_state"
+    num_streams: Count = 8
+    """Videos that are streamed in one batch."""
+    similarity: Text = "lexical"
+    """How replies are compared: `lexical`, or a sentence-transformers model by its folder or its name on the hub."""
 
 
 class Checkpoint(Section):

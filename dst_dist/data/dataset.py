@@ -124,6 +124,10 @@ class SampleDataset(torch.utils.data.Dataset):
             head: (self._classes[head, 1], self._classes[head, 0] * self.negative_rate) for head in HEAD_ROLES
         }
 
+    def positive_rates(self) -> dict[str, float]:
+        """By head, the share of positives among all its positions, whatever is counted; weights of datasets aside."""
+        return {head: self._classes[head, 1] / max(1, self._classes[head, 1] + self._classes[head, 0]) for head in HEAD_ROLES}
+
     @property
     def fingerprint(self) -> str:
         """Hex digest of the clips and of how they are cut."""

@@ -1,5 +1,6 @@
 """Measures of what a model wrote while it watched, against what should have been written and when."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -7,51 +8,27 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from dst_dist.data.clips import Clip
-from dst_dist.data.conversation import arrange
-from dst_dist.data.state import Transition, apply_update, without_not_started
 from dst_dist.evaluate.metrics import Metrics
-from dst_dist.evaluate.stream import Event
+from dst_dist.evaluate.replies import count_replies, reply_metrics, window_of
+from dst_dist.evaluate.similarity import Similarity
+from dst_dist.evaluate.timeline import Timeline
+from dst_dist.evaluate.watch import Watched
 
 TOLERANCES_S = (1.0, 2.0, 5.0)
+HEADS = {"dst_update": "updates", "speaking": "replies"}
 
 
 @dataclass
-class Timeline:
-    """What happens in a clip, told or written: times in seconds, states after each frame."""
+class Tally:
+    """What is counted in one clip; sums over clips make every metric.
 
-    updates: list[tuple[float, tuple[Transition, ...]]] = field(default_factory=list)
-    replies: list[tuple[float, str]] = field(default_factory=list)
-    states: list[dict[str, str]] = field(default_factory=list)
-    update_positions: list[int] = field(default_factory=list)
-    """Indexes into `states` at which an update stands."""
+    Attributes:
+        sums: by name, numbers that add up over clips.
+        delays_s: by head, of each event written within the widest tolerance of one that should be: negative is early.
+    """
 
-    @property
-    def transitions(self) -> list[tuple[float, Transition]]:
-        return [(time_s, change) for time_s, changes in self.updates for change in changes]
-
-
-def gold_timeline(clip: Clip) -> Timeline:
-    """As the clip's turns say; replies and updates of one outcome are one."""
-    timeline, state = Timeline(), dict(clip.initial_state)
-    for group in arrange(clip, "continuous", "last"):
-        for turn in group.turns:
-            if turn.role == "DST_UPDATE":
-                state, _ = apply_update(state, turn.transitions)
-                timeline.updates.append((group.frame / clip.fps, turn.transitions))
-                timeline.update_positions.append(len(timeline.states))
-            elif turn.role == "assistant":
-                timeline.replies.append((group.frame / clip.fps, turn.text))
-        timeline.states.append(without_not_started(state))
-    return timeline
-
-
-def predicted_timeline(clip: Clip, events: Sequence[Event], states: Sequence[dict[str, str]]) -> Timeline:
-    """As a stream wrote; updates that could not be read have no transitions."""
-    return Timeline(
-        [(event.frame / clip.fps, event.transitions) for event in events if event.role == "DST_UPDATE"],
-        [(event.frame / clip.fps, event.text) for event in events if event.role == "assistant"],
-        [without_not_started(state) for state in states],
-    )
+    sums: dict[str, float] = field(default_factory=dict)
+    delays_s: dict[str, list[float]] = field(default_factory=dict)
 
 
 def match(gold_s: Sequence[float], predicted_s: Sequence[float], allowed: np.ndarray, tolerance_s: float) -> list[tuple[int, int]]:
@@ -70,74 +47,157 @@ def match(gold_s: Sequence[float], predicted_s: Sequence[float], allowed: np.nda
     return [(int(row), int(column)) for row, column in zip(rows, columns, strict=True) if possible[row, column]]
 
 
-def _scores(name: str, num_matched: int, num_gold: int, num_predicted: int) -> Metrics:
-    if not num_gold and not num_predicted:
-        return {}
-    precision = num_matched / num_predicted if num_predicted else 0.0
-    recall = num_matched / num_gold if num_gold else 0.0
-    f1 = 2 * num_matched / (num_gold + num_predicted)
-    return {f"{name}/precision": precision, f"{name}/recall": recall, f"{name}/f1": f1}
-
-
-def event_metrics(
-    gold: Sequence[Timeline], predicted: Sequence[Timeline], step_ids: Sequence[Sequence[str]],
-    durations_s: Sequence[float], tolerance_s: float,
-) -> Metrics:  # fmt: skip
-    """Over clips that were streamed, each from its own start.
-
-    Args:
-        step_ids: the steps of each clip; empty where there is no dialog state to keep.
-        tolerance_s: seconds that a transition may be off and still count.
-    """
-    metrics: Metrics = {}
-    pairs = list(zip(gold, predicted, strict=True))
-    matched = sum(len(_match_transitions(g, p, tolerance_s)) for g, p in pairs)
-    num_gold, num_predicted = sum(len(g.transitions) for g, _ in pairs), sum(len(p.transitions) for _, p in pairs)
-    metrics |= _scores("transition", matched, num_gold, num_predicted)
-    if num_gold or num_predicted:
-        metrics |= {"transition/missed": float(num_gold - matched), "transition/extra": float(num_predicted - matched)}
-    minutes = sum(durations_s) / 60
-    for head, kind in (("dst_update", "updates"), ("speaking", "replies")):
-        metrics |= _timing(head, [([t for t, _ in getattr(g, kind)], [t for t, _ in getattr(p, kind)]) for g, p in pairs], minutes)
-    return metrics | _state_metrics(pairs, step_ids)
-
-
-def _match_transitions(gold: Timeline, predicted: Timeline, tolerance_s: float) -> list[tuple[int, int]]:
+def match_transitions(gold: Timeline, predicted: Timeline, tolerance_s: float) -> list[tuple[int, int]]:
+    """Pairs of equal transitions (same step, same change), by position in each timeline's `transitions`."""
     ours, theirs = gold.transitions, predicted.transitions
     allowed = np.array([[a == b for _, b in theirs] for _, a in ours], dtype=bool).reshape(len(ours), len(theirs))
     return match([time_s for time_s, _ in ours], [time_s for time_s, _ in theirs], allowed, tolerance_s)
 
 
-def _timing(head: str, times: Sequence[tuple[list[float], list[float]]], minutes: float) -> Metrics:
-    """When it writes, whatever it writes: F1 at several tolerances; of the widest the signed delay, the share
-    missed, and how many a minute were false."""
-    num_gold, num_predicted = (sum(len(pair[side]) for pair in times) for side in (0, 1))
-    if not num_gold and not num_predicted:
-        return {}
+def match_times(gold_s: Sequence[float], predicted_s: Sequence[float], tolerance_s: float) -> list[tuple[int, int]]:
+    """Pairs by time alone, whatever was written."""
+    return match(gold_s, predicted_s, np.ones((len(gold_s), len(predicted_s)), bool), tolerance_s)
+
+
+def tally(
+    clip: Clip, gold: Timeline, predicted: Timeline, tolerance_s: float,
+    watched: Watched | None = None, similarity: Similarity | None = None,
+) -> Tally:  # fmt: skip
+    """Count one clip.
+
+    Args:
+        tolerance_s: seconds that a transition may be off and still count; an event that is off by more is early or late.
+        watched: where a model wrote `predicted`: whether it can be read, and how long it took.
+        similarity: compares replies; None where there is nothing to read in them.
+    """
+    duration_s, step_ids = (clip.end_frame - clip.start_frame) / clip.fps, [step.id for step in clip.steps]
+    counted = Tally({"minutes": duration_s / 60})
+    counted.sums |= {
+        "transition/gold": len(gold.transitions),
+        "transition/predicted": len(predicted.transitions),
+        "transition/matched": len(match_transitions(gold, predicted, tolerance_s)),
+    }
+    for head, kind in HEADS.items():
+        gold_s, predicted_s = ([time_s for time_s, _ in getattr(one, kind)] for one in (gold, predicted))
+        _count_times(counted, head, gold_s, predicted_s, tolerance_s)
+    if step_ids:
+        _count_states(counted, gold, predicted, step_ids)
+    if watched is not None:
+        _count_written(counted, watched)
+    if similarity is not None:
+        replies = count_replies(gold.replies, predicted.replies, window_of(clip.dataset), similarity)
+        counted.sums |= {f"reply/{name}": value for name, value in vars(replies).items()}
+    return counted
+
+
+def _count_times(counted: Tally, head: str, gold_s: list[float], predicted_s: list[float], tolerance_s: float) -> None:
+    matches = {}
+    for wide_s in TOLERANCES_S:
+        matches[wide_s] = match_times(gold_s, predicted_s, wide_s)
+        counted.sums[f"{head}/matched@{wide_s:g}s"] = len(matches[wide_s])
+    widest = matches[TOLERANCES_S[-1]]
+    delays_s = np.array([predicted_s[column] - gold_s[row] for row, column in widest])
+    taken = {column for _, column in widest}
+    second = [time_s for column, time_s in enumerate(predicted_s) if column not in taken]
+    counted.delays_s[head] = delays_s.tolist()
+    counted.sums |= {
+        f"{head}/gold": len(gold_s),
+        f"{head}/predicted": len(predicted_s),
+        f"{head}/early": int((delays_s < -tolerance_s).sum()),
+        f"{head}/late": int((delays_s > tolerance_s).sum()),
+        f"{head}/duplicate": sum(any(abs(time_s - at_s) <= tolerance_s for at_s in gold_s) for time_s in second),
+    }
+
+
+def _count_states(counted: Tally, gold: Timeline, predicted: Timeline, step_ids: Sequence[str]) -> None:
+    same = [a == b for a, b in zip(gold.states, predicted.states, strict=True)]
+    at_updates = [same[position] for position in gold.update_positions]
+    steps = [a.get(step) == b.get(step) for a, b in zip(gold.states, predicted.states, strict=True) for step in step_ids]
+    for name, hits in (("state/frames", same), ("state/updates", at_updates), ("state/steps", steps)):
+        counted.sums |= {f"{name}/right": sum(hits), f"{name}/all": len(hits)}
+
+
+def _count_written(counted: Tally, watched: Watched) -> None:
+    updates = [event for event in watched.events if event.role == "DST_UPDATE"]
+    counted.sums |= {
+        "written/updates": len(updates),
+        "written/readable": sum(bool(event.transitions) for event in updates),
+        "written/transitions": sum(len(event.transitions) for event in updates),
+        "written/illegal": sum(event.num_illegal for event in updates),
+        "written/work_s": float(watched.frame_s.sum()),
+    }
+
+
+class Tallies:
+    """The tallies of a split as a measure: metrics from clip weights (see `evaluate.intervals`)."""
+
+    def __init__(self, tallies: Sequence[Tally]):
+        self.names = sorted({name for one in tallies for name in one.sums})
+        self.table = np.array([[one.sums.get(name, 0.0) for name in self.names] for one in tallies], dtype=np.float64)
+        self.delays_s = {head: np.concatenate([one.delays_s.get(head, []) for one in tallies]) for head in HEADS}
+        self.clip_of = {head: np.repeat(np.arange(len(tallies)), [len(one.delays_s.get(head, [])) for one in tallies]) for head in HEADS}
+
+    def sums(self, weights: np.ndarray) -> dict[str, float]:
+        """Weighted sums by name, 0 for a name that no clip has."""
+        return defaultdict(float, zip(self.names, (weights @ self.table).tolist(), strict=True))
+
+    def __call__(self, weights: np.ndarray) -> Metrics:
+        sums = self.sums(weights)
+        metrics = _transition_metrics(sums)
+        for head in HEADS:
+            times_drawn = weights[self.clip_of[head]].astype(np.int64)
+            metrics |= _timing_metrics(head, sums, np.repeat(self.delays_s[head], times_drawn))
+        named = {"joint_goal_accuracy/frames": "frames", "joint_goal_accuracy/updates": "updates", "step_status_accuracy": "steps"}
+        for key, name in named.items():
+            if sums[f"state/{name}/all"]:
+                metrics[key] = sums[f"state/{name}/right"] / sums[f"state/{name}/all"]
+        replies = {name.removeprefix("reply/"): value for name, value in sums.items() if name.startswith("reply/")}
+        return metrics | _written_metrics(sums) | (reply_metrics(replies) if replies else {})
+
+
+def _written_metrics(sums: dict[str, float]) -> Metrics:
+    """Whether updates can be read, which of their transitions the state did not allow, and how fast it went."""
     metrics: Metrics = {}
-    delays: list[float] = []
-    for tolerance_s in TOLERANCES_S:
-        matches = [(g, p, match(g, p, np.ones((len(g), len(p)), bool), tolerance_s)) for g, p in times]
-        delays = [p[column] - g[row] for g, p, found in matches for row, column in found]
-        metrics[f"{head}/f1@{tolerance_s:g}s"] = 2 * len(delays) / (num_gold + num_predicted)
-    metrics[f"{head}/false_per_minute"] = (num_predicted - len(delays)) / minutes
-    if num_gold:
-        metrics[f"{head}/missed"] = (num_gold - len(delays)) / num_gold
-    if delays:
-        metrics[f"{head}/latency_s"] = float(np.median(delays))
-        metrics[f"{head}/latency_s_90"] = float(np.quantile(delays, 0.9))
+    if sums["written/updates"]:
+        metrics["update/json_valid"] = sums["written/readable"] / sums["written/updates"]
+    if sums["written/transitions"]:
+        metrics["update/illegal"] = sums["written/illegal"] / sums["written/transitions"]
+    if sums["written/work_s"]:
+        metrics["real_time_factor"] = sums["written/work_s"] / (60 * sums["minutes"])
     return metrics
 
 
-def _state_metrics(pairs: Sequence[tuple[Timeline, Timeline]], step_ids: Sequence[Sequence[str]]) -> Metrics:
-    """Joint goal accuracy: the whole predicted state is the gold one; and the share of single steps that are right."""
-    frames, updates, steps = [], [], []
-    for (gold, predicted), ids in zip(pairs, step_ids, strict=True):
-        if not ids:
-            continue
-        same = [a == b for a, b in zip(gold.states, predicted.states, strict=True)]
-        frames += same
-        updates += [same[position] for position in gold.update_positions]
-        steps += [a.get(step) == b.get(step) for a, b in zip(gold.states, predicted.states, strict=True) for step in ids]
-    named = {"joint_goal_accuracy/frames": frames, "joint_goal_accuracy/updates": updates, "step_status_accuracy": steps}
-    return {name: float(np.mean(values)) for name, values in named.items() if values}
+def _transition_metrics(sums: dict[str, float]) -> Metrics:
+    matched, gold, predicted = (sums[f"transition/{name}"] for name in ("matched", "gold", "predicted"))
+    if not gold and not predicted:
+        return {}
+    metrics = {"transition/f1": 2 * matched / (gold + predicted), "transition/missed": gold - matched, "transition/extra": predicted - matched}
+    if predicted:
+        metrics["transition/precision"] = matched / predicted
+    if gold:
+        metrics["transition/recall"] = matched / gold
+    return metrics
+
+
+def _timing_metrics(head: str, sums: dict[str, float], delays_s: np.ndarray) -> Metrics:
+    """When it writes, whatever it writes.
+
+    `early`, `late` and `missed` are shares of what should be written: off by more than the tolerance, or by more than
+    the widest. `duplicate` is the share of what was written that stands, within the tolerance, beside something that
+    should be written but was written already.
+    """
+    gold, predicted = sums[f"{head}/gold"], sums[f"{head}/predicted"]
+    if not gold and not predicted:
+        return {}
+    matched = {wide_s: sums[f"{head}/matched@{wide_s:g}s"] for wide_s in TOLERANCES_S}
+    metrics = {f"{head}/f1@{wide_s:g}s": 2 * number / (gold + predicted) for wide_s, number in matched.items()}
+    metrics[f"{head}/false_per_minute"] = (predicted - matched[TOLERANCES_S[-1]]) / sums["minutes"]
+    if gold:
+        metrics |= {f"{head}/{name}": sums[f"{head}/{name}"] / gold for name in ("early", "late")}
+        metrics[f"{head}/missed"] = (gold - matched[TOLERANCES_S[-1]]) / gold
+    if predicted:
+        metrics[f"{head}/duplicate"] = sums[f"{head}/duplicate"] / predicted
+    if len(delays_s):
+        metrics[f"{head}/latency_s"] = float(np.median(delays_s))
+        metrics[f"{head}/latency_s_90"] = float(np.quantile(delays_s, 0.9))
+    return metrics

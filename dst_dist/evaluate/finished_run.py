@@ -9,6 +9,7 @@ import torch
 from dst_dist import config
 from dst_dist.data.dataset import SampleDataset
 from dst_dist.errors import ConfigError
+from dst_dist.evaluate.processes import Processes
 from dst_dist.model.finetune import load_for_inference
 from dst_dist.model.smolvlm_dst import SmolVLMForDST
 from dst_dist.prepare import DataSetup
@@ -16,16 +17,17 @@ from dst_dist.prepare import DataSetup
 
 @dataclass
 class FinishedRun:
-    """A run's recipe, its final model ready to be used, and one split of its data."""
+    """A run's recipe, its final model ready to be used, and one split of its data, on one of several processes."""
 
     recipe: config.Recipe
     model: SmolVLMForDST
     setup: DataSetup
     data: SampleDataset
+    processes: Processes
 
     @classmethod
     def open(cls, run_folder: Path, split: str, overrides: Sequence[str] = ()) -> "FinishedRun":
-        """Read a run folder.
+        """Read a run folder (collective where several processes were launched).
 
         Raises:
             ConfigError: if the run has no final model, or its recipe names no such split.
@@ -38,12 +40,13 @@ class FinishedRun:
         if not getattr(recipe.data, split):
             raise ConfigError(f"data.{split} is empty in {run_folder}/config.yaml; add data.{split}=[...]")
         setup = DataSetup(recipe, splits=(split,))
-        data = setup.datasets(setup.check())[split]
+        processes = Processes.start()
+        data = setup.datasets(processes.from_main(setup.check() if processes.is_main else None))[split]
         # Of the training split too, evaluation counts every negative.
         data.negative_rate = 1.0
-        model = load_for_inference(final).to("cuda" if torch.cuda.is_available() else "cpu")
+        model = load_for_inference(final).to(processes.device)
         model.compute_dtype = torch.bfloat16 if recipe.train.precision == "bf16" else None
-        return cls(recipe, model, setup, data)
+        return cls(recipe, model, setup, data, processes)
 
     @property
     def thresholds(self) -> dict[str, float]:
@@ -53,3 +56,9 @@ class FinishedRun:
             "speaking": (self.recipe.eval.speaking_threshold, self.model.config.speaking_threshold),
         }
         return {head: next((value for value in values if value is not None), 0.5) for head, values in given.items()}
+
+    @property
+    def training_rates(self) -> dict[str, float] | None:
+        """By head, the share of positives in training; None of a model that does not say."""
+        rates = {"dst_update": self.model.config.dst_update_rate, "speaking": self.model.config.speaking_rate}
+        return None if None in rates.values() else rates

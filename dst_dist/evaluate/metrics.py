@@ -1,15 +1,16 @@
-"""Measures of decisions and updates, from arrays; each key is absent where it does not apply."""
+"""Measures of decisions, from arrays; each key is absent where it does not apply."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
-from sklearn.metrics import average_precision_score, precision_recall_curve, precision_recall_fscore_support
+from sklearn.metrics import precision_recall_curve  # up here: importing it draws random numbers
 
-from dst_dist.data.clips import Clip
-from dst_dist.data.conversation import IGNORE, arrange
-from dst_dist.data.state import TRANSITIONS, Transition, apply_update, format_update
+from dst_dist.data.conversation import IGNORE
 
 Metrics = dict[str, float]
+
+CURVE_POINTS = 101
 
 
 def best_threshold(labels: np.ndarray, probabilities: np.ndarray) -> float:
@@ -27,67 +28,85 @@ def best_threshold(labels: np.ndarray, probabilities: np.ndarray) -> float:
     return halfway if halfway < chosen else below
 
 
-def decision_metrics(
-    head: str, labels: np.ndarray, probabilities: np.ndarray, is_frame: np.ndarray, threshold: float | None
-) -> Metrics:
-    """Decisions of one head (`dst_update` or `speaking`) at all its counted positions.
+@dataclass
+class Decisions:
+    """The counted positions of one head as a measure of clip weights (see `evaluate.intervals`), best score first.
 
-    Args:
-        labels: [n] in {1, 0, -100}. probabilities: [n] of the positive class.
-        is_frame: [n], False at the end of a user turn.
-        threshold: decide above it; None: the one with the highest F1 on these very positions.
+    scikit-learn gives the same numbers (tested), but sorts anew for each of the many weightings of a bootstrap.
+
+    Attributes:
+        positive: float64 [n]. probabilities: float64 [n], not rising. is_frame: [n], False at the end of a user turn.
+        clip: int64 [n].
     """
-    counted = labels != IGNORE
-    metrics = {
-        f"num_{head}_positives": float(np.sum(labels == 1)),
-        f"num_{head}_negatives": float(np.sum(labels == 0)),
-    }
-    for name, chosen in (("", counted), ("_at_frames", counted & is_frame)):
-        if len(np.unique(labels[chosen])) == 2:
-            metrics[f"{head}/average_precision{name}"] = float(average_precision_score(labels[chosen], probabilities[chosen]))
-            metrics[f"{head}/base_rate{name}"] = float(np.mean(labels[chosen] == 1))
-    if f"{head}/average_precision" not in metrics:
-        return metrics
-    labels, probabilities = labels[counted], probabilities[counted]
-    threshold = best_threshold(labels, probabilities) if threshold is None else threshold
-    precision, recall, f1, _ = precision_recall_fscore_support(
-        labels, probabilities > threshold, average="binary", zero_division=0.0
-    )
-    scores = {"precision": precision, "recall": recall, "f1": f1, "threshold": threshold}
-    return metrics | {f"{head}/{name}": float(value) for name, value in scores.items()}
+
+    positive: np.ndarray
+    probabilities: np.ndarray
+    is_frame: np.ndarray
+    clip: np.ndarray
+
+    @classmethod
+    def read(cls, labels: np.ndarray, probabilities: np.ndarray, is_frame: np.ndarray, clip: np.ndarray) -> "Decisions":
+        """Of all positions, labels in {1, 0, -100}, those that count."""
+        order = np.argsort(-probabilities, kind="stable")
+        order = order[labels[order] != IGNORE]
+        return cls(*(values[order] for values in (labels.astype(np.float64), probabilities, is_frame, clip)))
+
+    def best_threshold(self) -> float | None:
+        """None unless there are positives and negatives."""
+        if not 0 < self.positive.sum() < len(self.positive):
+            return None
+        return best_threshold(self.positive, self.probabilities)
+
+    def metrics(self, head: str, weights: np.ndarray, threshold: float, minutes: float | None = None) -> Metrics:
+        """Keys begin with `head`; decided is above `threshold`; false alarms a minute of `minutes` of video."""
+        weight = weights[self.clip]
+        num_positives = float(weight @ self.positive)
+        counts = {f"num_{head}_positives": num_positives, f"num_{head}_negatives": float(weight.sum()) - num_positives}
+        found: Metrics = {}
+        for name, chosen in (("", weight), ("_at_frames", weight * self.is_frame)):
+            base_rate = float(chosen @ self.positive) / max(float(chosen.sum()), 1e-12)
+            if 0 < base_rate < 1:
+                found[f"{head}/average_precision{name}"] = self._average_precision(chosen)
+                found[f"{head}/base_rate{name}"] = base_rate
+        if f"{head}/average_precision" not in found:
+            return counts
+        scores = self._at(threshold, weight)
+        if minutes:
+            scores["false_per_minute"] = scores["num_false"] / minutes
+        del scores["num_false"]
+        return counts | found | {f"{head}/{name}": value for name, value in scores.items()} | {f"{head}/threshold": threshold}
+
+    def _average_precision(self, weight: np.ndarray) -> float:
+        """Mean over positives of the precision among all that score at least as high; equal scores stand together."""
+        ends = np.flatnonzero(np.diff(self.probabilities, append=-1.0))
+        found, decided = np.cumsum(weight * self.positive)[ends], np.cumsum(weight)[ends]
+        return float(np.diff(found, prepend=0.0) @ (found / np.maximum(decided, 1e-12)) / found[-1])
+
+    def _at(self, threshold: float, weight: np.ndarray) -> Metrics:
+        decided = self.probabilities > threshold
+        found, num_decided = float(weight[decided] @ self.positive[decided]), float(weight[decided].sum())
+        num_positives = float(weight @ self.positive)
+        return {
+            "precision": found / num_decided if num_decided else 0.0,
+            "recall": found / num_positives,
+            "f1": 2 * found / (num_decided + num_positives),
+            "num_false": num_decided - found,
+        }
+
+    def curve(self, minutes: float) -> dict[str, list[float]] | None:
+        """Scores over thresholds, half of them where positives score and half where negatives do; None without both."""
+        positives, negatives = (self.probabilities[self.positive == value] for value in (1, 0))
+        if not len(positives) or not len(negatives):
+            return None
+        levels = np.linspace(0, 1, CURVE_POINTS // 2)
+        thresholds = np.unique([0.0, *np.quantile(positives, levels), *np.quantile(negatives, levels)])
+        points = [self._at(threshold, np.ones(len(self.positive))) for threshold in thresholds]
+        curve = {name: [point[name] for point in points] for name in ("precision", "recall", "f1")}
+        per_minute = [point["num_false"] / minutes for point in points]
+        return {"threshold": thresholds.tolist(), **curve, "false_per_minute": per_minute}
 
 
-def rule_update(state: Mapping[str, str], step_ids: list[str]) -> list[Transition]:
-    """The text rule: complete the open step (the last in order), start the next one not started."""
-    is_open = [step for step in step_ids if state.get(step) == "in_progress"]
-    after = step_ids[step_ids.index(is_open[-1]) + 1 :] if is_open else step_ids
-    waiting = [step for step in after if state.get(step, "not_started") == "not_started"]
-    completed = [Transition(step, "complete") for step in is_open[-1:]]
-    return completed + [Transition(step, "start") for step in waiting[:1]]
-
-
-def _num_legal(state: Mapping[str, str], step_ids: list[str]) -> int:
-    return sum(
-        state.get(step, "not_started") in allowed for step in step_ids for allowed, _ in TRANSITIONS.values()
-    )
-
-
-def text_baselines(clips: Iterable[Clip]) -> dict[str, Metrics]:
-    """What can be had of the updates without a picture, at the gold updates and with the gold state.
-
-    `chance` draws one allowed transition at random, `rule` is `rule_update`. Empty without updates.
-    """
-    hits: list[tuple[float, float]] = []
-    for clip in clips:
-        state, step_ids = dict(clip.initial_state), [step.id for step in clip.steps]
-        for turn in (turn for group in arrange(clip, "continuous", "last") for turn in group.turns):
-            if turn.role != "DST_UPDATE":
-                continue
-            by_rule = format_update(rule_update(state, step_ids)) == format_update(turn.transitions)
-            by_chance = 1 / max(1, _num_legal(state, step_ids)) if len(turn.transitions) == 1 else 0.0
-            hits.append((by_chance, float(by_rule)))
-            state, _ = apply_update(state, turn.transitions)
-    if not hits:
-        return {}
-    chance, rule = np.mean(hits, axis=0)
-    return {"chance": {"update/exact_match": float(chance)}, "rule": {"update/exact_match": float(rule)}}
+def mean_over(values: Sequence[float] | np.ndarray, clip: np.ndarray, weights: np.ndarray) -> float | None:
+    """Weighted mean of values that belong to clips; None where no weight is left."""
+    weight = weights[clip]
+    return float(weight @ np.asarray(values, np.float64) / weight.sum()) if weight.sum() else None

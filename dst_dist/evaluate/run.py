@@ -1,76 +1,99 @@
 """`dst-dist evaluate` and `stream`: a run's final model on one split, or one video."""
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
 from dst_dist.data.batching import PackedBatch
+from dst_dist.data.clips import Clip
 from dst_dist.errors import DataError
-from dst_dist.evaluate.event_metrics import event_metrics, gold_timeline, predicted_timeline
+from dst_dist.evaluate.baselines import baseline_timelines, decision_baselines, text_baselines
+from dst_dist.evaluate.event_metrics import Tallies, tally
 from dst_dist.evaluate.finished_run import FinishedRun
-from dst_dist.evaluate.metrics import Metrics, text_baselines
-from dst_dist.evaluate.teacher_forced import evaluation_specs, read_model, spread, summarise
-from dst_dist.evaluate.watch import Watched
+from dst_dist.evaluate.intervals import measured
+from dst_dist.evaluate.metrics import Metrics
+from dst_dist.evaluate.record import clip_record
+from dst_dist.evaluate.replies import window_of
+from dst_dist.evaluate.results import Result, read_others, write_clips, write_result
+from dst_dist.evaluate.similarity import open_similarity
+from dst_dist.evaluate.teacher_forced import HEADS, TeacherForced, evaluation_specs, join_processes, losses, read_model, spread
+from dst_dist.evaluate.timeline import Timeline, delays, gold_timeline, predicted_timeline, timeline_on_the_clock
+from dst_dist.evaluate.watch import Watched, watch
 from dst_dist.model.smolvlm_dst import DSTOutput, SmolVLMForDST
 
-TABLE_KEYS = (
-    "dst_update/average_precision", "dst_update/average_precision_at_frames",
-    "speaking/average_precision", "speaking/average_precision_at_frames",
-    "update/exact_match", "lm/token_accuracy", "loss",
-)  # fmt: skip
 
-STREAMING_KEYS = (
-    "transition/f1", "transition/precision", "transition/recall",
-    "joint_goal_accuracy/frames", "joint_goal_accuracy/updates", "step_status_accuracy",
-    "update/json_valid", "update/illegal", "dst_update/f1@2s", "dst_update/false_per_minute",
-    "speaking/f1@2s", "speaking/false_per_minute", "real_time_factor",
-)  # fmt: skip
+def evaluate_run(run_folder: Path, split: str, overrides: Sequence[str] = (), beside: Mapping[str, Path] = {}) -> Result | None:
+    """Teacher-forced; the main process writes `evaluation/<split>-teacher_forced.json` and returns it (collective).
 
-
-def evaluate_run(run_folder: Path, split: str, overrides: Sequence[str] = ()) -> dict[str, Metrics]:
-    """Teacher-forced evaluation in one process; writes and prints `evaluation/<split>-teacher_forced.json`.
+    Args:
+        beside: by name, other runs evaluated on the same split, whose metrics stand among the baselines.
 
     Raises:
-        ConfigError, DataError: as `FinishedRun.open`.
+        ConfigError, DataError: as `FinishedRun.open`, or if a run beside it was not evaluated.
     """
+    others = read_others(beside, f"{split}-teacher_forced")
     run = FinishedRun.open(run_folder, split, overrides)
-    recipe, data = run.recipe, run.data
-    specs = evaluation_specs(data, run.setup.limits, 0, 1, recipe.eval.max_clips)
-    columns = read_model(
-        _forward_of(run.model), data, specs, run.model.device, recipe.data.num_workers, show_progress=True
-    )
-    assert columns is not None
-    metrics = summarise(columns, recipe, run.thresholds)
-    result = metrics | {"num_videos": len({clip.video for clip in data.clips.index})}
-    result["baselines"] = _baselines(metrics, data.clips.index)
-    _write(run_folder / "evaluation" / f"{split}-teacher_forced.json", result, TABLE_KEYS)
+    recipe, data, processes = run.recipe, run.data, run.processes
+    specs = evaluation_specs(data, run.setup.limits, processes.rank, processes.num_processes, recipe.eval.max_clips)
+    read = read_model(_forward_of(run.model), data, specs, processes.device, recipe.data.num_workers, show_progress=processes.is_main)
+    assert read is not None
+    gathered = processes.gather(read)
+    if not processes.is_main:
+        return None
+    columns, clips = join_processes(gathered), list(data.clips.index)
+    minutes = np.array([clip.end_frame - clip.start_frame for clip in clips]) / [clip.fps * 60 for clip in clips]
+    measure = TeacherForced(columns, run.thresholds, minutes)
+    result = losses(columns, recipe) | measured(measure, clips)
+    result["baselines"] = _teacher_forced_baselines(result, clips, float(minutes.sum()), run.training_rates) | others
+    result["curves"] = measure.curves()
+    write_result(run_folder, f"{split}-teacher_forced", result)
     return result
 
 
-def stream_run(run_folder: Path, split: str, overrides: Sequence[str] = ()) -> dict[str, Metrics]:
-    """Stream every clip of a split from its own start; writes and prints `evaluation/<split>-streaming.json`.
+def stream_run(
+    run_folder: Path, split: str, overrides: Sequence[str] = (), beside: Mapping[str, Path] = {}, on_the_clock: bool = False
+) -> Result | None:  # fmt: skip
+    """Stream every clip of a split from its own start; the main process writes `evaluation/<split>-streaming.json`, and
+    what happened in each clip into `<split>-streaming-clips.jsonl`, and returns the first (collective).
+
+    Args:
+        beside: as in `evaluate_run`.
+        on_the_clock: one video at a time, and also measured as if frames went on arriving while the model works.
 
     Raises:
-        ConfigError, DataError: as `FinishedRun.open`.
+        ConfigError, DataError: as `evaluate_run`.
     """
+    others = read_others(beside, f"{split}-streaming")
     run = FinishedRun.open(run_folder, split, overrides)
-    index = run.data.clips.index
-    clips = [index[int(position)] for position in spread(len(index), run.recipe.eval.max_clips)]
-    streams = [Watched.watch(run, clip) for clip in tqdm(clips, desc="stream", leave=False, disable=None)]
-    gold = [gold_timeline(clip) for clip in clips]
-    predicted = [predicted_timeline(one.clip, one.events, one.states) for one in streams]
-    durations_s = [(clip.end_frame - clip.start_frame) / clip.fps for clip in clips]
-    step_ids = [[step.id for step in clip.steps] for clip in clips]
-    result = event_metrics(gold, predicted, step_ids, durations_s, run.recipe.eval.tolerance_s)
-    result |= _written_metrics(streams)
-    result["real_time_factor"] = sum(one.elapsed_s for one in streams) / sum(durations_s)
-    result["num_videos"] = len({clip.video for clip in clips})
-    silent = [predicted_timeline(clip, [], [clip.initial_state] * len(truth.states)) for clip, truth in zip(clips, gold, strict=True)]
-    result["baselines"] = {"never": event_metrics(gold, silent, step_ids, durations_s, run.recipe.eval.tolerance_s)}
-    _write(run_folder / "evaluation" / f"{split}-streaming.json", result, STREAMING_KEYS)
+    similarity = open_similarity(run.recipe.eval.similarity, run.model.device)
+    streams = _watch_all(run, 1 if on_the_clock else run.recipe.eval.num_streams)
+    if streams is None:
+        return None
+    clips, tolerance_s = [one.clip for one in streams], run.recipe.eval.tolerance_s
+    gold, predicted = [gold_timeline(clip) for clip in clips], [predicted_timeline(one) for one in streams]
+
+    def measure(timelines: Sequence[Timeline], watched: Sequence[Watched] | None = None) -> Tallies:
+        parts = zip(clips, gold, timelines, watched or [None] * len(clips), strict=True)
+        # What does not look has nothing to say either.
+        compared = similarity if watched else None
+        return Tallies([tally(clip, told, written, tolerance_s, one, compared) for clip, told, written, one in parts])
+
+    similarity.prepare([text for timeline in (*gold, *predicted) for _, text in timeline.replies])
+
+    result = measured(measure(predicted, streams), clips)
+    if on_the_clock:
+        delayed = measure([timeline_on_the_clock(one) for one in streams])
+        result["on_the_clock"] = measured(delayed, clips) | delays(streams)
+    result["reply/similarity"] = similarity.name
+    result["reply/windows"] = {clip.dataset: vars(window_of(clip.dataset)) for clip in clips}
+    every = np.ones(len(clips))
+    written = baseline_timelines(clips, gold, run.training_rates)
+    result["baselines"] = {name: measure(timelines)(every) for name, timelines in written.items()} | others
+    records = [clip_record(*of_clip, run.thresholds, tolerance_s) for of_clip in zip(streams, gold, predicted, strict=True)]
+    write_clips(run_folder, f"{split}-streaming-clips", records)
+    write_result(run_folder, f"{split}-streaming", result)
     return result
 
 
@@ -89,20 +112,21 @@ def stream_video(run_folder: Path, split: str, video: str, overrides: Sequence[s
     if not clips:
         known = ", ".join(sorted({Path(clip.video).stem for clip in run.data.clips.index})[:5])
         raise DataError(f"no clip of a video {video} in data.{split}; there are {known}, ...")
-    for clip in clips:
-        yield from Watched.watch(run, clip).lines()
+    for watched in watch(run, clips):
+        yield from watched.lines()
 
 
-def _written_metrics(streams: Sequence[Watched]) -> Metrics:
-    """Whether updates can be read, and how many of their transitions the state did not allow."""
-    updates = [event for one in streams for event in one.events if event.role == "DST_UPDATE"]
-    if not updates:
-        return {}
-    transitions = sum(len(event.transitions) for event in updates)
-    return {
-        "update/json_valid": float(np.mean([bool(event.transitions) for event in updates])),
-        "update/illegal": sum(event.num_illegal for event in updates) / max(1, transitions),
-    }
+def _watch_all(run: FinishedRun, num_streams: int) -> list[Watched] | None:
+    """Every clip once, on whichever process; in their order on the main process, None on the others (collective)."""
+    index, processes = run.data.clips.index, run.processes
+    clips = [index[int(position)] for position in spread(len(index), run.recipe.eval.max_clips)]
+    mine = processes.share_of(clips)
+    shown = tqdm(watch(run, [clips[position] for position in mine], num_streams), "stream", len(mine), leave=False, disable=None if processes.is_main else True)
+    gathered = processes.gather(dict(zip(mine, shown, strict=True)))
+    if not processes.is_main:
+        return None
+    watched = {position: one for of_process in gathered for position, one in of_process.items()}
+    return [watched[position] for position in range(len(clips))]
 
 
 def _forward_of(model: SmolVLMForDST):
@@ -112,22 +136,10 @@ def _forward_of(model: SmolVLMForDST):
     return forward
 
 
-def _baselines(metrics: Metrics, clips) -> dict[str, Metrics]:
-    """Chance scores a head's positions at random: its average precision is the base rate."""
-    baselines = text_baselines(clips)
-    at_random = {
-        key.replace("base_rate", "average_precision"): value for key, value in metrics.items() if "/base_rate" in key
-    }
-    return {"chance": at_random | baselines.pop("chance", {}), **baselines}
-
-
-def _write(path: Path, result: dict, keys: Sequence[str]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(result, indent=2) + "\n")
-    names = list(result["baselines"])
-    print(f"{'':42}{'model':>10}" + "".join(f"{name:>10}" for name in names))
-    for key in keys:
-        if key in result:
-            cells = [result[key], *(result["baselines"][name].get(key) for name in names)]
-            print(f"{key:42}" + "".join(f"{'':>10}" if cell is None else f"{cell:>10.3f}" for cell in cells))
-    print(f"written to {path}")
+def _teacher_forced_baselines(metrics: Metrics, clips: Sequence[Clip], minutes: float, rates: Mapping[str, float] | None) -> dict[str, Metrics]:
+    baselines: dict[str, Metrics] = {}
+    parts = [text_baselines(clips), *(decision_baselines(metrics, head, minutes, rates and rates[head]) for head in HEADS)]
+    for part in parts:
+        for name, values in part.items():
+            baselines[name] = baselines.get(name, {}) | values
+    return baselines

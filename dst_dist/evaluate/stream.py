@@ -1,23 +1,26 @@
 """One frame at a time, as in use: decide, write, keep the dialog state, and never run out of context."""
 
-from collections import Counter, deque
+import time
+from collections import Counter
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 
 import torch
-from transformers import DynamicCache
 
 from dst_dist.data.clips import Clip
 from dst_dist.data.samples import SampleMaker
 from dst_dist.data.state import Transition, apply_update, parse_update
+from dst_dist.errors import DataError
+from dst_dist.evaluate.batch import Batch, Feed, Reading
 from dst_dist.model.smolvlm_dst import SmolVLMForDST
-
 
 @dataclass(frozen=True)
 class Event:
     """Something the model wrote after a frame: an update (`DST_UPDATE`) or a reply (`assistant`).
 
     `transitions` is empty for a reply, and for an update that could not be read; `num_illegal` of them were not
-    allowed by the state and left it alone.
+    allowed by the state and left it alone. `written_s`: seconds of computing from the beginning of work on the frame
+    until the event was complete.
     """
 
     role: str
@@ -26,6 +29,7 @@ class Event:
     probability: float
     transitions: tuple[Transition, ...] = ()
     num_illegal: int = 0
+    written_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,10 @@ class Thresholds:
     speaking: float = 0.5
 
 
+Steps = Generator[Feed, Reading, list[Event]]
+"""Yields what is to be read, is sent what was asked, returns what was written."""
+
+
 @dataclass
 class _Group:
     """A frame's embeddings [K, hidden] and the ids written after it."""
@@ -44,8 +52,8 @@ class _Group:
     ids: list[int] = field(default_factory=list)
 
 
-class Streamer:
-    """Follows one video. Give it frames and what the user says; it answers with what it writes.
+class Stream:
+    """Follows one video, by asking whoever drives it to read; see `Streamer` for one that reads itself.
 
     The tokens are those of training: the opening turn, every frame, turns after their frame. When the context is
     full: `carry_state` opens a new one with the dialog state reached and the last `data.context_seconds` of frames,
@@ -57,115 +65,135 @@ class Streamer:
         maker: lengths, limits and token writer, as in training.
         on_full_context: `carry_state`, `drop_middle` or `drop_all`.
         max_new_tokens: a turn that is longer is cut off, and counted in `counts`.
+
+    Attributes:
+        state: the dialog state; a new object whenever it changes.
+        probabilities: of an update and of a reply, at the newest decision position.
+        work_s: seconds of computing so far; whoever drives adds to it.
+
+    Raises:
+        DataError: if the opening turn leaves no room for a frame.
     """
 
     def __init__(
-        self, model: SmolVLMForDST, task: Clip, maker: SampleMaker, thresholds: Thresholds,
+        self, task: Clip, maker: SampleMaker, thresholds: Thresholds,
         on_full_context: str = "carry_state", max_new_tokens: int = 128,
     ):  # fmt: skip
-        self.model, self.task, self.maker, self.writer = model, task, maker, maker.writer
+        self.task, self.maker, self.writer = task, maker, maker.writer
         self.thresholds, self.on_full_context, self.max_new_tokens = thresholds, on_full_context, max_new_tokens
         self.step_ids = [step.id for step in task.steps]
         self.state = dict(task.initial_state)
         self.counts: Counter[str] = Counter()
         self.frame_index = task.start_frame - 1
         self.probabilities = (0.0, 0.0)
-        """Of an update and of a reply, at the newest decision position."""
-        self._groups: deque[_Group] = deque()
+        self.work_s = self._begun_s = 0.0
         self._open(self.state)
 
-    @torch.no_grad()
-    def push_frame(self, frame: torch.Tensor) -> list[Event]:
-        """See the next frame, uint8 [3, S, S]; returns what is written after it."""
+    def see(self, frame: torch.Tensor) -> Steps:
+        """The next frame's embeddings, [K, hidden]."""
         self.frame_index += 1
+        self._begun_s = self.work_s
         self._make_room(self.writer.tokens_per_frame, num_frames=1)
-        embeddings = self.model.encode_frames(frame[None].to(self.model.device))[0]
-        self._groups.append(_Group(embeddings))
-        return self._decide(self._feed(embeddings)[-1:])
+        self._put_group(_Group(frame))
+        return (yield from self._decide())
 
-    @torch.no_grad()
-    def push_user(self, text: str) -> list[Event]:
-        """Hear the user after the newest frame; returns what is written as an answer."""
-        ids = self._whole(self.writer.turn("user", text))
-        self._make_room(len(ids), num_frames=0)
-        return self._decide(self._write(ids)[-1:])
+    def hear(self, text: str) -> Steps:
+        """What the user says after the newest frame."""
+        turn = self.writer.turn("user", text)
+        self._make_room(len(turn), num_frames=0)
+        body, too_many = turn.body, len(turn) - self._room_left()
+        if too_many > 0:
+            self.counts["user turns cut off"] += 1
+            body = [*body[: max(0, len(body) - 1 - too_many)], self.writer.end_id]
+        self._put([*turn.header, *body, *turn.end])
+        return (yield from self._decide())
 
-    def _whole(self, turn) -> list[int]:
-        return [*turn.header, *turn.body, *turn.end]
-
-    def _decide(self, hidden: torch.Tensor) -> list[Event]:
+    def _decide(self) -> Steps:
         """Read both heads once, then write: the update first, then the reply."""
-        dst_update, speaking = (float(probability[0]) for probability in self.model.decide(hidden))
-        self.probabilities = (dst_update, speaking)
+        self.probabilities = dst_update, speaking = yield self._feed(wants_token=False)
         events = []
         if self.task.steps and dst_update > self.thresholds.dst_update:
-            events.append(self._update(dst_update))
+            text = yield from self._generate("DST_UPDATE")
+            events.append(self._update(text, dst_update))
         if speaking > self.thresholds.speaking:
-            events.append(Event("assistant", self.frame_index, self._generate("assistant"), speaking))
+            text = yield from self._generate("assistant")
+            events.append(Event("assistant", self.frame_index, text, speaking, written_s=self.work_s - self._begun_s))
         return events
 
-    def _update(self, probability: float) -> Event:
-        text = self._generate("DST_UPDATE")
+    def _update(self, text: str, probability: float) -> Event:
+        transitions, num_illegal = (), 0
         try:
             transitions = parse_update(text, self.step_ids)
         except ValueError:
             self.counts["updates that cannot be read"] += 1
-            return Event("DST_UPDATE", self.frame_index, text, probability)
-        self.state, num_illegal = apply_update(self.state, transitions)
-        self.counts["transitions not allowed"] += num_illegal
-        return Event("DST_UPDATE", self.frame_index, text, probability, transitions, num_illegal)
+        else:
+            self.state, num_illegal = apply_update(self.state, transitions)
+            self.counts["transitions not allowed"] += num_illegal
+        written_s = self.work_s - self._begun_s
+        return Event("DST_UPDATE", self.frame_index, text, probability, transitions, num_illegal, written_s)
 
-    def _generate(self, role: str) -> str:
+    def _generate(self, role: str) -> Generator[Feed, Reading, str]:
         """Write a turn greedily, up to `<end_of_utterance>`; its text."""
-        empty = self.writer.turn(role, "")
-        hidden, body = self._write(empty.header), []
+        empty, body = self.writer.turn(role, ""), []
+        self._put(empty.header)
         most = min(self.max_new_tokens, self.maker.limits.tokens - self._num_tokens - 1 - len(empty.end))
-        while (token := int(self.model.lm_head(hidden[-1:]).argmax())) != self.writer.end_id:
+        while (token := (yield self._feed(wants_token=True))) != self.writer.end_id:
             if len(body) >= most:
                 self.counts["turns cut off"] += 1
                 break
             body.append(token)
-            hidden = self._write([token])
-        self._write([self.writer.end_id, *empty.end])
+            self._put([token])
+        self._put([self.writer.end_id, *empty.end])
         return self.writer.tokenizer.decode(body).strip()
 
-    def _write(self, ids: list[int]) -> torch.Tensor:
+    def _feed(self, wants_token: bool) -> Feed:
+        """What was put since the last feed: a turn's end is read together with what comes after it."""
+        feed = Feed(self._unread, self._unread_frames, wants_token, self._is_fresh)
+        self._unread, self._unread_frames, self._is_fresh = [], [], False
+        return feed
+
+    def _put(self, ids: Sequence[int]) -> None:
+        self._unread += ids
+        self._num_tokens += len(ids)
         if self._groups:
             self._groups[-1].ids += ids
-        return self._feed(self._embed(ids))
 
-    def _embed(self, ids: list[int]) -> torch.Tensor:
-        return self.model.get_input_embeddings()(torch.tensor(ids, device=self.model.device))
-
-    def _feed(self, embeddings: torch.Tensor) -> torch.Tensor:
-        self._num_tokens += len(embeddings)
-        return self.model.continue_from(embeddings, self._cache)
+    def _put_group(self, group: _Group) -> None:
+        ids = [*self.writer.frame, *group.ids]
+        self._unread += ids
+        self._unread_frames.append(group.frame)
+        self._num_tokens += len(ids)
+        self._groups.append(group)
 
     def _open(self, state: dict[str, str]) -> None:
         """Begin a context with the opening turn."""
-        self._cache, self._num_tokens = DynamicCache(), 0
-        self._feed(self._embed(self.writer.header(self.task, state)))
+        header = self.writer.header(self.task, state)
+        if len(header) + self.writer.tokens_per_frame > self.maker.limits.tokens:
+            raise DataError(
+                f"{self.task.id}: the opening turn ({len(header)} tokens) leaves no room for a frame in "
+                f"{self.maker.limits.tokens} tokens; shorten the prompt or the steps, or train with a larger data.max_seq_len"
+            )
+        self._unread, self._unread_frames, self._is_fresh = header, [], True
+        self._num_tokens = len(header)
+        self._groups: list[_Group] = []
+
+    def _room_left(self) -> int:
+        """Tokens that may still come before two turns are written."""
+        limit = self.maker.limits.tokens
+        return limit - self._num_tokens - min(2 * self.max_new_tokens, limit // 4)
 
     def _make_room(self, num_tokens: int, num_frames: int) -> None:
         """Begin a new context if what comes next, with two turns after it, might not fit."""
-        limits = self.maker.limits
-        num_tokens += min(2 * self.max_new_tokens, limits.tokens // 4)
-        if self._num_tokens + num_tokens <= limits.tokens and len(self._groups) + num_frames <= limits.frames:
+        if num_tokens <= self._room_left() and len(self._groups) + num_frames <= self.maker.limits.frames:
             return
         self.counts[f"contexts that were full: {self.on_full_context}"] += 1
-        state = self.state if self.on_full_context == "carry_state" else self.task.initial_state
-        room = limits.tokens - len(self.writer.header(self.task, state)) - num_tokens
-        kept = self._kept_groups(room)
-        self._open(state)
-        self._groups = deque(kept)
-        for group in kept:
-            self._feed(group.frame)
-            if group.ids:
-                self._feed(self._embed(group.ids))
+        groups = self._groups
+        self._open(self.state if self.on_full_context == "carry_state" else self.task.initial_state)
+        for group in self._kept_groups(groups, max(0, self._room_left() - num_tokens)):
+            self._put_group(group)
 
-    def _kept_groups(self, room_tokens: int) -> list[_Group]:
+    def _kept_groups(self, groups: list[_Group], room_tokens: int) -> list[_Group]:
         """What of the full context goes on into the next."""
-        groups = list(self._groups)
         if self.on_full_context == "carry_state":
             number = self.maker.num_context_frames(len(groups), self.task.fps, room_tokens)
             return [_Group(group.frame) for group in groups[len(groups) - number :]]
@@ -173,3 +201,36 @@ class Streamer:
         while sum(len(group.frame) + len(group.ids) for group in kept) > room_tokens:
             kept = kept[1:]
         return kept
+
+
+class Streamer(Stream):
+    """Follows one video live. Give it frames and what the user says; it answers with what it writes.
+
+    Args:
+        model: in evaluation mode. The others as in `Stream`.
+    """
+
+    def __init__(self, model: SmolVLMForDST, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self._batch = Batch(model, 1)
+
+    def push_frame(self, frame: torch.Tensor) -> list[Event]:
+        """See the next frame, uint8 [3, S, S]; returns what is written after it."""
+        started_s = time.perf_counter()
+        return self._run(self.see(self._batch.encode(frame[None])[0]), started_s)
+
+    def push_user(self, text: str) -> list[Event]:
+        """Hear the user after the newest frame; returns what is written as an answer."""
+        return self._run(self.hear(text), time.perf_counter())
+
+    def _run(self, steps: Steps, lap_s: float) -> list[Event]:
+        reading = None
+        while True:
+            try:
+                feed = steps.send(reading)
+            except StopIteration as end:
+                return end.value
+            (reading,) = self._batch.read([feed])
+            now_s = time.perf_counter()
+            self.work_s += now_s - lap_s
+            lap_s = now_s

@@ -13,7 +13,7 @@ from dst_dist import config
 from dst_dist.data.batching import Draw, MicroBatchSpec, PackedBatch, micro_batches
 from dst_dist.data.dataset import SampleDataset, make_loader
 from dst_dist.data.samples import Limits
-from dst_dist.evaluate.metrics import Metrics, decision_metrics
+from dst_dist.evaluate.metrics import Decisions, Metrics, mean_over
 from dst_dist.model.losses import decision_loss
 from dst_dist.model.smolvlm_dst import DSTOutput
 
@@ -55,7 +55,8 @@ def read_model(
     """Run the model over micro-batches; one array a column, over all positions. None if it was to stop.
 
     Columns: `dst_update`, `speaking` (labels), `dst_update_logits`, `speaking_logits` [D, 2], `is_frame`;
-    `lm_loss`, `lm_is_dst`, `lm_hit` a supervised token; `turn_hit`, `turn_is_dst` a supervised turn.
+    `lm_loss`, `lm_is_dst`, `lm_hit` a supervised token; `turn_hit`, `turn_is_dst` a supervised turn; and `clip`,
+    `lm_clip`, `turn_clip`, the positions of their clips in the split.
     """
     readings = Readings()
     loader = make_loader(dataset, specs, num_workers, device)
@@ -69,45 +70,93 @@ def read_model(
             readings.add(head, getattr(batch, head))
             readings.add(f"{head}_logits", getattr(output, f"{head}_logits"))
         readings.add("is_frame", batch.decision_is_frame)
-        logits = output.lm_logits.float()
-        hit = logits.argmax(-1) == batch.lm_targets
-        readings.add("lm_loss", F.cross_entropy(logits, batch.lm_targets, reduction="none"))
-        readings.add("lm_is_dst", batch.lm_is_dst)
-        readings.add("lm_hit", hit)
-        turns, of_turn = batch.lm_turn.unique(return_inverse=True)
-        misses = torch.zeros(len(turns), device=device).index_add_(0, of_turn, (~hit).float())
-        is_dst = torch.zeros(len(turns), device=device).index_add_(0, of_turn, batch.lm_is_dst.float())
-        readings.add("turn_hit", misses == 0)
-        readings.add("turn_is_dst", is_dst > 0)
+        readings.add("clip", clip_of(batch, batch.decision_positions, dataset))
+        read_text(readings, batch, output.lm_logits.float(), clip_of(batch, batch.lm_positions, dataset))
     return readings.joined()
 
 
-def summarise(columns: dict[str, np.ndarray], recipe: config.Recipe, thresholds: dict[str, float | None]) -> Metrics:
-    """Loss terms and metrics of a split from the readings of all processes.
+def clip_of(batch: PackedBatch, positions: torch.Tensor, dataset: SampleDataset) -> torch.Tensor:
+    """The clip that each position of a micro-batch belongs to, int64 [n]."""
+    ends = torch.tensor(batch.segment_lengths, device=positions.device).cumsum(0)
+    clips = torch.from_numpy(dataset.samples["clip"][[draw.sample for draw in batch.spec.draws]].astype(np.int64))
+    return clips.to(positions.device)[torch.bucketize(positions, ends, right=True)]
+
+
+def read_text(readings: Readings, batch: PackedBatch, logits: torch.Tensor, clip: torch.Tensor) -> None:
+    """Supervised tokens, and turns: right where greedy decoding would write each of their tokens."""
+    hit = logits.argmax(-1) == batch.lm_targets
+    readings.add("lm_loss", F.cross_entropy(logits, batch.lm_targets, reduction="none"))
+    readings.add("lm_is_dst", batch.lm_is_dst)
+    readings.add("lm_hit", hit)
+    readings.add("lm_clip", clip)
+    turns, of_turn = batch.lm_turn.unique(return_inverse=True)
+    misses, is_dst, turn_clip = (torch.zeros(len(turns), dtype=torch.int64, device=clip.device) for _ in range(3))
+    readings.add("turn_hit", misses.index_add_(0, of_turn, (~hit).long()) == 0)
+    readings.add("turn_is_dst", is_dst.index_add_(0, of_turn, batch.lm_is_dst.long()) > 0)
+    readings.add("turn_clip", turn_clip.index_copy_(0, of_turn, clip))
+
+
+class TeacherForced:
+    """The readings of a split as a measure of clip weights (see `evaluate.intervals`).
 
     Args:
         thresholds: by head; None chooses the best on these readings.
+        minutes: of each clip; without them there are no false alarms a minute.
     """
-    metrics: Metrics = {}
+
+    def __init__(self, columns: dict[str, np.ndarray], thresholds: dict[str, float | None], minutes: np.ndarray | None = None):
+        self.columns, self.minutes = columns, minutes
+        self.decisions, self.thresholds = {}, {}
+        for head in HEADS:
+            probabilities = torch.from_numpy(columns[f"{head}_logits"]).double().softmax(-1)[:, 1].numpy()
+            decisions = Decisions.read(columns[head], probabilities, columns["is_frame"], columns["clip"])
+            given = thresholds[head]
+            self.decisions[head] = decisions
+            self.thresholds[head] = decisions.best_threshold() if given is None else given
+
+    def __call__(self, weights: np.ndarray) -> Metrics:
+        metrics: Metrics = {}
+        minutes = None if self.minutes is None else float(weights @ self.minutes)
+        for head in HEADS:
+            metrics |= self.decisions[head].metrics(head, weights, self.thresholds[head], minutes)
+        columns, is_update = self.columns, self.columns["turn_is_dst"]
+        means = {
+            "lm/perplexity": mean_over(columns["lm_loss"], columns["lm_clip"], weights),
+            "lm/token_accuracy": mean_over(columns["lm_hit"], columns["lm_clip"], weights),
+            "update/exact_match": mean_over(columns["turn_hit"][is_update], columns["turn_clip"][is_update], weights),
+        }
+        metrics |= {name: value for name, value in means.items() if value is not None}
+        if "lm/perplexity" in metrics:
+            metrics["lm/perplexity"] = float(np.exp(metrics["lm/perplexity"]))
+        if "update/exact_match" in metrics:
+            metrics["num_updates"] = float(weights[columns["turn_clip"][is_update]].sum())
+        return metrics
+
+    def curves(self) -> dict[str, dict[str, list[float]]]:
+        """By head, scores over thresholds."""
+        assert self.minutes is not None
+        found = {head: self.decisions[head].curve(float(self.minutes.sum())) for head in HEADS}
+        return {head: curve for head, curve in found.items() if curve is not None}
+
+
+def losses(columns: dict[str, np.ndarray], recipe: config.Recipe) -> Metrics:
+    """The loss terms of training and their weighted sum."""
+    terms: Metrics = {}
     lm_loss, is_dst = columns["lm_loss"].astype(np.float64), columns["lm_is_dst"]
-    metrics["loss/lm"] = float(lm_loss.mean()) if len(lm_loss) else 0.0
-    metrics["loss/dst_gen"] = float(lm_loss[is_dst].mean()) if is_dst.any() else 0.0
+    terms["loss/lm"] = float(lm_loss.mean()) if len(lm_loss) else 0.0
+    terms["loss/dst_gen"] = float(lm_loss[is_dst].mean()) if is_dst.any() else 0.0
     for head in HEADS:
         labels, logits = torch.from_numpy(columns[head]), torch.from_numpy(columns[f"{head}_logits"]).double()
         counts = [(labels == value).sum().double() for value in (1, 0)]
-        metrics[f"loss/{head}"] = float(decision_loss(logits, labels, *counts, recipe.labels.balance))
+        terms[f"loss/{head}"] = float(decision_loss(logits, labels, *counts, recipe.labels.balance))
     weights = recipe.loss.model_dump()
-    metrics = {"loss": sum(weight * metrics[f"loss/{name}"] for name, weight in weights.items())} | metrics
-    for head in HEADS:
-        probabilities = torch.from_numpy(columns[f"{head}_logits"]).double().softmax(-1)[:, 1].numpy()
-        metrics |= decision_metrics(head, columns[head], probabilities, columns["is_frame"], thresholds[head])
-    if len(lm_loss):
-        metrics["lm/perplexity"] = float(np.exp(lm_loss.mean()))
-        metrics["lm/token_accuracy"] = float(columns["lm_hit"].mean())
-    if columns["turn_is_dst"].any():
-        metrics["update/exact_match"] = float(columns["turn_hit"][columns["turn_is_dst"]].mean())
-        metrics["num_updates"] = float(columns["turn_is_dst"].sum())
-    return metrics
+    return {"loss": sum(weight * terms[f"loss/{name}"] for name, weight in weights.items())} | terms
+
+
+def summarise(columns: dict[str, np.ndarray], recipe: config.Recipe, thresholds: dict[str, float | None]) -> Metrics:
+    """Loss terms and metrics of a whole split from the readings of all processes."""
+    every_clip = np.ones(max((int(columns[name].max(initial=0)) for name in ("clip", "lm_clip")), default=0) + 1)
+    return losses(columns, recipe) | TeacherForced(columns, thresholds)(every_clip)
 
 
 def join_processes(gathered: Sequence[dict[str, Any]]) -> dict[str, np.ndarray]:

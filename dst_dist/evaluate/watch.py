@@ -1,8 +1,9 @@
-"""A finished run's model watching one clip."""
+"""A finished run's model watching clips, several at once; or one video live, told line by line."""
 
 import time
+from array import array
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,52 +12,184 @@ import torch
 from dst_dist.data.clips import Clip
 from dst_dist.data.frames import FrameReader
 from dst_dist.data.state import format_state
+from dst_dist.evaluate.batch import Batch, Feed, Reading
 from dst_dist.evaluate.finished_run import FinishedRun
-from dst_dist.evaluate.stream import Event, Streamer, Thresholds
+from dst_dist.evaluate.stream import Event, Stream, Streamer, Thresholds
+
+FRAMES_AHEAD = 16
+"""Frames of a stream that are read and encoded at once where several are watched."""
 
 
 @dataclass
 class Watched:
-    """What a model wrote on one clip, and the dialog state it had after each frame."""
+    """What a model wrote on one clip.
+
+    Attributes:
+        states: the dialog state after each frame and all that was written after it.
+        probabilities: float32 [num_frames, 2], of an update and of a reply at each frame's decision position.
+        frame_s: float64 [num_frames], seconds of computing spent on the frame and everything written after it; of
+            several streams at once this one's share, so that all shares together are the time that passed.
+    """
 
     clip: Clip
     events: list[Event]
     states: list[dict[str, str]]
+    probabilities: np.ndarray
     counts: Counter[str]
-    elapsed_s: float
+    frame_s: np.ndarray
 
-    @classmethod
-    def watch(cls, run: FinishedRun, clip: Clip) -> "Watched":
-        """Stream a clip from its start, with the user's turns at their frames."""
-        streamer = Streamer(run.model, clip, run.data.maker, Thresholds(**run.thresholds), run.recipe.eval.on_full_context)
-        said: dict[int, list[str]] = {}
-        for turn in clip.turns:
-            if turn.role == "user":
-                said.setdefault(turn.frame, []).append(turn.text)
-        events, states, started_s = [], [], time.perf_counter()
-        reader, frame = FrameReader(run.data.image_size), np.empty((1, 3, run.data.image_size, run.data.image_size), np.uint8)
-        for index in range(clip.start_frame, clip.end_frame):
-            if not reader.read(clip.frames_path, [index], frame)[0]:
-                streamer.counts["frames missing, seen as grey"] += 1
-            events += streamer.push_frame(torch.from_numpy(frame[0]))
-            for text in said.get(index, []):
-                events += streamer.push_user(text)
-            states.append(dict(streamer.state))
-        return cls(clip, events, states, streamer.counts, time.perf_counter() - started_s)
 
-    def lines(self) -> Iterator[str]:
-        """For people: what was said and written, in order."""
-        clip = self.clip
-        yield f"{clip.id}: {clip.goal}"
-        said = [(turn.frame, 0, f"user: {turn.text}") for turn in clip.turns if turn.role == "user"]
-        written = [(event.frame, 1, _event_text(event)) for event in self.events]
-        for frame, _, text in sorted(said + written, key=lambda line: line[:2]):
-            yield f"  {frame / clip.fps:8.1f} s  {text}"
-        if clip.steps:
-            yield f"  state: {format_state(self.states[-1], [step.id for step in clip.steps])}"
-        per_frame_s = self.elapsed_s / len(self.states)
-        counts = "".join(f"; {number} {kind}" for kind, number in self.counts.items() if number)
-        yield f"  {per_frame_s * 1000:.1f} ms a frame, {1 / (per_frame_s * clip.fps):.1f} times real time{counts}"
+def watch(run: FinishedRun, clips: Sequence[Clip], num_streams: int = 1) -> Iterator[Watched]:
+    """Stream each clip from its start, with the user's turns at their frames; in the order of `clips`.
+
+    Args:
+        num_streams: videos at once, in one batch: as soon as one ends the next begins in its row.
+    """
+    rows, done, num_given = _Rows(run, clips, num_streams), {}, 0
+    while rows.active:
+        done |= rows.step()
+        while num_given in done:
+            yield done.pop(num_given)
+            num_given += 1
+
+
+@dataclass
+class _Row:
+    """A clip that is being watched: its position, and the feed that its steps wait for."""
+
+    position: int
+    stream: Stream
+    steps: Generator[Feed, Reading, Watched]
+    feed: Feed
+
+
+class _Rows:
+    """The streams of a batch. Row i of the batch is the i-th active one."""
+
+    def __init__(self, run: FinishedRun, clips: Sequence[Clip], num_streams: int):
+        self._run, self._waiting = run, iter(enumerate(clips))
+        self._batch = Batch(run.model, num_streams)
+        self._reader = FrameReader(run.data.image_size, max_open=num_streams + 1)
+        self._frames_ahead = FRAMES_AHEAD if num_streams > 1 else 1
+        self._lap_s = time.perf_counter()
+        started = (self._next() for _ in range(num_streams))
+        self.active = [row for row in started if row is not None]
+
+    def step(self) -> dict[int, Watched]:
+        """One call of the model for all; the clips that end, by position."""
+        readings = self._batch.read([row.feed for row in self.active])
+        now_s = time.perf_counter()
+        for row in self.active:
+            row.stream.work_s += (now_s - self._lap_s) / len(self.active)
+        self._lap_s = now_s
+        done = {}
+        # From the last row on: a row that takes the place of an ended one has had its turn.
+        for index, reading in reversed(list(enumerate(readings))):
+            row = self.active[index]
+            try:
+                row.feed = row.steps.send(reading)
+            except StopIteration as end:
+                done[row.position] = end.value
+                self._replace(index)
+        return done
+
+    def _replace(self, index: int) -> None:
+        """Begin the next clip in an ended row; with none left, the last row takes its place."""
+        new = self._next()
+        if new is not None:
+            self.active[index] = new
+            return
+        last = self.active.pop()
+        self._batch.cache.clear(index)
+        if index < len(self.active):
+            self.active[index] = last
+            self._batch.cache.move(len(self.active), index)
+
+    def _next(self) -> _Row | None:
+        position, clip = next(self._waiting, (-1, None))
+        if clip is None:
+            return None
+        stream = Stream(clip, self._run.data.maker, Thresholds(**self._run.thresholds), self._run.recipe.eval.on_full_context)
+        steps = _follow(stream, self._embeddings(stream))
+        return _Row(position, stream, steps, next(steps))
+
+    def _embeddings(self, stream: Stream) -> Iterator[torch.Tensor]:
+        """The clip's frames, [K, hidden] each."""
+        for frames in _read_frames(stream.task, self._reader, stream.counts, self._frames_ahead):
+            yield from self._batch.encode(torch.from_numpy(frames))
+
+
+def _follow(stream: Stream, frames: Iterable[torch.Tensor]) -> Generator[Feed, Reading, Watched]:
+    """Everything that happens in a clip."""
+    clip, said = stream.task, _said(stream.task)
+    events: list[Event] = []
+    states: list[dict[str, str]] = []
+    probabilities, frame_s = array("f"), array("d")
+    begun_s = stream.work_s
+    for frame in frames:
+        events += yield from stream.see(frame)
+        probabilities.extend(stream.probabilities)
+        for text in said.get(stream.frame_index, []):
+            events += yield from stream.hear(text)
+        states.append(stream.state)
+        frame_s.append(stream.work_s - begun_s)
+        begun_s = stream.work_s
+    written = np.array(probabilities, np.float32).reshape(-1, 2)
+    return Watched(clip, events, states, written, stream.counts, np.array(frame_s, np.float64))
+
+
+def _said(clip: Clip) -> dict[int, list[str]]:
+    said: dict[int, list[str]] = {}
+    for turn in clip.turns:
+        if turn.role == "user":
+            said.setdefault(turn.frame, []).append(turn.text)
+    return said
+
+
+def _read_frames(clip: Clip, reader: FrameReader, counts: Counter[str], num_ahead: int) -> Iterator[np.ndarray]:
+    """The frames of a clip, uint8 [n, 3, size, size] with n <= num_ahead; those that are missing are counted."""
+    for first in range(clip.start_frame, clip.end_frame, num_ahead):
+        indexes = range(first, min(first + num_ahead, clip.end_frame))
+        frames = np.empty((len(indexes), 3, reader.size, reader.size), np.uint8)
+        counts["frames missing, seen as grey"] += int((~reader.read(clip.frames_path, indexes, frames)).sum())
+        yield frames
+
+
+def tell_clip(streamer: Streamer, size: int) -> Iterator[str]:
+    """As `tell`, with the frames of the task's own clip, prepared as size x size."""
+    blocks = _read_frames(streamer.task, FrameReader(size), streamer.counts, 1)
+    return tell(streamer, (frames[0] for frames in blocks))
+
+
+def tell(streamer: Streamer, frames: Iterable[np.ndarray]) -> Iterator[str]:
+    """Show a streamer a video, with the user's turns of its task at their frames; lines for people, as things happen.
+
+    Args:
+        frames: uint8 [3, S, S] each, `task.fps` a second, from `task.start_frame` on.
+    """
+    task, said = streamer.task, _said(streamer.task)
+    yield f"{task.id}: {task.goal}"
+    for frame in frames:
+        events = streamer.push_frame(torch.from_numpy(frame))
+        time_s = streamer.frame_index / task.fps
+        yield from (_line(time_s, _event_text(event)) for event in events)
+        for text in said.pop(streamer.frame_index, []):
+            yield _line(time_s, f"user: {text}")
+            yield from (_line(time_s, _event_text(event)) for event in streamer.push_user(text))
+    num_frames = streamer.frame_index + 1 - task.start_frame
+    if task.steps:
+        yield f"  state: {format_state(streamer.state, streamer.step_ids)}"
+    counts = Counter(streamer.counts) + Counter({"user turns behind the video's end": sum(map(len, said.values()))})
+    remarks = "".join(f"; {number} {kind}" for kind, number in counts.items())
+    if num_frames:
+        frame_s = streamer.work_s / num_frames
+        yield f"  {frame_s * 1000:.1f} ms a frame, {1 / (frame_s * task.fps):.1f} times real time{remarks}"
+    else:
+        yield f"  no frames{remarks}"
+
+
+def _line(time_s: float, text: str) -> str:
+    return f"  {time_s:8.1f} s  {text}"
 
 
 def _event_text(event: Event) -> str:

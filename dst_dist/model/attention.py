@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from transformers import AttentionInterface
 
+from dst_dist.model.kv_cache import KVCache
+
 SEGMENTED_CAUSAL = "segmented_causal"
 
 
@@ -16,16 +18,18 @@ def segmented_causal_attention(
     scaling: float | None = None,
     dropout: float = 0.0,
     segment_lengths: list[int] | None = None,
+    kv_cache: KVCache | None = None,
     **_: object,
 ) -> tuple[torch.Tensor, None]:
     """Attend causally within each segment, one kernel call a segment, so no T x T mask exists.
 
     Args:
         query: [1, heads, T, d].
-        key, value: [1, key heads, T, d]; with a KV cache [batch, key heads, past + T, d].
+        key, value: [1, key heads, T, d]; without segments they may be longer than the queries.
         attention_mask: must be None; samples are told apart by `segment_lengths` alone.
         segment_lengths: tokens of each packed sample, sum = T. None: all is one sample, and the
-            queries are its last T tokens (decoding with a cache).
+            queries are its last T tokens.
+        kv_cache: the T tokens go on where its rows ended, as its `begin` was told; no `segment_lengths` then.
 
     Returns:
         [batch, T, heads, d] in the value's dtype, and None for the weights, as transformers expects.
@@ -37,6 +41,11 @@ def segmented_causal_attention(
         raise ValueError(f"{SEGMENTED_CAUSAL} attention takes no attention_mask, pass segment_lengths")
     # Under autocast float32 rotary tables promote queries and keys, the values stay in compute precision.
     query, key = query.to(value.dtype), key.to(value.dtype)
+    if kv_cache is not None:
+        key, value = kv_cache.extend(module.layer_idx, key, value)
+        query, mask = kv_cache.pad(query)
+        output = kv_cache.pack(_attend(query, key, value, scaling, dropout, mask))
+        return output.transpose(1, 2).contiguous(), None
     if segment_lengths is None:
         return _attend(query, key, value, scaling, dropout).transpose(1, 2).contiguous(), None
     _check_segments(segment_lengths, query, key)
@@ -54,12 +63,13 @@ def _check_segments(segment_lengths: list[int], query: torch.Tensor, key: torch.
 
 
 def _attend(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float | None, dropout: float
-) -> torch.Tensor:
-    """Attention of the last `q` of `k` tokens, [batch, heads, q, d]."""
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float | None, dropout: float,
+    mask: torch.Tensor | None = None,
+) -> torch.Tensor:  # fmt: skip
+    """Attention of the last `q` of `k` tokens, or as a mask allows, [batch, heads, q, d]."""
     queries, keys = query.shape[2], key.shape[2]
-    mask = None
-    if 1 < queries < keys:
+    is_causal = mask is None and queries == keys and queries > 1
+    if mask is None and 1 < queries < keys:
         # torch's is_causal aligns at the upper left; behind a cache the queries are the last tokens.
         mask = torch.ones(queries, keys, dtype=torch.bool, device=query.device).tril(keys - queries)
     return F.scaled_dot_product_attention(
@@ -68,7 +78,7 @@ def _attend(
         value,
         attn_mask=mask,
         dropout_p=dropout,
-        is_causal=queries == keys and queries > 1,
+        is_causal=is_causal,
         scale=scaling,
         enable_gqa=query.shape[1] != key.shape[1],
     )

@@ -1,18 +1,18 @@
 """SmolVLM2 with true frame tokens, packed samples and the two decision heads."""
 
 import math
-import warnings
 from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import nn
-from transformers import Cache, SmolVLMConfig, SmolVLMForConditionalGeneration
+from transformers import SmolVLMConfig, SmolVLMForConditionalGeneration
 from transformers import initialization as init
 
 from dst_dist.errors import ConfigError
 from dst_dist.model.attention import SEGMENTED_CAUSAL
+from dst_dist.model.kv_cache import KVCache
 
 HEAD_NAMES = ("dst_update_head", "speaking_head")
 
@@ -76,7 +76,8 @@ class SmolVLMForDST(SmolVLMForConditionalGeneration):
     """SmolVLM2 that reads frames of K tokens each and decides at every frame.
 
     `from_pretrained` takes any SmolVLM2 folder; only the two heads are new. The config gains
-    `tokens_per_frame` (the whole grid if absent), `dst_threshold` and `speaking_threshold` (None if absent).
+    `tokens_per_frame` (the whole grid if absent), `dst_threshold` and `speaking_threshold`, `dst_update_rate` and
+    `speaking_rate` (shares of positives in training), None if absent.
 
     Attributes:
         compute_dtype: dtype of the autocast that `forward` opens (DeepSpeed switches an outer one off);
@@ -93,8 +94,8 @@ class SmolVLMForDST(SmolVLMForConditionalGeneration):
         super().__init__(config)
         config = self.config
         config.tokens_per_frame = getattr(config, "tokens_per_frame", None) or frame_grid(config) ** 2
-        config.dst_threshold = getattr(config, "dst_threshold", None)
-        config.speaking_threshold = getattr(config, "speaking_threshold", None)
+        for name in ("dst_threshold", "speaking_threshold", "dst_update_rate", "speaking_rate"):
+            setattr(config, name, getattr(config, name, None))
         self.pooled_side = pooled_side(config, config.tokens_per_frame)
         self.dst_update_head = nn.Linear(config.text_config.hidden_size, 2)
         self.speaking_head = nn.Linear(config.text_config.hidden_size, 2)
@@ -161,21 +162,28 @@ class SmolVLMForDST(SmolVLMForConditionalGeneration):
             )
         return output.last_hidden_state[0]
 
-    def continue_from(self, embeddings: torch.Tensor, cache: Cache) -> torch.Tensor:
-        """States after the final norm of the next n tokens, [n, hidden] from [n, hidden]; the cache grows by them."""
-        start = cache.get_seq_length()
-        positions = torch.arange(start, start + len(embeddings), device=embeddings.device)
-        with self._autocast(), warnings.catch_warnings():
-            # Newer releases say `cache`, and still know this name.
-            warnings.simplefilter("ignore", FutureWarning)
+    def continue_from(self, input_ids: torch.Tensor, frame_embeddings: torch.Tensor, cache: KVCache) -> torch.Tensor:
+        """States after the final norm of the step that `cache.begin` was told of, [T, hidden]; the cache grows by it.
+
+        Args:
+            input_ids: int64 [T], the tokens of one stream after another, K image tokens for each frame.
+            frame_embeddings: [N, K, hidden], in the order of their tokens; N may be 0.
+        """
+        with self._autocast():
             output = self.model.text_model(
-                inputs_embeds=embeddings[None],
-                position_ids=positions[None],
+                inputs_embeds=self._fuse(input_ids, frame_embeddings)[None],
+                position_ids=cache.positions[None],
                 attention_mask=None,
-                past_key_values=cache,
-                use_cache=True,
+                use_cache=False,
+                kv_cache=cache,
             )
+        cache.finish()
         return output.last_hidden_state[0]
+
+    def next_tokens(self, hidden: torch.Tensor) -> torch.Tensor:
+        """The likeliest next token, int64 [n], from states [n, hidden]."""
+        with self._autocast():
+            return self.lm_head(hidden).argmax(-1)
 
     def decide(self, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Probabilities that an update and that a reply follows, each float32 [n], from states [n, hidden]."""

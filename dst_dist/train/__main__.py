@@ -2,18 +2,14 @@
 
 import argparse
 import os
-import signal
 import sys
-import time
 import traceback
 from pathlib import Path
 
 from dst_dist import config
-from dst_dist.errors import DstDistError
+from dst_dist.errors import DstDistError, let_leader_speak
 from dst_dist.train.preemption import StopRequest
 from dst_dist.train.run_folder import BAD_USAGE, DONE, FAILED, RunFolder
-
-LEADER_SPEAKS_FIRST_S = 5.0
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -44,7 +40,7 @@ def main(arguments: list[str]) -> int:
         code = _train(options, run)
     except DstDistError as error:
         run.write_status(BAD_USAGE, str(error))
-        _let_leader_speak()
+        let_leader_speak()
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return BAD_USAGE
     except KeyboardInterrupt:
@@ -52,20 +48,12 @@ def main(arguments: list[str]) -> int:
         return FAILED
     except Exception as error:
         run.write_status(FAILED, f"{type(error).__name__}: {error}")
-        _let_leader_speak()
+        let_leader_speak()
         traceback.print_exception(error)
         return FAILED
     if is_main():
         run.write_status(code, "done" if code == DONE else "stopped on request; the same command continues")
     return code
-
-
-def _let_leader_speak() -> None:
-    """Most faults are every process's. The node's leader tells of them; the launcher then ends the others, silent."""
-    if os.environ.get("LOCAL_RANK", "0") != "0":
-        # The launcher's SIGTERM is not a request to stop any more.
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        time.sleep(LEADER_SPEAKS_FIRST_S)
 
 
 def is_main() -> bool:

@@ -161,6 +161,8 @@ class Trainer:
             model = self.engine.unwrapped
             model.config.dst_threshold = self.progress.thresholds.get("dst_update")
             model.config.speaking_threshold = self.progress.thresholds.get("speaking")
+            for head, rate in self.data.positive_rates().items():
+                setattr(model.config, f"{head}_rate", rate)
             with self.run_folder.making_final() as folder:
                 save_model(model, weights, folder)
                 self.setup.model_files.tokenizer.save_pretrained(folder)

@@ -2,24 +2,27 @@
 
 import os
 import signal
+import time
 
 from dst_dist.train.run_folder import FAILED, RunFolder
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+ONE_REQUEST_S = 2.0
+"""Signals within this time are one request: a cluster signals the workers and the launcher, which passes it on."""
 
 
 class StopRequest:
     """Whether this process was asked to stop. All processes must agree before they do: see the loop.
 
     The first signal only raises a flag, which is looked at once an optimizer step and between the
-    micro-batches of an evaluation. The second leaves at once; checkpoints are safe at any instant.
+    micro-batches of an evaluation. One that comes later leaves at once; checkpoints are safe at any instant.
     """
 
     def __init__(self, run: RunFolder, watches_file: bool):
         self.run = run
         self.file = run.path / "STOP"
         self.watches_file = watches_file
-        self.num_signals = 0
+        self.first_signal_s: float | None = None
 
     def listen(self) -> None:
         """Take over the signals; called before anything slow."""
@@ -27,15 +30,16 @@ class StopRequest:
             signal.signal(number, self._on_signal)
 
     def _on_signal(self, number: int, frame: object) -> None:
-        self.num_signals += 1
-        if self.num_signals > 1:
+        if self.first_signal_s is None:
+            self.first_signal_s = time.monotonic()
+        elif time.monotonic() - self.first_signal_s > ONE_REQUEST_S:
             self.run.write_status(FAILED, "left at once at a second signal; the same command continues")
             os._exit(FAILED)
 
     @property
     def is_asked(self) -> bool:
         """Asked by a signal, or (where this process watches it) by the file."""
-        return self.num_signals > 0 or (self.watches_file and self.file.exists())
+        return self.first_signal_s is not None or (self.watches_file and self.file.exists())
 
     def obeyed(self) -> None:
         """Remove the file, so that the same command continues.

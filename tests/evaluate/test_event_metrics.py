@@ -1,14 +1,25 @@
 """Measures of streams, worked out by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from dst_dist.data.clips import Step
 from dst_dist.data.state import Transition
-from dst_dist.evaluate.event_metrics import Timeline, event_metrics, gold_timeline, match
+from dst_dist.evaluate.event_metrics import Tallies, match, tally
+from dst_dist.evaluate.timeline import Timeline, gold_timeline
 from tests.data.dialogs import make_clip, reply, update, user
 
 A, B = Transition("S1", "start"), Transition("S1", "complete")
 ALL = np.ones((2, 2), bool)
+
+
+def event_metrics(gold, predicted, step_ids, minutes, tolerance_s=2.0):
+    """Of one clip that is so long, with these steps."""
+    frames = round(minutes * 120)
+    clip = replace(make_clip(end=frames), steps=tuple(Step(name, name) for name in step_ids))
+    return Tallies([tally(clip, gold, predicted, tolerance_s)])(np.ones(1))
 
 
 def test_matching_is_one_to_one_with_as_many_pairs_as_possible():
@@ -41,7 +52,7 @@ def hand_worked():
         updates=[(11.5, (A,)), (50.0, (A,))], replies=[(31.0, "x"), (55.0, "y")],
         states=[{}, {}, {"S1": "in_progress"}, {"S1": "in_progress"}],
     )  # fmt: skip
-    return event_metrics([gold], [predicted], [["S1"]], [60.0], 2.0)
+    return event_metrics(gold, predicted, ["S1"], 1.0)
 
 
 def test_a_clip_worked_out_by_hand():
@@ -61,20 +72,41 @@ def test_a_clip_worked_out_by_hand():
 
 def test_the_right_change_of_the_wrong_step_is_no_match():
     gold, other = Timeline(updates=[(1.0, (A,))]), Timeline(updates=[(1.0, (Transition("S2", "start"),))])
-    assert event_metrics([gold], [other], [["S1", "S2"]], [60.0], 2.0)["transition/f1"] == 0
+    assert event_metrics(gold, other, ["S1", "S2"], 1.0)["transition/f1"] == 0
 
 
 def test_what_does_not_apply_is_absent():
     empty = Timeline(states=[{}])
-    assert event_metrics([empty], [empty], [[]], [60.0], 2.0) == {}
-    without_steps = event_metrics([Timeline(replies=[(1.0, "x")], states=[{}])], [empty], [[]], [60.0], 2.0)
+    assert event_metrics(empty, empty, [], 1.0) == {}
+    without_steps = event_metrics(Timeline(replies=[(1.0, "x")], states=[{}]), empty, [], 1.0)
     assert without_steps["speaking/f1@2s"] == 0 and not any("joint" in key or "transition" in key for key in without_steps)
 
 
 def test_the_perfect_stream_is_perfect():
     clip = make_clip(update(2), reply(2), user(5), reply(5), update(9, "S1 complete", "S2 start"), end=12)
     gold = gold_timeline(clip)
-    metrics = event_metrics([gold], [gold], [[step.id for step in clip.steps]], [30.0], 2.0)
+    metrics = event_metrics(gold, gold, [step.id for step in clip.steps], 0.5)
     ones = ("transition/f1", "joint_goal_accuracy/frames", "joint_goal_accuracy/updates", "step_status_accuracy", "speaking/f1@1s")
     assert [metrics[name] for name in ones] == [1.0] * 5
     assert metrics["speaking/false_per_minute"] == 0 and metrics["dst_update/latency_s"] == 0
+
+
+def test_early_late_missed_and_duplicate_by_hand():
+    """Gold at 10, 20, 30, 40 s. Written: 3 s early, on time and again, 4 s late, never; and one far from everything."""
+    gold = Timeline(replies=[(time_s, "x") for time_s in (10.0, 20.0, 30.0, 40.0)])
+    predicted = Timeline(replies=[(time_s, "x") for time_s in (7.0, 20.0, 21.0, 34.0, 55.0)])
+    metrics = event_metrics(gold, predicted, [], 1.0)
+    shares = {name: metrics[f"speaking/{name}"] for name in ("early", "late", "missed", "duplicate")}
+    assert shares == {"early": 1 / 4, "late": 1 / 4, "missed": 1 / 4, "duplicate": 1 / 5}
+    assert metrics["speaking/false_per_minute"] == 2
+    assert metrics["speaking/latency_s"] == 0.0 and metrics["speaking/latency_s_90"] == pytest.approx(3.2)
+
+
+def test_weights_are_how_often_a_clip_counts():
+    """A clip drawn twice is two clips; one of weight 0 is none."""
+    clip = make_clip(update(2), reply(2), end=120)
+    right, silent = gold_timeline(clip), Timeline(states=[{}] * 120)
+    one, other = tally(clip, right, right, 2.0), tally(clip, right, silent, 2.0)
+    weighted, repeated = Tallies([one, other])(np.array([2.0, 1.0])), Tallies([one, one, other])(np.ones(3))
+    assert weighted == pytest.approx(repeated) and weighted["transition/recall"] == pytest.approx(2 / 3)
+    assert Tallies([one, other])(np.array([1.0, 0.0])) == Tallies([one])(np.ones(1))

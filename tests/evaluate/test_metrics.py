@@ -3,21 +3,24 @@
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import average_precision_score, f1_score
+from sklearn.metrics import average_precision_score, f1_score, precision_recall_fscore_support
 
 from dst_dist import config
 from dst_dist.data.batching import Draw, micro_batches
-from dst_dist.data.clips import ClipIndex
-from dst_dist.data.reading import read_clips
-from dst_dist.data.state import Transition
 from dst_dist.evaluate import metrics
-from dst_dist.evaluate.teacher_forced import evaluation_specs, read_model, summarise
+from dst_dist.evaluate.teacher_forced import TeacherForced, evaluation_specs, read_model, summarise
 from dst_dist.model.finetune import load_for_inference
 from dst_dist.prepare import DataSetup
-from tests.data.handmade import make_root, prospect_clip, update, write_prospect
 from tests.train.in_process import train
 
 IGNORE = -100
+
+
+def decisions(labels, probabilities, is_frame=None, clip=None):
+    """All of one clip, and all frames, unless said otherwise."""
+    number = len(labels)
+    is_frame = np.ones(number, bool) if is_frame is None else is_frame
+    return metrics.Decisions.read(labels, probabilities, is_frame, np.zeros(number, int) if clip is None else clip)
 
 
 def array(*values):
@@ -69,7 +72,7 @@ def test_decisions_by_hand():
     labels = array(1, 0, IGNORE, 1, 0, 0)
     probabilities = array(0.9, 0.6, 0.99, 0.4, 0.2, 0.1)
     is_frame = array(True, True, True, False, True, True)
-    measured = metrics.decision_metrics("speaking", labels, probabilities, is_frame, 0.5)
+    measured = decisions(labels, probabilities, is_frame).metrics("speaking", np.ones(1), 0.5, minutes=0.5)
     assert measured == pytest.approx(
         {
             "num_speaking_positives": 2,
@@ -79,6 +82,7 @@ def test_decisions_by_hand():
             "speaking/recall": 0.5,
             "speaking/f1": 0.5,
             "speaking/threshold": 0.5,
+            "speaking/false_per_minute": 1 / 0.5,
             # In order of score: +, -, +: precision 1 at the first positive, 2/3 at the second.
             "speaking/average_precision": (1 + 2 / 3) / 2,
             "speaking/base_rate": 2 / 5,
@@ -90,15 +94,16 @@ def test_decisions_by_hand():
 
 
 def test_a_probability_at_the_threshold_is_not_above_it():
-    measured = metrics.decision_metrics("speaking", array(1, 0), array(0.5, 0.5), array(True, True), 0.5)
+    measured = decisions(array(1, 0), array(0.5, 0.5)).metrics("speaking", np.ones(1), 0.5)
     assert measured["speaking/recall"] == 0.0 and measured["speaking/precision"] == 0.0
 
 
 @pytest.mark.parametrize("labels", [[IGNORE, IGNORE], [1, 1], [0, IGNORE], []])
 def test_what_does_not_apply_is_absent(labels):
     labels = np.array(labels, dtype=int)
-    ones = np.ones(len(labels))
-    measured = metrics.decision_metrics("dst_update", labels, ones * 0.5, ones.astype(bool), None)
+    found = decisions(labels, np.full(len(labels), 0.5))
+    assert found.best_threshold() is None and found.curve(1.0) is None
+    measured = found.metrics("dst_update", np.ones(1), 0.5)
     assert measured == {
         "num_dst_update_positives": float((labels == 1).sum()),
         "num_dst_update_negatives": float((labels == 0).sum()),
@@ -111,16 +116,34 @@ def average_precision_by_definition(labels, scores):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_average_precision_is_sklearns_and_its_definition(seed):
+def test_scores_are_sklearns_and_average_precision_its_definition(seed):
     rng = np.random.default_rng(seed)
-    labels = rng.choice([1, 0, 0, 0, IGNORE], 300)
+    labels, clip, weights = rng.choice([1, 0, 0, 0, IGNORE], 300), rng.integers(0, 10, 300), rng.integers(0, 4, 10).astype(float)
     probabilities = rng.random(300).round(2)
-    measured = metrics.decision_metrics("dst_update", labels, probabilities, np.ones(300, bool), 0.5)
-    counted = labels != IGNORE
-    expected = average_precision_score(labels[counted], probabilities[counted])
-    assert measured["dst_update/average_precision"] == pytest.approx(expected, abs=1e-12)
+    found, counted = decisions(labels, probabilities, clip=clip), labels != IGNORE
+    unweighted = found.metrics("dst_update", np.ones(10), 0.5)
     by_definition = average_precision_by_definition(labels[counted], probabilities[counted])
-    assert measured["dst_update/average_precision"] == pytest.approx(by_definition, abs=1e-12)
+    assert unweighted["dst_update/average_precision"] == pytest.approx(by_definition, abs=1e-12)
+    measured = found.metrics("dst_update", weights, 0.6)
+    told = {"sample_weight": weights[clip][counted]}
+    expected = average_precision_score(labels[counted], probabilities[counted], **told)
+    assert measured["dst_update/average_precision"] == pytest.approx(expected, abs=1e-12)
+    scores = precision_recall_fscore_support(
+        labels[counted], probabilities[counted] > 0.6, average="binary", zero_division=0.0, **told
+    )
+    assert [measured[f"dst_update/{name}"] for name in ("precision", "recall", "f1")] == pytest.approx(scores[:3])
+
+
+def test_a_curve_by_hand():
+    curve = decisions(array(1, 0, 1, 0), array(0.9, 0.3, 0.7, 0.1)).curve(minutes=2.0)
+    assert curve["threshold"][0] == 0.0 and curve["threshold"] == sorted(curve["threshold"])
+    assert len(curve["threshold"]) <= metrics.CURVE_POINTS and {0.1, 0.3, 0.7, 0.9} < set(curve["threshold"])
+    at = curve["threshold"].index
+    # Above 0: all four; above 0.1: one false of three; above 0.3: both and no other; above 0.9: none.
+    assert (curve["precision"][0], curve["recall"][0], curve["false_per_minute"][0]) == (0.5, 1.0, 1.0)
+    assert (curve["precision"][at(0.1)], curve["false_per_minute"][at(0.1)]) == (pytest.approx(2 / 3), 0.5)
+    assert (curve["f1"][at(0.3)], curve["false_per_minute"][at(0.3)]) == (1.0, 0.0)
+    assert (curve["recall"][at(0.9)], curve["f1"][at(0.9)]) == (0.0, 0.0)
 
 
 # A split
@@ -133,6 +156,9 @@ def test_a_split_by_hand():
         "lm_hit": array(True, True, False, True),
         "turn_hit": array(True, False, True, True),
         "turn_is_dst": array(True, True, False, True),
+        "clip": array(0, 1),
+        "lm_clip": array(0, 0, 1, 1),
+        "turn_clip": array(0, 0, 1, 1),
         "is_frame": array(True, True),
         "dst_update": array(1, 0),
         "dst_update_logits": logits_of([0.8, 0.4]),
@@ -154,53 +180,10 @@ def test_a_split_by_hand():
     assert measured["num_updates"] == 3
     assert measured["dst_update/threshold"] == pytest.approx(0.6)
     assert "speaking/f1" not in measured
-
-
-# Baselines
-
-
-@pytest.mark.parametrize(
-    ("state", "expected"),
-    [
-        ({}, [("S1", "start")]),
-        ({"S1": "in_progress"}, [("S1", "complete"), ("S2", "start")]),
-        ({"S1": "completed"}, [("S2", "start")]),
-        ({"S1": "paused", "S2": "in_progress"}, [("S2", "complete"), ("S3", "start")]),
-        # What is open comes last in order: what is before it is passed.
-        ({"S2": "in_progress"}, [("S2", "complete"), ("S3", "start")]),
-        ({"S1": "in_progress", "S2": "in_progress"}, [("S2", "complete"), ("S3", "start")]),
-        ({"S1": "completed", "S2": "completed", "S3": "in_progress"}, [("S3", "complete")]),
-        ({"S1": "completed", "S2": "completed", "S3": "completed"}, []),
-    ],
-)
-def test_the_rule(state, expected):
-    assert metrics.rule_update(state, ["S1", "S2", "S3"]) == [Transition(*pair) for pair in expected]
-
-
-def clips_of(root, *clips):
-    write_prospect(make_root(root), list(clips))
-    return read_clips(root, ["kitchen"], "train", strict=True)[0]
-
-
-def test_baselines_by_hand(tmp_path):
-    """The rule writes both updates of the hand-made clip. Chance: two steps, each may start or be reset, so 1 in 4;
-    the second update has two transitions, which chance never writes."""
-    found = metrics.text_baselines(clips_of(tmp_path, prospect_clip()))
-    assert found == {"chance": {"update/exact_match": pytest.approx(1 / 8)}, "rule": {"update/exact_match": 1.0}}
-
-
-def test_baselines_follow_the_gold_state(tmp_path):
-    """S1 in progress: pause, complete, cancel, reset; S2: start, reset. The rule would complete S1 and start S2."""
-    turns = [update("S1", "pause", 3, 5), update("S1", "resume", 5, 7)]
-    clip = prospect_clip(conversation=turns, initial_dst_state={"S1": "in_progress"})
-    found = metrics.text_baselines(clips_of(tmp_path, clip))
-    # Then paused: resume, cancel, reset; S2 as before.
-    assert found["chance"]["update/exact_match"] == pytest.approx((1 / 6 + 1 / 5) / 2)
-    assert found["rule"]["update/exact_match"] == 0.0
-
-
-def test_without_updates_there_is_no_baseline():
-    assert metrics.text_baselines(ClipIndex.from_clips([])) == {}
+    # The second clip alone: one update, right; two tokens, both losses counted.
+    second = TeacherForced(columns, {"dst_update": 0.5, "speaking": 0.5}, minutes=array(1.0, 0.5))(array(0.0, 1.0))
+    assert (second["update/exact_match"], second["num_updates"], second["lm/token_accuracy"]) == (1.0, 1, 0.5)
+    assert second["lm/perplexity"] == pytest.approx(np.exp(4.5))
 
 
 # Against decoding

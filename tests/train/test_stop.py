@@ -9,6 +9,7 @@ import psutil
 import pytest
 
 from dst_dist.train import loop
+from dst_dist.train.preemption import ONE_REQUEST_S
 from tests import launching
 from tests.train.forking import wait_for
 from tests.train.in_process import train
@@ -134,7 +135,8 @@ def test_a_signal_to_workers_stops_all_together(starter, words, straight_on_two,
     folder = tmp_path / "run"
     job = starter.start("cpu_ddp", [*words, "data.num_workers=1"], folder)
     wait_for((folder / "checkpoints/step-00000002").is_dir)
-    stop_signals(job, [signal.SIGTERM if rank else signal.SIGUSR1], rank)
+    # Two at once are one request.
+    stop_signals(job, [signal.SIGTERM, signal.SIGTERM if rank else signal.SIGUSR1], rank)
     ended = job.wait()
     assert ended.returncode == 85, ended.output[-3000:]
     assert ended.status == {**STOPPED, "step": ended.status["step"]} and 2 <= ended.status["step"] <= 4
@@ -148,7 +150,7 @@ def test_a_second_signal_leaves_at_once_without_harm(starter, words, straight_on
     job = starter.start("cpu_ddp", [*words, "train.max_frames=16"], folder, module="tests.train.slow")
     wait_for((folder / "checkpoints/step-00000001").is_dir)
     stop_signals(job, [signal.SIGTERM], None)
-    time.sleep(0.2)
+    time.sleep(ONE_REQUEST_S + 0.2)
     began = time.monotonic()
     stop_signals(job, [signal.SIGTERM], None)
     ended = job.wait()

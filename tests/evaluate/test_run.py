@@ -1,0 +1,127 @@
+"""`dst-dist evaluate` as a user starts it: alone and sharded, and what it leaves."""
+
+import json
+import shutil
+
+import pytest
+
+from tests.launching import launch
+from tests.train.in_process import train
+
+TIMES = ("real_time_factor", "delay_s", "delay_s_90", "delay_s_most")
+
+
+@pytest.fixture(scope="module")
+def run(demo, demo_words, tmp_path_factory):
+    """A run whose model writes updates and replies, some of them right."""
+    folder = tmp_path_factory.mktemp("evaluate") / "run"
+    words = [
+        "demo", *demo_words, "train.max_steps=60", "train.global_batch_size=8", "data.val=[workshop, kitchen]",
+        "eval.every_steps=60", "optim.learning_rate=2e-3", "optim.warmup_steps=5", "log.report_to=[]", "eval.dst_threshold=0.3",
+        "eval.speaking_threshold=0.3", f"output_dir={folder}",
+    ]  # fmt: skip
+    assert train(words) == 0
+    return folder
+
+
+def evaluate(run, tmp_path, engine, num_processes, *words):
+    """Of a copy; all that is below evaluation/ by name."""
+    copy = tmp_path / f"{engine}-{num_processes}"
+    shutil.copytree(run, copy, symlinks=True)
+    done = launch(engine, words, tmp_path / f"{engine}-{num_processes}-output", num_processes, module=("dst_dist", "evaluate", str(copy)))
+    assert done.returncode == 0, done.output[-3000:]
+    read = {path.name: path.read_text() for path in (copy / "evaluation").iterdir()}
+    return done.output, {name: [json.loads(line) for line in text.splitlines()] if name.endswith("l") else json.loads(text) for name, text in read.items()}
+
+
+def without_times(result):
+    return {key: without_times(value) if isinstance(value, dict) else value for key, value in result.items() if key.split("/")[0] not in TIMES}
+
+
+def assert_close(ours, theirs, where=""):
+    """The same keys, numbers within rounding."""
+    assert type(ours) is type(theirs), where
+    if isinstance(ours, dict):
+        assert ours.keys() == theirs.keys(), where
+        for key in ours:
+            assert_close(ours[key], theirs[key], f"{where}/{key}")
+    elif isinstance(ours, list):
+        assert len(ours) == len(theirs), where
+        for one, other in zip(ours, theirs, strict=True):
+            assert_close(one, other, where)
+    else:
+        assert ours == (pytest.approx(theirs, rel=1e-4, abs=1e-4) if isinstance(ours, float) else theirs), where
+
+
+@pytest.fixture(scope="module")
+def alone(run, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("alone")
+    forced = evaluate(run, folder / "forced", None, 1)
+    streamed = evaluate(run, folder / "streamed", None, 1, "--streaming")
+    return forced, streamed
+
+
+@pytest.mark.parametrize("engine, num_processes", [("cpu_ddp", 2), ("cpu_zero2", 3)])
+def test_any_number_of_processes_gives_the_same(run, alone, tmp_path, engine, num_processes):
+    """Three processes, four videos: the shares differ in length, and nothing is done twice."""
+    for number, more in enumerate(((), ("--streaming",))):
+        output, files = evaluate(run, tmp_path / str(number), engine, num_processes, *more)
+        assert output.count("written to") == 1
+        ours, theirs = (({name: without_times(f) if isinstance(f, dict) else f for name, f in some.items()}) for some in (files, alone[number][1]))
+        assert_close(ours, theirs)
+
+
+def test_what_is_measured(alone):
+    (output, files), (streamed_output, streamed) = alone
+    result = files["val-teacher_forced.json"]
+    assert set(result["by_dataset"]) == {"workshop", "kitchen"} and "by_domain" not in result
+    assert result["num_videos"] == 4 and result["by_dataset"]["kitchen"]["num_videos"] == 2
+    assert set(result["baselines"]) == {"chance", "rule", "never"} and set(result["curves"]) == {"dst_update", "speaking"}
+    low, high = result["dst_update/average_precision/ci95"]
+    assert low <= result["dst_update/average_precision"] <= high
+    # The rate of training is stored with the model.
+    assert 0.1 < result["baselines"]["chance"]["dst_update/recall"] < 0.4
+    result = streamed["val-streaming.json"]
+    assert set(result["baselines"]) == {"never", "always", "periodic", "rule", "random"}
+    assert result["reply/similarity"] == "lexical" and result["reply/windows"]["kitchen"]["name"] == "default"
+    assert {"reply/recall", "transition/f1", "joint_goal_accuracy/frames", "step_status_accuracy", "real_time_factor", "speaking/early"} <= set(result)
+    assert all("ci95" not in key for values in result["baselines"].values() for key in values)
+    assert "joint_goal_accuracy/frames" in streamed_output and "never" in streamed_output
+
+
+def test_the_record_of_each_clip(alone, demo):
+    records = alone[1][1]["val-streaming-clips.jsonl"]
+    clips = [clip for name in ("workshop", "kitchen") for clip in json.loads((demo / name / "val_training.json").read_text())]
+    assert len(records) == len(clips) == 12
+    result = alone[1][1]["val-streaming.json"]
+    matched = {"gold": 0, "predicted": 0}
+    for record, clip in zip(records, clips, strict=True):
+        assert (record["start_frame"], record["end_frame"]) == (clip["start_frame_idx"], clip["end_frame_idx"])
+        assert len(record["probabilities"]["dst_update"]) == clip["end_frame_idx"] - clip["start_frame_idx"]
+        assert all(clip["start_frame_idx"] <= event["frame"] < clip["end_frame_idx"] for side in ("gold", "predicted") for kind in ("updates", "replies") for event in record[side][kind])
+        for side in matched:
+            matched[side] += sum(change["matched"] for one in record[side]["updates"] for change in one["transitions"])
+        decided = sum(value > 0.3 for value in record["probabilities"]["dst_update"])
+        assert decided <= len(record["predicted"]["updates"]) <= decided + len(record["user"])
+    num_gold = sum(len(one["transitions"]) for record in records for one in record["gold"]["updates"])
+    assert num_gold == sum(len(turn["content"]) for clip in clips for turn in clip["conversation"] if turn["role"] == "DST_UPDATE")
+    assert matched["gold"] == matched["predicted"] == num_gold - result["transition/missed"]
+
+
+def test_on_the_clock_and_beside_another_run(run, alone, tmp_path):
+    """Its own evaluation beside it stands among the baselines; on the clock nothing comes earlier."""
+    other = tmp_path / "other"
+    shutil.copytree(run, other)
+    (other / "evaluation").mkdir(exist_ok=True)
+    (other / "evaluation/val-streaming.json").write_text(json.dumps(alone[1][1]["val-streaming.json"]))
+    _, files = evaluate(run, tmp_path / "clock", None, 1, "--on-the-clock", "--beside", f"blind={other}")
+    result, before = files["val-streaming.json"], alone[1][1]["val-streaming.json"]
+    assert result["transition/f1"] == before["transition/f1"] == result["baselines"]["blind"]["transition/f1"]
+    on_the_clock = result["on_the_clock"]
+    assert 0 < on_the_clock["delay_s"] <= on_the_clock["delay_s_90"] <= on_the_clock["delay_s_most"]
+    assert on_the_clock["dst_update/latency_s"] > result["dst_update/latency_s"]
+
+
+def test_faults_are_told_once(run, tmp_path):
+    done = launch("cpu_ddp", ["--split", "train", "data.train=[]", "--beside", f"blind={tmp_path}"], tmp_path / "output", module=("dst_dist", "evaluate", str(run)))
+    assert done.returncode != 0 and done.output.count("not evaluated yet") == 1 and "Traceback (most recent call last):\n  File \"/" not in done.output.split("not evaluated yet")[0]

