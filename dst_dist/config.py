@@ -124,6 +124,8 @@ class Optim(Section):
     betas: Annotated[list[Annotated[Float, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2)] = [0.9, 0.999]
     weight_decay: NonNegative = 0.01
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    decay_share: Annotated[Float, Field(gt=0, le=1)] = 1.0
+    """Share of the steps after the warm-up over which the schedule falls; before them the rate stays at its peak."""
     warmup_steps: Whole = 100
     max_grad_norm: Positive = 1.0
 

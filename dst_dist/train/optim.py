@@ -35,15 +35,20 @@ def build_optimizer(groups: dict[str, list[tuple[str, Parameter]]], optim: confi
 
 
 def rate_factor(step: int, num_steps: int, optim: config.Optim) -> float:
-    """The share of the peak rate for optimizer step `step` (0 is the first): linear warm-up, then the schedule to 0."""
+    """The share of the peak rate for optimizer step `step` (0 is the first).
+
+    It rises linearly over the warm-up, stays, and over the last `decay_share` of the steps behind the
+    warm-up follows the schedule to 0.
+    """
     if step < optim.warmup_steps:
         return (step + 1) / optim.warmup_steps
     progress = (step - optim.warmup_steps) / max(1, num_steps - optim.warmup_steps)
+    fallen = max(0.0, progress - (1 - optim.decay_share)) / optim.decay_share
     if optim.schedule == "constant":
         return 1.0
     if optim.schedule == "linear":
-        return 1 - progress
-    return (1 + math.cos(math.pi * progress)) / 2
+        return 1 - fallen
+    return (1 + math.cos(math.pi * fallen)) / 2
 
 
 def set_rates(param_groups: list[dict[str, Any]], factor: float) -> None:

@@ -26,6 +26,20 @@ def test_rates_by_hand(schedule, expected):
     assert [rate_factor(step, 8, optim(schedule=schedule)) for step in range(8)] == pytest.approx(expected, abs=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        # Four steps up, four at the peak, then four steps down.
+        ("linear", [0.25, 0.5, 0.75, 1, 1, 1, 1, 1, 1, 0.75, 0.5, 0.25]),
+        ("cosine", [0.25, 0.5, 0.75, 1, 1, 1, 1, 1, 1, 0.853553, 0.5, 0.146447]),
+        ("constant", [0.25, 0.5, 0.75, 1, 1, 1, 1, 1, 1, 1, 1, 1]),
+    ],
+)
+def test_the_rate_stays_at_its_peak_until_the_decay(schedule, expected):
+    halfway = optim(schedule=schedule, decay_share=0.5)
+    assert [rate_factor(step, 12, halfway) for step in range(12)] == pytest.approx(expected, abs=1e-6)
+
+
 @pytest.mark.parametrize("schedule", ["linear", "cosine", "constant"])
 def test_no_warm_up_and_a_warm_up_that_never_ends(schedule):
     assert rate_factor(0, 1, optim(schedule=schedule, warmup_steps=0)) == 1
