@@ -20,7 +20,15 @@ import pyarrow as pa
 from dst_dist.data.demo_dialog import Video, proassist_samples, prospect_clips, render
 from dst_dist.data.demo_model import train_tokenizer, write_model
 from dst_dist.data.demo_painter import FRAME_SIZE, Painter, encode_jpeg
-from dst_dist.data.demo_world import DOMAINS, Domain, draw_schedule, draw_task
+from dst_dist.data.demo_world import (
+    DOMAINS,
+    NEW_DOMAIN,
+    SECOND_CHANCE,
+    SECOND_CHANCE_IN_TRAINING,
+    Domain,
+    draw_schedule,
+    draw_task,
+)
 from dst_dist.data.frames import write_frames
 
 PROASSIST_FOLDER = "proassist_demo"
@@ -29,14 +37,21 @@ GOALS_HELD_OUT = 4
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much is made: videos a domain and split, videos of the ProAssist file, clips a video, frames a clip."""
+    """How much is made: videos a domain and split, videos of the ProAssist file, clips a video, frames a clip.
 
-    train: int = 240
+    The new domain has a fifth of the others' videos to train on.
+    """
+
+    train: int = 360
     val: int = 10
     test: int = 10
     proassist: int = 12
     clips_per_video: int = 3
     frames_per_clip: int = 32
+
+    def num_videos(self, domain: Domain, split: str) -> int:
+        number: int = getattr(self, split)
+        return max(1, number // 5) if split == "train" and domain == NEW_DOMAIN else number
 
 
 def make_demo(out: Path | str, seed: int = 0, blank: bool = False, sizes: Sizes = Sizes(), workers: int = 2) -> None:
@@ -66,9 +81,9 @@ def make_demo(out: Path | str, seed: int = 0, blank: bool = False, sizes: Sizes 
 
 
 def _plan_videos(seed: int, sizes: Sizes) -> Iterator[Video]:
-    for domain in DOMAINS:
+    for domain in (*DOMAINS, NEW_DOMAIN):
         for split in ("train", "val", "test"):
-            for number in range(getattr(sizes, split)):
+            for number in range(sizes.num_videos(domain, split)):
                 yield _plan_video(seed, domain, split, number, sizes)
     for number in range(sizes.proassist):
         video = _plan_video(seed, DOMAINS[number % len(DOMAINS)], "proassist", number, sizes)
@@ -78,7 +93,8 @@ def _plan_videos(seed: int, sizes: Sizes) -> Iterator[Video]:
 def _plan_video(seed: int, domain: Domain, split: str, number: int, sizes: Sizes) -> Video:
     rng = random.Random(f"{seed}/{domain.name}/{split}/{number}")
     task = draw_task(rng, domain, _goals(seed, domain, split))
-    moments = draw_schedule(rng, len(task.steps), sizes.clips_per_video * sizes.frames_per_clip)
+    second_chance = SECOND_CHANCE_IN_TRAINING if split == "train" else SECOND_CHANCE
+    moments = draw_schedule(rng, len(task.steps), sizes.clips_per_video * sizes.frames_per_clip, second_chance)
     first = next(n for n, moment in enumerate(moments) if not moment.transitions and not moment.error_starts)
     moments[first] = replace(moments[first], question="goal")
     uid = f"{domain.name}-{split}-{number:04d}"
@@ -132,7 +148,7 @@ def _write_base64_frames(path: Path, jpegs: Iterable[bytes]) -> None:
 
 
 def _drawn_jpegs(video: Video) -> Iterator[bytes]:
-    painter = Painter(video.frames_seed, video.task, video.domain.tint)
+    painter = Painter(video.frames_seed, video.task, video.domain.tint, video.domain.borrowed_colours)
     return (painter.draw(moment) for moment in video.moments)
 
 

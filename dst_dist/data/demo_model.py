@@ -53,8 +53,10 @@ def train_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
     )
 
 
-def tiny_config(tokenizer: PreTrainedTokenizerFast) -> SmolVLMConfig:
+def tiny_config(tokenizer: PreTrainedTokenizerFast, scale_factor: int = 3) -> SmolVLMConfig:
     """48 px in patches of 16, pixel shuffle by 3: one true token a frame; about 1.2M parameters.
+
+    A scale factor of 1 leaves a grid of 3 x 3 tokens.
 
     The initializer range of 0.06 suits the width: 0.02, made for wide models, learns at half the speed.
     """
@@ -89,7 +91,7 @@ def tiny_config(tokenizer: PreTrainedTokenizerFast) -> SmolVLMConfig:
     return SmolVLMConfig(
         text_config=text,
         vision_config=vision,
-        scale_factor=3,
+        scale_factor=scale_factor,
         image_token_id=tokenizer.convert_tokens_to_ids(IMAGE),
         tie_word_embeddings=False,
         dtype="float32",
@@ -97,14 +99,14 @@ def tiny_config(tokenizer: PreTrainedTokenizerFast) -> SmolVLMConfig:
     )
 
 
-def write_model(folder: Path, tokenizer: PreTrainedTokenizerFast, seed: int) -> None:
+def write_model(folder: Path, tokenizer: PreTrainedTokenizerFast, seed: int, scale_factor: int = 3) -> None:
     """Write a randomly initialised tiny model and its tokenizer as a Hugging Face folder.
 
     The caller's random state is left as it was.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = SmolVLMForConditionalGeneration(tiny_config(tokenizer))
+        model = SmolVLMForConditionalGeneration(tiny_config(tokenizer, scale_factor))
     model.generation_config = GenerationConfig.from_model_config(model.config.text_config)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

@@ -7,6 +7,8 @@ an error mark. A change of status shows only as a difference to the frames befor
 """
 
 import io
+from collections.abc import Mapping
+from types import MappingProxyType
 
 import numpy as np
 from PIL import Image
@@ -37,9 +39,16 @@ NOISE = 8.0
 
 
 class Painter:
-    """Draws one video's frames: fixed board and objects; jitter, distractors, light and noise each frame."""
+    """Draws one video's frames: fixed board and objects; jitter, distractors, light and noise each frame.
 
-    def __init__(self, seed: int, task: Task, tint: tuple[int, int, int]):
+    Args:
+        borrowed_colours: as a `Domain` has them.
+    """
+
+    def __init__(
+        self, seed: int, task: Task, tint: tuple[int, int, int], borrowed_colours: Mapping[str, str] = MappingProxyType({})
+    ):
+        self._borrowed_colours = borrowed_colours
         self._rng = np.random.default_rng(seed)
         self._background = np.array(tint) + self._rng.integers(-20, 21, 3)
         self._steps = task.steps
@@ -49,7 +58,8 @@ class Painter:
 
     def _draw_plates(self, step: StepPlan, shade: float) -> dict[str, np.ndarray]:
         plates = {}
-        for status, colour in STATUS_COLOURS.items():
+        for status in STATUS_COLOURS:
+            colour = STATUS_COLOURS[self._borrowed_colours.get(status, status)]
             plate = np.empty((PLATE, PLATE, 3))
             plate[:] = self._background
             _MARKS[status](plate, np.array(colour) * shade)

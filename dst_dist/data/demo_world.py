@@ -5,7 +5,8 @@ the text says what comes next: only the picture does.
 """
 
 import random
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from dst_dist.data.state import TRANSITIONS
 
@@ -17,7 +18,10 @@ NUM_STEPS = (4, 5, 5, 6, 6, 7, 8)
 
 @dataclass(frozen=True)
 class Domain:
-    """What one dataset folder is about: the words its tasks are made of, its board's tint (RGB)."""
+    """What one dataset folder is about: the words its tasks are made of, its board's tint (RGB).
+
+    `borrowed_colours` maps a status to the one whose colour shows it here, where that is not its own.
+    """
 
     name: str
     prompt: str
@@ -26,6 +30,7 @@ class Domain:
     step_verbs: tuple[str, ...]
     step_objects: tuple[str, ...]
     tint: tuple[int, int, int]
+    borrowed_colours: Mapping[str, str] = field(default_factory=dict)
 
 
 DOMAINS = (
@@ -57,6 +62,18 @@ DOMAINS = (
         tint=(26, 46, 30),
     ),
 )
+NEW_DOMAIN = Domain(
+    name="laboratory",
+    prompt="You watch the experiment and keep track of its steps.",
+    goal_verbs=("Measure", "Analyse", "Dilute", "Compare"),
+    goal_things=("water sample", "salt solution", "soil extract", "yeast culture", "crystal", "dye mixture"),
+    step_verbs=("shake", "weigh", "label", "rinse"),
+    step_objects=("flask", "pipette", "magnet", "funnel", "burner", "scale"),
+    tint=(44, 30, 52),
+    borrowed_colours={"in_progress": "completed", "completed": "paused", "paused": "in_progress"},
+)
+"""Left out of the demo recipe, for adapting a model that has learned the others: new words, and its board's
+colours mean something else, so that it has to be learned."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +120,7 @@ START_CHANCE, START_CHANCE_WHILE_BUSY, BUSY = 3.0, 0.3, 2
 IN_ORDER = 2.0  # the next step of the task is this much likelier to start than one out of turn
 UPDATE_CHANCE = 0.2  # of a frame, whatever came before: a constant hazard cannot be counted out
 SECOND_CHANCE = 0.1
+SECOND_CHANCE_IN_TRAINING = 0.25  # finding the second of two changes takes the most practice
 ERROR_CHANCE = 0.05
 QUESTION_CHANCE = 0.05
 QUESTIONS = ("open", "done", "thanks")
@@ -146,13 +164,19 @@ class Moment:
     question: str | None
 
 
-def draw_schedule(rng: random.Random, num_steps: int, num_frames: int) -> list[Moment]:
-    """A video's course, frame by frame; every frame has the same chance of an update."""
+def draw_schedule(
+    rng: random.Random, num_steps: int, num_frames: int, second_chance: float = SECOND_CHANCE
+) -> list[Moment]:
+    """A video's course, frame by frame; every frame has the same chance of an update.
+
+    Args:
+        second_chance: how often an update changes two steps at once.
+    """
     statuses, moments, error_left = ["not_started"] * num_steps, [], 0
     for _ in range(num_frames):
         transitions: dict[int, str] = {}
         if rng.random() < UPDATE_CHANCE:
-            for _ in range(1 + (rng.random() < SECOND_CHANCE)):
+            for _ in range(1 + (rng.random() < second_chance)):
                 step, transition = _draw_transition(rng, statuses, set(transitions))
                 transitions[step] = transition
                 statuses[step] = TRANSITIONS[transition][1]

@@ -2,6 +2,7 @@ import io
 import json
 import random
 from collections import Counter
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +17,22 @@ from dst_dist.data.conversation import TokenWriter
 from dst_dist.data.demo import Sizes, make_demo
 from dst_dist.data.demo_dialog import answer, render, speak
 from dst_dist.data.demo_painter import CELL, FRAME_SIZE, PLATE, STATUS_COLOURS, Painter
-from dst_dist.data.demo_world import DOMAINS, UPDATE_CHANCE, Moment, StepPlan, Task, draw_schedule
+from dst_dist.data.demo_world import (
+    DOMAINS,
+    NEW_DOMAIN,
+    SECOND_CHANCE,
+    UPDATE_CHANCE,
+    Moment,
+    StepPlan,
+    Task,
+    draw_schedule,
+)
 from dst_dist.data.reading import count_shared_videos, read_clips
 from dst_dist.data.samples import Limits, SampleMaker
 from dst_dist.data.state import TRANSITIONS, apply_update, without_not_started
 
 TINY = Sizes(train=2, val=1, test=1, proassist=1, clips_per_video=2, frames_per_clip=12)
-NAMES = [domain.name for domain in DOMAINS]
+NAMES = [domain.name for domain in (*DOMAINS, NEW_DOMAIN)]
 TASK = Task("Build the radio", tuple(StepPlan(f"fit red part {n}", "red", "square") for n in range(4)))
 
 
@@ -82,7 +92,8 @@ def test_all_is_read_strictly_with_nothing_to_correct(demo):
     names = [*NAMES, "proassist_demo/train.jsonl"]
     index, _, report = read_clips(demo, names, "train", strict=True)
     assert report.lines() == []
-    assert len(index) == 3 * 3 * 3 + 2 * 3
+    # Three domains of 3 videos, the new one of 1, 2 ProAssist videos; 3 clips each.
+    assert len(index) == (3 * 3 + 1 + 2) * 3
     spoken_only = [clip for clip in index if not clip.has_dst]
     assert len(spoken_only) == 6 and {clip.dataset for clip in spoken_only} == {"proassist_demo"}
     assert all({turn.role for turn in clip.turns} <= {"user", "assistant"} for clip in spoken_only)
@@ -151,6 +162,34 @@ def test_completing_the_open_step_and_starting_the_next_is_mostly_wrong(long_sch
     assert 0 < max(right.values()) / total < 0.35
 
 
+def share_of_doubles(updates: list[tuple]) -> float:
+    return np.mean([len(transitions) == 2 for transitions in updates])
+
+
+def test_two_changes_at_once_come_as_often_as_asked():
+    for chance in (SECOND_CHANCE, 0.4):
+        schedule = draw_schedule(random.Random(2), num_steps=6, num_frames=30_000, second_chance=chance)
+        assert abs(share_of_doubles([at.transitions for at in schedule if at.transitions]) - chance) < 0.015
+
+
+def test_training_has_more_of_two_changes_at_once(demo):
+    def updates(split):
+        turns = [turn for clip in clips_of(demo, split) for turn in clip.turns if turn.transitions]
+        return [list(of_frame) for _, of_frame in groupby(turns, key=lambda turn: turn.frame)]
+
+    assert share_of_doubles(updates("train")) > 0.18 > share_of_doubles(updates("val") + updates("test"))
+
+
+def test_the_new_domains_words_and_colours_are_its_own(demo):
+    learned = " ".join((demo / f"{domain.name}/train_training.json").read_text() for domain in DOMAINS)
+    new = (demo / "laboratory/train_training.json").read_text()
+    for word in (*NEW_DOMAIN.step_verbs, *NEW_DOMAIN.step_objects, *NEW_DOMAIN.goal_verbs):
+        assert f" {word} " not in learned and f'"{word} ' not in learned
+    assert sum(f" {thing}" in new for thing in NEW_DOMAIN.step_objects) >= 2
+    assert sorted(NEW_DOMAIN.borrowed_colours) == sorted(NEW_DOMAIN.borrowed_colours.values())
+    assert all(status != shown for status, shown in NEW_DOMAIN.borrowed_colours.items())
+
+
 def nearest_status(plate: np.ndarray) -> str:
     """Read a plate of a drawn board the simple way: by what colour most of its pixels have."""
     bright = plate[plate.max(-1) - plate.min(-1) > 70]
@@ -163,16 +202,17 @@ def nearest_status(plate: np.ndarray) -> str:
     return statuses[np.bincount(closest.argmax(1), minlength=len(statuses)).argmax()]
 
 
-def test_every_picture_shows_every_status():
+@pytest.mark.parametrize("domain", [DOMAINS[0], NEW_DOMAIN], ids=lambda domain: domain.name)
+def test_every_picture_shows_every_status(domain):
     rng = random.Random(1)
     schedule = draw_schedule(rng, num_steps=4, num_frames=200)
-    painter = Painter(5, TASK, (30, 34, 48))
+    painter = Painter(5, TASK, domain.tint, domain.borrowed_colours)
     right = total = 0
     for at in schedule:
         image = np.asarray(Image.open(io.BytesIO(painter.draw(at))), float)
         for position, status in enumerate(at.statuses):
             y, x = 2 + CELL * (position // 3), 2 + CELL * (position % 3)
-            right += nearest_status(image[y : y + PLATE, x : x + PLATE]) == status
+            right += nearest_status(image[y : y + PLATE, x : x + PLATE]) == domain.borrowed_colours.get(status, status)
             total += 1
     assert right / total > 0.98
 
