@@ -16,6 +16,7 @@ from dst_dist import config
 from dst_dist.data.conversation import TokenWriter
 from dst_dist.data.demo import Sizes, make_demo
 from dst_dist.data.demo_dialog import answer, render, speak
+from dst_dist.data.demo_model import write_model
 from dst_dist.data.demo_painter import CELL, FRAME_SIZE, PLATE, STATUS_COLOURS, Painter
 from dst_dist.data.demo_world import (
     DOMAINS,
@@ -285,7 +286,17 @@ def test_the_model_is_a_tiny_smolvlm2(demo):
     assert model.config.text_config.vocab_size == len(tokenizer)
     for token in ("<|im_start|>", "<end_of_utterance>", "<image>", "<fake_token_around_image>", "<global-img>"):
         assert len(tokenizer.encode(token)) == 1
+    assert tokens_of_two_frames(model) == (2, 1, model.config.text_config.hidden_size)
+
+
+def tokens_of_two_frames(model) -> tuple[int, ...]:
     pixels = torch.zeros(2, 3, FRAME_SIZE, FRAME_SIZE)
     mask = torch.ones(2, 3, 3, dtype=torch.bool)
     seen = model.model.vision_model(pixel_values=pixels, patch_attention_mask=mask).last_hidden_state
-    assert model.model.connector(seen).shape == (2, 1, model.config.text_config.hidden_size)
+    return tuple(model.model.connector(seen).shape)
+
+
+def test_without_pixel_shuffle_a_frame_is_nine_tokens(demo, tmp_path):
+    write_model(tmp_path, AutoTokenizer.from_pretrained(demo / "model"), seed=0, scale_factor=1)
+    model = SmolVLMForConditionalGeneration.from_pretrained(tmp_path)
+    assert tokens_of_two_frames(model) == (2, 9, model.config.text_config.hidden_size)
