@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer, SmolVLMConfig
@@ -16,7 +17,7 @@ from dst_dist.data.reading import count_shared_videos
 from dst_dist.data.samples import Limits, SampleMaker
 from dst_dist.errors import ConfigError, DataError, DstDistError
 from dst_dist.model.finetune import check_before_loading
-from dst_dist.model.folders import cannot_be_had, read_model_config
+from dst_dist.model.folders import cannot_be_had, read_model_config, read_processor_files
 from dst_dist.model.smolvlm_dst import pooled_side
 
 Faults = dict[str, FrameFaults]
@@ -27,10 +28,12 @@ PROBE = 'Task: Don\'t turn it 125 degrees!\n- S12: fit  part 3.5\nDST: [{"id": "
 
 @dataclass
 class ModelFiles:
-    """A model folder's small files: what data needs to know of the model."""
+    """A model folder's small files: what data needs to know of the model, and what a trained model takes over as it is."""
 
     tokenizer: object
     image_size: int
+    processor: dict[str, bytes]
+    """By file name; the stock processor's, which a model may lack."""
 
     @classmethod
     def read(cls, recipe: Recipe) -> "ModelFiles":
@@ -43,7 +46,13 @@ class ModelFiles:
         _collect(faults, lambda: check_before_loading(recipe, config))
         if faults:
             raise ConfigError(faults)
-        return cls(tokenizer, config.vision_config.image_size)
+        return cls(tokenizer, config.vision_config.image_size, read_processor_files(name))
+
+    def save(self, folder: Path) -> None:
+        """Put the tokenizer, and the processor as its files stand, beside a trained model."""
+        self.tokenizer.save_pretrained(folder)
+        for file, content in self.processor.items():
+            (folder / file).write_bytes(content)
 
 
 def _read_tokenizer(name: str, config: SmolVLMConfig):

@@ -7,8 +7,12 @@ from pathlib import Path
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError, safe_open
 from transformers import PreTrainedConfig, SmolVLMConfig
+from transformers.utils import cached_file
 
 from dst_dist.errors import CheckpointError, ConfigError
+
+PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json", "chat_template.json")
+"""What stock transformers makes pixels and prompts by, besides the tokenizer's own files."""
 
 
 def read_model_config(name: str) -> SmolVLMConfig:
@@ -36,6 +40,14 @@ def cannot_be_had(name: str, error: Exception) -> str:
         f"model.name_or_path: {name} is neither a folder here nor a model that the hub or its cache gives. "
         f"Without internet, run this on a login node first: hf download {name} ({reason})"
     )
+
+
+def read_processor_files(name: str) -> dict[str, bytes]:
+    """Contents, by file name, of those `PROCESSOR_FILES` that a model has, in its folder or on the hub."""
+    # Without internet, the hub's cache does not say that a file does not exist.
+    lenient = {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_connection_errors": False}
+    paths = {file: cached_file(name, file, **lenient) for file in PROCESSOR_FILES}
+    return {file: Path(path).read_bytes() for file, path in paths.items() if path is not None}
 
 
 def weight_files(folder: Path) -> list[str]:

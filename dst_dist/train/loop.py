@@ -165,7 +165,7 @@ class Trainer:
                 setattr(model.config, f"{head}_rate", rate)
             with self.run_folder.making_final() as folder:
                 save_model(model, weights, folder)
-                self.setup.model_files.tokenizer.save_pretrained(folder)
+                self.setup.model_files.save(folder)
             logger.info("saved %s", self.run_folder.final)
         self.stop.obeyed()
         self.close()

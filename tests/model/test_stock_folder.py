@@ -6,9 +6,10 @@ import shutil
 import pytest
 import torch
 from peft import PeftModel
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
-from transformers import AutoTokenizer, GPT2Tokenizer, SmolVLMForConditionalGeneration
+from transformers import AutoImageProcessor, AutoProcessor, AutoTokenizer, GPT2Tokenizer, SmolVLMForConditionalGeneration
 
 from dst_dist.config import Recipe
 from dst_dist.data.conversation import TokenWriter
@@ -239,6 +240,49 @@ def test_a_folder_as_on_the_hub_is_read_with_its_own_tokenizer(tmp_path):
     whole = Tokenizer.from_file(str(folder / "tokenizer.json")).encode(text, add_special_tokens=False).ids
     assert writer.turn("DST_UPDATE", text[1:]).body == [*whole, 49279]
     assert_loaded_whole(load_model(recipe(folder, tokens=1)), stock)
+
+
+def in_hub_cache(source, cache):
+    """The hub's cache, without internet, that holds a folder as `tiny/model`."""
+    snapshot = cache / "models--tiny--model/snapshots/0123456789abcdef0123456789abcdef01234567"
+    shutil.copytree(source, snapshot)
+    (cache / "models--tiny--model/refs").mkdir()
+    (cache / "models--tiny--model/refs/main").write_text(snapshot.name)
+    return "tiny/model"
+
+
+PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json", "chat_template.json")
+
+
+@pytest.mark.parametrize("place", ["folder", "hub cache"])
+def test_the_stock_processor_is_taken_over_as_it_is(tmp_path, monkeypatch, place):
+    published_folder(tmp_path / "hub")
+    name = str(tmp_path / "hub")
+    if place == "hub cache":
+        name = in_hub_cache(tmp_path / "hub", tmp_path / "cache")
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    final = tmp_path / "final"
+    final.mkdir()
+    ModelFiles.read(recipe(name, tokens=1)).save(final)
+    for file in PROCESSOR_FILES:
+        assert (final / file).read_bytes() == (tmp_path / "hub" / file).read_bytes()
+    others = {path.name for path in final.iterdir()} - set(PROCESSOR_FILES)
+    assert others == {"tokenizer.json", "tokenizer_config.json"}
+    assert AutoImageProcessor.from_pretrained(final).to_dict() == AutoImageProcessor.from_pretrained(name).to_dict()
+
+
+def test_the_stock_processor_opens_what_was_saved(tmp_path):
+    for package in ("num2words", "torchvision"):
+        pytest.importorskip(package, reason=f"the stock processor wants {package}: pip install {package}")
+    published_folder(tmp_path / "hub")
+    (tmp_path / "final").mkdir()
+    ModelFiles.read(recipe(tmp_path / "hub", tokens=1)).save(tmp_path / "final")
+    stock, ours = (AutoProcessor.from_pretrained(tmp_path / name) for name in ("hub", "final"))
+    assert type(ours) is type(stock) and ours.image_seq_len == 64 and ours.chat_template == "{{ messages }}"
+    image = Image.effect_noise((60, 40), 80).convert("RGB")
+    read = [each(text="<image>Which?", images=[image], return_tensors="pt") for each in (stock, ours)]
+    assert all(torch.equal(read[0][key], read[1][key]) for key in ("input_ids", "pixel_values"))
 
 
 def test_a_tokenizer_that_does_not_split_as_its_file_says_is_refused(tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """What a run leaves behind, how it says that it ended, and that another run can start from it."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -8,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoTokenizer
+from transformers import AutoImageProcessor, AutoTokenizer, SmolVLMForConditionalGeneration
+from transformers.processing_utils import ProcessorMixin
 
 from dst_dist import cli, config
 from dst_dist.errors import ConfigError
@@ -19,6 +21,16 @@ from tests.train.in_process import own_logging, train
 
 LORA = ("finetune.mode=lora", "finetune.train.vision=false", "finetune.lora.rank=4", "finetune.lora.alpha=8")
 FULL = ("finetune.mode=full",)
+PROCESSOR = {
+    "processor_config.json": '{"image_seq_len": 1, "processor_class": "SmolVLMProcessor"}',
+    "preprocessor_config.json": (
+        '{\n  "image_processor_type": "SmolVLMImageProcessor", "do_image_splitting": false, "image_mean": [0.5, 0.5, 0.5],\n'
+        '  "image_std": [0.5, 0.5, 0.5], "max_image_size": {"longest_edge": 48}, "size": {"longest_edge": 96}\n}\n'
+    ),
+    "chat_template.json": '{"chat_template": "{{ messages[0].content }}"}',
+    "chat_template.jinja": "{{ messages }}\n",
+}  # fmt: skip
+"""Small files of a stock SmolVLM2, of an older transformers and of today's."""
 STAYS = ("optim.learning_rate=0", "train.max_steps=1", "optim.warmup_steps=0")
 """A step that moves nothing."""
 
@@ -93,6 +105,48 @@ def test_the_final_model_and_tokenizer_load_like_any_others(full, demo):
     text = 'DST: [{"id": "S1", "transition": "start"}]<end_of_utterance>\n'
     ours, stock = (AutoTokenizer.from_pretrained(place).encode(text) for place in (full / "final", demo / "model"))
     assert ours == stock
+
+
+@both
+def test_the_final_folder_holds_nothing_that_the_source_has_not(earlier):
+    weights = {"model.safetensors"} if earlier.name == "full" else {"adapter_model.safetensors", "adapter_config.json"}
+    assert {path.name for path in (earlier / "final").iterdir()} <= {
+        "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", *weights
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", [FULL, LORA], ids=["full", "lora"])
+def test_the_final_folder_takes_over_the_stock_processor(mode, demo, demo_words, tmp_path):
+    shutil.copytree(demo / "model", tmp_path / "model")
+    for name, content in PROCESSOR.items():
+        (tmp_path / "model" / name).write_text(content)
+    short = (*mode, "data.val=[]", "train.max_steps=1")
+    source = tmp_path / "model"
+    for run in ("first", "second"):
+        extra = [*short, f"model.name_or_path={source}"]
+        assert train(recipe_words(demo_words, tmp_path / run, *extra)) == 0
+        final = tmp_path / run / "final"
+        assert {name: (final / name).read_text() for name in PROCESSOR} == PROCESSOR
+        source = final
+    image_processor = AutoImageProcessor.from_pretrained(final)
+    assert (image_processor.size.longest_edge, image_processor.do_image_splitting) == (96, False)
+    settings, _ = ProcessorMixin.get_processor_dict(final)
+    assert settings == ProcessorMixin.get_processor_dict(tmp_path / "model")[0]
+    assert settings["image_seq_len"] == 1 and settings["chat_template"] == "{{ messages[0].content }}"
+    assert AutoTokenizer.from_pretrained(final).chat_template == "{{ messages }}\n"
+
+
+def test_the_final_model_is_a_stock_model_beside_its_heads(full):
+    opened, info = SmolVLMForConditionalGeneration.from_pretrained(full / "final", output_loading_info=True)
+    assert not info["missing_keys"] and all("_head." in name and "lm_head" not in name for name in info["unexpected_keys"])
+    ours = SmolVLMForDST.from_pretrained(full / "final")
+    text = AutoTokenizer.from_pretrained(full / "final").encode("DST: start")
+    ids = torch.tensor([*text, ours.config.image_token_id, *text])
+    white, pixels = torch.full((1, 3, 48, 48), 255, dtype=torch.uint8), torch.ones(1, 1, 3, 48, 48)
+    with torch.no_grad():
+        theirs = opened.eval()(input_ids=ids[None], pixel_values=pixels).logits[0]
+        output = ours.eval()(ids, white, [len(ids)], torch.arange(len(ids)), torch.tensor([len(text)]))
+    torch.testing.assert_close(output.lm_logits, theirs, rtol=1e-4, atol=1e-4)
 
 
 def test_training_moved_the_weights(full, demo):
