@@ -6,7 +6,9 @@ from typing import NamedTuple
 
 import pytest
 
+from tests.launching import Launched
 from tests.real.dialogs import DIALOGS, write_clips
+from tests.real.learning import ENGINES, train
 from tests.real.make_model import why_not, write_model
 
 CACHE = "DST_DIST_REAL_CACHE"
@@ -44,6 +46,12 @@ def own_clips(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("clips")
     write_clips(root)
     return root
+
+
+@pytest.fixture(scope="session", params=ENGINES)
+def lora_run(request, real_model, tmp_path_factory) -> Launched:
+    """The LoRA that all tests of learned weights share, trained under each engine."""
+    return train(tmp_path_factory.mktemp("lora"), request.param, "lora", real_model)
 
 
 def given_clips() -> list[ClipFile]:

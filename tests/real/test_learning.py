@@ -5,22 +5,17 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-import yaml
 from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoTokenizer, SmolVLMForConditionalGeneration
 
 from dst_dist.model.finetune import load_for_inference
-from tests.launching import Launched, launch
-from tests.real.dialogs import write_clips
+from tests.launching import Launched
+from tests.real.learning import ENGINES, RECIPE, train
 from tests.real.reading import stock_text_model
 
 pytestmark = pytest.mark.long
 
-ENGINES = ("cpu_zero2", "cpu_fsdp")
-STEPS = {"lora": 60, "full": 20}
-"""Every weight learns the two clips in fewer steps, each of which takes far longer."""
-CLIP_SECONDS = 26
 LOST_AT_MOST = 0.15
 """Nats a token of text that has nothing to do with the task."""
 PARAGRAPH = """The lighthouse stood at the end of a long stone pier, and for more than a hundred years it had guided ships
@@ -28,23 +23,6 @@ into the harbor. In the winter, when the storms came in from the north, the wave
 windows with salt. The keeper and his daughter lived in a small house beside the tower. Every evening they walked up the
 narrow stairs, lit the lamp, and sat together for a while to watch the sea. She learned the names of the stars there, and
 he told her stories about the islands that he had visited as a young man."""
-RECIPE = {
-    "finetune": {"mode": "lora", "lora": {"rank": 16, "alpha": 32}},
-    "data": {"train": ["tube", "coffee"], "val": [], "num_workers": 0},
-    "optim": {"learning_rate": 1e-4, "warmup_steps": 5},
-    "train": {"global_batch_size": 2, "precision": "fp32", "gradient_checkpointing": False},
-    "log": {"report_to": []},
-}
-
-
-def train(folder: Path, engine: str, mode: str, model: Path) -> Launched:
-    """A run from the recipe above, in which `mode` is the only word that changes."""
-    folder.mkdir(exist_ok=True)
-    write_clips(folder / "data", CLIP_SECONDS)
-    text = yaml.safe_dump(RECIPE).replace("mode: lora", f"mode: {mode}")
-    (folder / "recipe.yaml").write_text(text)
-    words = [str(folder / "recipe.yaml"), f"model.name_or_path={model}", f"data.root={folder}/data", f"train.max_steps={STEPS[mode]}"]
-    return launch(engine, words, folder / "run", timeout_s=1800).check()
 
 
 def halves_the_loss_of_updates(run: Launched) -> bool:
@@ -68,9 +46,8 @@ def paragraph(real_model) -> torch.Tensor:
     return torch.tensor(AutoTokenizer.from_pretrained(real_model)(PARAGRAPH.replace("\n", " ")).input_ids)
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-def test_lora_learns_forgets_nothing_and_merges_by_hand(real_model, tmp_path, paragraph, engine):
-    run = train(tmp_path / "lora", engine, "lora", real_model)
+def test_lora_learns_forgets_nothing_and_merges_by_hand(real_model, lora_run, paragraph):
+    run = lora_run
     assert halves_the_loss_of_updates(run)
     stock = stock_text_model(real_model)
     before = paragraph_logits(stock.model, stock.lm_head, paragraph)
@@ -78,7 +55,7 @@ def test_lora_learns_forgets_nothing_and_merges_by_hand(real_model, tmp_path, pa
     ours = load_for_inference(run.folder / "final")
     after = paragraph_logits(ours.model.text_model, ours.lm_head, paragraph)
     losses = paragraph_loss(before, paragraph), paragraph_loss(after, paragraph)
-    print(f"{engine}: other text {losses[0]:.3f} -> {losses[1]:.3f}")
+    print(f"other text {losses[0]:.3f} -> {losses[1]:.3f}")
     assert 0.01 < (after - before).abs().max(), "the adapter does something"
     assert losses[1] < losses[0] + LOST_AT_MOST
 

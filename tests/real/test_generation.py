@@ -1,0 +1,112 @@
+"""What the trained LoRA writes as in use, one frame at a time; when it writes is given by the gold dialog."""
+
+from collections.abc import Sequence
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from dst_dist.data.batching import Draw, MicroBatchSpec, PackedBatch
+from dst_dist.data.clips import Clip
+from dst_dist.data.conversation import Group, arrange
+from dst_dist.evaluate.finished_run import FinishedRun
+from dst_dist.evaluate.stream import Event, Streamer, Thresholds
+from tests.real.dialogs import DIALOGS
+
+pytestmark = pytest.mark.long
+
+VALID_AT_LEAST = 0.95
+TOLERANCE = 1e-3
+
+
+class Teacher(nn.Module):
+    """Stands for the language head: keeps what it reads and would pick, and picks the next of `ids` instead."""
+
+    def __init__(self, head: nn.Module, ids: Sequence[int]):
+        super().__init__()
+        self.head, self.ids = head, list(ids)
+        self.states, self.picks = [], []
+
+    def forward(self, hidden):
+        logits = self.head(hidden)
+        self.states.append(hidden[-1])
+        self.picks.append(int(logits[-1].argmax()))
+        forced = torch.zeros_like(logits)
+        forced[-1, self.ids[len(self.picks) - 1]] = 1
+        return forced
+
+
+def force_decisions(model, groups: Sequence[Group], monkeypatch) -> list[torch.Tensor]:
+    """Decide as the gold dialog does. Returns a list that grows by the state [hidden] of each decision position."""
+    gold = iter([decision for group in groups for decision in (group.decision, *group.user_decisions)])
+    states = []
+
+    def decide(hidden):
+        decision = next(gold)
+        states.append(hidden[-1])
+        return tuple(hidden.new_tensor([float(label == 1)]) for label in (decision.dst_update, decision.speaking))
+
+    monkeypatch.setattr(model, "decide", decide)
+    return states
+
+
+def stream(run: FinishedRun, clip: Clip, groups: Sequence[Group], frames: torch.Tensor) -> SimpleNamespace:
+    """`events` and `counts` of a clip watched from its start, with the user's turns at their frames."""
+    streamer = Streamer(run.model, clip, run.data.maker, Thresholds(), "carry_state", 128)
+    events: list[Event] = []
+    for group, frame in zip(groups, frames, strict=True):
+        events += streamer.push_frame(frame)
+        for turn in group.turns:
+            if turn.role == "user":
+                events += streamer.push_user(turn.text)
+    return SimpleNamespace(events=events, counts=streamer.counts)
+
+
+def sample_of(run: FinishedRun, number: int) -> tuple[PackedBatch, Clip, list[Group]]:
+    """A whole clip as it is trained on, and its gold dialog."""
+    clip = run.data.clips.index[int(run.data.samples["clip"][number])]
+    return run.data[MicroBatchSpec(0, 0, [Draw(number, 0)], None, 0, True)], clip, arrange(clip, "continuous", "last")
+
+
+@torch.no_grad()
+def test_streaming_the_gold_dialog_is_teacher_forcing(lora_run, monkeypatch):
+    run = FinishedRun.open(lora_run.folder, "train")
+    model = run.model
+    assert len(run.data) == len(run.data.clips.index) == 2
+    for number in range(len(run.data)):
+        batch, clip, groups = sample_of(run, number)
+        forced = model.hidden_states(batch.input_ids, batch.frames, batch.segment_lengths)
+        expected = model.lm_head(forced[batch.lm_positions]).argmax(-1)
+        with monkeypatch.context() as patch:
+            decided = force_decisions(model, groups, patch)
+            teacher = Teacher(model.lm_head, batch.lm_targets.tolist())
+            patch.setattr(model, "lm_head", teacher)
+            watched = stream(run, clip, groups, batch.frames)
+        assert not watched.counts and len(teacher.picks) == len(batch.lm_targets)
+        torch.testing.assert_close(torch.stack(teacher.states), forced[batch.lm_positions], rtol=TOLERANCE, atol=TOLERANCE)
+        torch.testing.assert_close(torch.stack(decided), forced[batch.decision_positions], rtol=TOLERANCE, atol=TOLERANCE)
+        assert teacher.picks == expected.tolist()
+        right = (expected == batch.lm_targets).float().mean()
+        print(f"{clip.id}: {len(teacher.picks)} tokens picked alike, {right:.3f} of them the gold ones")
+
+
+def test_what_it_writes_are_updates(lora_run, own_clips, monkeypatch):
+    """On the dialogs it learned the beginnings of, to their ends, and on one that it never saw."""
+    words = [f"data.root={own_clips}", f"data.train=[{', '.join(DIALOGS)}]"]
+    run = FinishedRun.open(lora_run.folder, "train", words)
+    num_gold, valid, exact = 0, 0, 0
+    for number in range(len(run.data)):
+        batch, clip, groups = sample_of(run, number)
+        with monkeypatch.context() as patch:
+            force_decisions(run.model, groups, patch)
+            watched = stream(run, clip, groups, batch.frames)
+        gold = [turn.transitions for group in groups for turn in group.turns if turn.role == "DST_UPDATE"]
+        written = [event for event in watched.events if event.role == "DST_UPDATE"]
+        assert len(written) == len(gold)
+        num_gold += len(gold)
+        valid += sum(bool(event.transitions) for event in written)
+        exact += sum(event.transitions == transitions for event, transitions in zip(written, gold, strict=True))
+        print(f"{clip.id}: {[event.text for event in written]}; {dict(watched.counts)}")
+    print(f"{valid} of {num_gold} updates are valid, {exact} the gold ones")
+    assert num_gold == 18 and valid >= VALID_AT_LEAST * num_gold
