@@ -7,7 +7,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from dst_dist import config
+from dst_dist import config, recipe_faults
 from dst_dist.errors import ConfigError
 
 
@@ -163,10 +163,10 @@ def test_a_key_with_a_letter_missing_is_recognised(key):
     assert key in fault
 
 
-@pytest.mark.parametrize("old", sorted(config.RENAMED))
+@pytest.mark.parametrize("old", sorted(recipe_faults.RENAMED))
 def test_a_renamed_key_is_pointed_to_one_that_exists(old):
-    new = config.RENAMED[old]
-    places = [".".join(place) for place in config._places(config.Recipe)]
+    new = recipe_faults.RENAMED[old]
+    places = [".".join(place) for place in recipe_faults.places_of(config.Recipe)]
     assert new in places
     for word in (f"{old}=1", f"train.{old}=1", f"finetune.lora.{old}=1"):
         assert faults_of("lora", word)[0].endswith(f"unknown key; did you mean {new}?")

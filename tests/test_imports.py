@@ -4,7 +4,7 @@ import ast
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "dst_dist"
-LAYERS = ("errors", "config", "data", "model", "logs", "prepare", "evaluate", "train", "slurm", "cli")
+LAYERS = ("errors", "recipe_faults", "config", "data", "model", "logs", "prepare", "evaluate", "train", "slurm", "cli")
 """A module may import what stands before its own layer, and its own."""
 
 
