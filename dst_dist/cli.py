@@ -66,6 +66,11 @@ def build_parser() -> argparse.ArgumentParser:
     stream.add_argument("words", nargs="*", metavar="key=value", help="change the run's recipe")
     stream.set_defaults(run=_stream)
 
+    report = commands.add_parser("report", help="write a run on one page of HTML: training, metrics, every streamed clip")
+    report.add_argument("run_folder", type=Path, metavar="RUN", help="a run folder")
+    report.add_argument("--out", type=Path, help="the file to write, otherwise RUN/evaluation/report.html")
+    report.set_defaults(run=_report)
+
     slurm = commands.add_parser("slurm", help="render the sbatch script of a run, keep it with the run, submit it")
     slurm.add_argument("words", nargs="+", metavar="recipe", help="as for training: recipes, then key=value")
     slurm.add_argument("--engine", default="zero2", help="a file of launch/, without its ending")
@@ -117,6 +122,13 @@ def _stream(options: argparse.Namespace) -> int:
     set_up_logging(is_main=True)
     for line in stream_video(options.run_folder, options.split, options.video, options.words):
         print(line, flush=True)
+    return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    from dst_dist.evaluate.report import write_report
+
+    print(f"written to {write_report(options.run_folder, options.out)}")
     return 0
 
 

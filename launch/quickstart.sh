@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Install, make the demo, train it on two processes with DeepSpeed ZeRO-2, evaluate. Run again, it skips what stands.
+# Install, make the demo, train it on two processes with DeepSpeed ZeRO-2, evaluate, report. Run again, it skips what stands.
 #   bash launch/quickstart.sh              the whole of it, into demo/ and runs/demo/
 #   bash launch/quickstart.sh --controls   then the same recipe on blanked frames, into demo-blind/ and runs/demo-blind/
 set -euo pipefail
@@ -24,8 +24,23 @@ learn() { # demo folder, run folder, further arguments of `dst-dist demo`
     echo "run folder: $run"
     echo "last losses, then validation:"
     tail -n 2 "$run/metrics.jsonl"
-    dst-dist evaluate "$run"
+}
+
+measure() { # run folder, further arguments of `dst-dist evaluate`
+    echo
+    echo "$1, validation tasks, with the gold history:"
+    dst-dist evaluate "$@"
+    echo
+    echo "$1, test tasks, as in use:"
+    dst-dist evaluate "$@" --split test --streaming
 }
 
 learn demo runs/demo
-if [ "${1:-}" = --controls ]; then learn demo-blind runs/demo-blind --blank; fi
+if [ "${1:-}" = --controls ]; then
+    learn demo-blind runs/demo-blind --blank
+    measure runs/demo-blind
+    measure runs/demo --beside blind=runs/demo-blind
+else
+    measure runs/demo
+fi
+dst-dist report runs/demo

@@ -1,0 +1,149 @@
+"use strict";
+
+// Line charts in plain SVG. A pointer over a chart, or the arrow keys on it, read off its values.
+
+const CHART = { width: 340, height: 190, left: 44, right: 10, top: 8, bottom: 30 };
+
+/**
+ * A chart with its title and what it says at one place.
+ *
+ * lines: [{name, style, points: [[x, y], ...], dots}]; style is a CSS class, its number a dash as well as a colour.
+ * options: {x: name of the axis, yRange, log, marks: [{x, y, text}], digits}
+ */
+function lineChart(title, lines, options) {
+  const drawn = lines.filter((line) => line.points.length);
+  const scale = scales(drawn, options);
+  const readout = html("p", { class: "readout", "aria-live": "polite" });
+  const cursor = svg("line", { class: "cursor", y1: CHART.top, y2: CHART.height - CHART.bottom, visibility: "hidden" });
+  const picture = svg(
+    "svg", {
+      viewBox: `0 0 ${CHART.width} ${CHART.height}`, class: "chart", tabindex: "0", role: "img",
+      "aria-label": `${title}. ${summary(drawn, options)} Arrow keys read the values.`,
+    },
+    axes(scale, options), drawn.map((line) => path(line, scale)), (options.marks || []).map((mark) => pin(mark, scale)), cursor,
+  );
+  letItBeRead(picture, cursor, readout, drawn, scale, options);
+  return html("figure", { class: "chart-box" }, html("figcaption", {}, html("strong", {}, title), options.log ? " (log scale)" : null, legend(drawn)), picture, readout);
+}
+
+function summary(lines, options) {
+  return lines.map((line) => {
+    const [x, y] = line.points[line.points.length - 1];
+    return `${line.name}: ${number(y)} at ${options.x} ${number(x)}.`;
+  }).join(" ");
+}
+
+function legend(lines) {
+  if (lines.length < 2) return null;
+  return html("span", { class: "legend" }, lines.map((line) =>
+    html("span", { class: "key" }, svg("svg", { class: "swatch", viewBox: "0 0 24 8", "aria-hidden": "true" }, svg("path", { class: `line ${line.style}`, d: "M1 4H23" })), line.name)));
+}
+
+function scales(lines, options) {
+  const xs = lines.flatMap((line) => line.points.map((point) => point[0]));
+  const ys = lines.flatMap((line) => line.points.map((point) => point[1])).filter((y) => y !== null);
+  const [xLow, xHigh] = options.xRange || extent(xs);
+  let [yLow, yHigh] = options.yRange || extent(ys);
+  if (!options.yRange && !options.log && yLow > 0 && yLow < yHigh / 2) yLow = 0;
+  const turn = options.log ? Math.log10 : (value) => value;
+  const x = (value) => CHART.left + ((value - xLow) / (xHigh - xLow || 1)) * (CHART.width - CHART.left - CHART.right);
+  const y = (value) => CHART.height - CHART.bottom - ((turn(value) - turn(yLow)) / (turn(yHigh) - turn(yLow) || 1)) * (CHART.height - CHART.top - CHART.bottom);
+  return { x, y, xTicks: ticks(xLow, xHigh, 4), yTicks: options.log ? logTicks(yLow, yHigh) : ticks(yLow, yHigh, 4) };
+}
+
+// Not Math.min(...values): a long list is too many arguments.
+function extent(values) {
+  let low = Infinity, high = -Infinity;
+  for (const value of values) {
+    if (value < low) low = value;
+    if (value > high) high = value;
+  }
+  return low === high ? [low - Math.abs(low) * 0.1 - 0.001, high + Math.abs(high) * 0.1 + 0.001] : [low, high];
+}
+
+/** Round numbers between two values, about so many. */
+function ticks(low, high, about) {
+  const raw = (high - low) / about;
+  const power = 10 ** Math.floor(Math.log10(raw));
+  const step = [1, 2, 5, 10].map((times) => times * power).find((size) => size >= raw);
+  const found = [];
+  for (let place = Math.ceil(low / step); place * step <= high + step * 1e-6; place++) found.push(+(place * step).toPrecision(12));
+  return found;
+}
+
+function logTicks(low, high) {
+  const all = [];
+  for (let power = Math.floor(Math.log10(low)); power <= Math.log10(high); power++) all.push(...[1, 2, 5].map((times) => times * 10 ** power));
+  const within = all.filter((value) => value >= low && value <= high);
+  const tens = within.filter((value) => Number.isInteger(+Math.log10(value).toFixed(9)));
+  return within.length <= 5 ? within : tens.length > 1 ? tens : within.filter((_, place) => place % 2 === 0);
+}
+
+function axes(scale, options) {
+  const bottom = CHART.height - CHART.bottom, right = CHART.width - CHART.right;
+  return svg("g", { class: "axes" },
+    scale.yTicks.map((value) => [
+      svg("line", { class: "grid", x1: CHART.left, x2: right, y1: scale.y(value), y2: scale.y(value) }),
+      svg("text", { x: CHART.left - 6, y: scale.y(value) + 3.5, "text-anchor": "end" }, tickText(value)),
+    ]),
+    scale.xTicks.map((value) => svg("text", { x: scale.x(value), y: bottom + 14, "text-anchor": "middle" }, tickText(value))),
+    svg("line", { class: "base", x1: CHART.left, x2: right, y1: bottom, y2: bottom }),
+    svg("text", { class: "axis-name", x: right, y: bottom + 27, "text-anchor": "end" }, options.x),
+    options.y ? svg("text", { class: "axis-name", x: CHART.left, y: bottom + 27 }, `up: ${options.y}`) : null);
+}
+
+function tickText(value) {
+  const size = Math.abs(value);
+  if (size >= 10000) return `${+(value / 1000).toPrecision(4)}k`;
+  return size !== 0 && size < 0.001 ? value.toExponential(0) : String(+value.toPrecision(6));
+}
+
+function path(line, scale) {
+  let steps = "", pen = "M";
+  for (const [x, y] of line.points) {
+    if (y === null) { pen = "M"; continue; }
+    steps += `${pen}${scale.x(x).toFixed(1)} ${scale.y(y).toFixed(1)}`;
+    pen = "L";
+  }
+  const dots = line.dots ? line.points.filter((point) => point[1] !== null).map(([x, y]) => svg("circle", { class: `dot ${line.style}`, cx: scale.x(x), cy: scale.y(y), r: 3 })) : [];
+  return svg("g", {}, svg("path", { class: `line ${line.style}`, d: steps }), dots);
+}
+
+/** The chosen threshold: a ring where it is a point, else a line up. */
+function pin(mark, scale) {
+  const x = scale.x(mark.x), near = x > CHART.width * 0.6;
+  const text = { class: "pin-text", x: near ? x - 8 : x + 8, "text-anchor": near ? "end" : "start" };
+  if (mark.y === undefined) {
+    return svg("g", { class: "pin" }, svg("line", { x1: x, x2: x, y1: CHART.top, y2: CHART.height - CHART.bottom }), svg("text", { ...text, y: CHART.height - CHART.bottom - 8 }, mark.text));
+  }
+  const y = scale.y(mark.y);
+  return svg("g", { class: "pin" }, svg("circle", { cx: x, cy: y, r: 5 }), svg("text", { ...text, y: y < CHART.height / 2 ? y + 20 : y - 12 }, mark.text));
+}
+
+function letItBeRead(picture, cursor, readout, lines, scale, options) {
+  const stops = [...new Set(lines.flatMap((line) => line.points.map((point) => point[0])))].sort((a, b) => a - b);
+  let place = -1;
+  const show = (to) => {
+    place = Math.max(0, Math.min(stops.length - 1, to));
+    const x = stops[place];
+    cursor.setAttribute("x1", scale.x(x));
+    cursor.setAttribute("x2", scale.x(x));
+    cursor.setAttribute("visibility", "visible");
+    const said = lines.map((line) => [line.name, line.points.find((point) => point[0] === x)]).filter(([, point]) => point && point[1] !== null);
+    readout.textContent = `${options.x} ${number(x)}: ${said.map(([name, point]) => `${name} ${number(point[1])}`).join(", ")}`;
+  };
+  picture.addEventListener("pointermove", (event) => {
+    const box = picture.getBoundingClientRect();
+    const at = ((event.clientX - box.left) / box.width) * CHART.width;
+    let best = 0;
+    stops.forEach((stop, index) => { if (Math.abs(scale.x(stop) - at) < Math.abs(scale.x(stops[best]) - at)) best = index; });
+    show(best);
+  });
+  const jump = Math.max(1, Math.round(stops.length / 50));
+  const keys = { ArrowRight: () => place + (place < 0 ? 1 : jump), ArrowLeft: () => place - jump, Home: () => 0, End: () => stops.length - 1 };
+  picture.addEventListener("keydown", (event) => {
+    if (!keys[event.key]) return;
+    event.preventDefault();
+    show(keys[event.key]());
+  });
+}

@@ -1,0 +1,160 @@
+"""Streamed clips as the page draws them: the course of each step, marks with what is wrong with them, curves."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+from dst_dist.data.state import NOT_STARTED, Transition, apply_transition
+from dst_dist.evaluate.report.run_folder import SPLITS, read_json_lines
+from dst_dist.evaluate.report.thinning import rounded, thin
+
+MOST_POINTS = 300
+"""Of each probability curve."""
+Record = Mapping[str, Any]
+Course = list[tuple[int, str]]
+"""A step's statuses: (frame from which on, status), the first at the clip's start."""
+
+
+def read_clip_records(run_folder: Path, tolerance_s: float, most_bytes: int) -> tuple[list[dict[str, Any]], list[str]]:
+    """The clips of every split that was streamed, and what to say of those left out.
+
+    Args:
+        tolerance_s: seconds between an update that is written and one that should be, for the one to stand for the other.
+        most_bytes: about as much as they may take; of more, evenly spaced ones are kept.
+    """
+    clips, notes = [], []
+    for split in SPLITS:
+        path = run_folder / "evaluation" / f"{split}-streaming-clips.jsonl"
+        records, num_bad = read_json_lines(path) if path.is_file() else ([], 0)
+        for record in records:
+            try:
+                clips.append(describe_clip(record, split, tolerance_s))
+            except (KeyError, TypeError, ValueError, AttributeError):
+                num_bad += 1
+        if num_bad:
+            notes.append(f"{num_bad} lines of {path.name} could not be read; evaluate again to write them anew.")
+    stride = ceil(sum(len(json.dumps(clip, separators=(",", ":"))) for clip in clips) / most_bytes) if clips else 1
+    if stride > 1:
+        notes.append(f"Only one in {stride} of the {len(clips)} clips is here, evenly spaced, to keep this file small.")
+    return clips[::stride], notes
+
+
+def describe_clip(record: Record, split: str, tolerance_s: float) -> dict[str, Any]:
+    """One clip of the page. Raises KeyError, TypeError or ValueError of a record that is not one."""
+    steps = [step["id"] for step in record["steps"]]
+    first, end = int(record["start_frame"]), int(record["end_frame"])
+    if end <= first or not record["fps"] > 0:
+        raise ValueError("a clip has frames, and frames a second")
+    gold, predicted = record["gold"], record["predicted"]
+    wrong = pair_wrong(gold["updates"], predicted["updates"], tolerance_s * record["fps"])
+    gold_courses, _ = follow_states(first, record["initial_state"], gold["updates"])
+    courses, illegal = follow_states(first, record["initial_state"], predicted["updates"])
+    marks = [
+        *({"lane": "user", "frame": turn["frame"], "text": turn["text"], "kinds": []} for turn in record["user"]),
+        *_update_marks("gold_update", gold["updates"], "missed", wrong[0], set()),
+        *_update_marks("predicted_update", predicted["updates"], "false", wrong[1], illegal),
+        *_reply_marks("gold_reply", gold["replies"], "missed"),
+        *_reply_marks("predicted_reply", predicted["replies"], "false"),
+    ]
+    curves = {head: curve(first, values) for head, values in record["probabilities"].items() if steps or head != "dst_update"}
+    never = [(first, NOT_STARTED)]
+    return {
+        **{key: record[key] for key in ("id", "dataset", "domain", "video", "frames_path", "fps", "goal", "thresholds")},
+        "split": split,
+        "start": first,
+        "end": end,
+        "steps": [
+            {"id": step["id"], "name": step["name"], "gold": gold_courses.get(step["id"], never), "predicted": courses.get(step["id"], never)}
+            for step in record["steps"]
+        ],
+        "unknown_steps": sorted((gold_courses.keys() | courses.keys()) - set(steps)),
+        "marks": marks,
+        "errors": count_errors(marks),
+        "curves": curves,
+        "thinned": any(len(points) < end - first for points in curves.values()),
+        "counts": record.get("counts") or {},
+    }  # fmt: skip
+
+
+def follow_states(first: int, initial: Mapping[str, str], updates: Sequence[Record]) -> tuple[dict[str, Course], set[tuple[int, int]]]:
+    """Each step's course under the updates; and the transitions, as (update, place in it), that the state did not allow."""
+    state, illegal = dict(initial), set()
+    courses: dict[str, Course] = {step: [(first, status)] for step, status in state.items()}
+    for number, update in enumerate(updates):
+        for place, change in enumerate(update["transitions"]):
+            before = state.get(change["id"], NOT_STARTED)
+            state, legal = apply_transition(state, Transition(change["id"], change["transition"]))
+            if not legal:
+                illegal.add((number, place))
+            elif state[change["id"]] != before:
+                courses.setdefault(change["id"], [(first, NOT_STARTED)]).append((update["frame"], state[change["id"]]))
+    return courses, illegal
+
+
+def pair_wrong(gold: Sequence[Record], predicted: Sequence[Record], tolerance_frames: float) -> tuple[set, set]:
+    """Transitions that stand at the time of another one that should be there: neither is matched, and they pair up.
+
+    Returns:
+        Of both sides, places (update, place in it); nearest in time first, each in one pair.
+    """
+    ours, theirs = _unmatched(gold), _unmatched(predicted)
+    pairs = sorted(
+        (abs(frame - other_frame), place, other)
+        for place, frame in ours.items() for other, other_frame in theirs.items()
+        if abs(frame - other_frame) <= tolerance_frames
+    )  # fmt: skip
+    taken: tuple[set, set] = (set(), set())
+    for _, place, other in pairs:
+        if place not in taken[0] and other not in taken[1]:
+            taken[0].add(place)
+            taken[1].add(other)
+    return taken
+
+
+def count_errors(marks: Iterable[Record]) -> Counter[str]:
+    """By kind: transitions, updates that cannot be read, and replies. A wrong one counts once, where it was written."""
+    return Counter(
+        kind
+        for mark in marks for part in mark.get("parts") or [mark] for kind in part["kinds"]
+        if not (kind == "wrong" and mark["lane"] == "gold_update")
+    )  # fmt: skip
+
+
+def curve(first: int, values: Sequence[float]) -> list[tuple[float, float]]:
+    """Points (absolute frame, probability)."""
+    return thin([(first + offset, round(value, 3)) for offset, value in enumerate(values) if value is not None], MOST_POINTS)
+
+
+def _unmatched(updates: Sequence[Record]) -> dict[tuple[int, int], int]:
+    """Place -> frame."""
+    return {
+        (number, place): update["frame"]
+        for number, update in enumerate(updates) for place, change in enumerate(update["transitions"])
+        if not change["matched"]
+    }  # fmt: skip
+
+
+def _update_marks(lane: str, updates: Sequence[Record], unmatched: str, wrong: set, illegal: set) -> Iterable[dict[str, Any]]:
+    for number, update in enumerate(updates):
+        parts = []
+        for place, change in enumerate(update["transitions"]):
+            kinds = [] if change["matched"] else ["wrong" if (number, place) in wrong else unmatched]
+            kinds += ["illegal"] if (number, place) in illegal else []
+            parts.append({"text": f"{change['id']} {change['transition']}", "kinds": kinds})
+        kinds = sorted({kind for part in parts for kind in part["kinds"]}) if parts else ["unreadable"]
+        text = update.get("text") or ", ".join(part["text"] for part in parts)
+        several = {"parts": parts} if len(parts) > 1 else {}
+        yield {"lane": lane, "frame": update["frame"], "text": text, "kinds": kinds} | several | _probability(update)
+
+
+def _reply_marks(lane: str, replies: Sequence[Record], unmatched: str) -> Iterable[dict[str, Any]]:
+    for reply in replies:
+        kinds = [] if reply["matched"] else [unmatched]
+        yield {"lane": lane, "frame": reply["frame"], "text": reply["text"], "kinds": kinds} | _probability(reply)
+
+
+def _probability(event: Record) -> dict[str, float]:
+    return {} if event.get("probability") is None else {"probability": rounded(event["probability"])}
