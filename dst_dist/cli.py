@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -61,7 +62,11 @@ def build_parser() -> argparse.ArgumentParser:
 
     stream = commands.add_parser("stream", help="show a run's final model a video frame by frame, and print what it writes")
     stream.add_argument("run_folder", type=Path, metavar="RUN", help="a run folder with final/")
-    stream.add_argument("--video", required=True, help="name of a frames file of the split")
+    stream.add_argument("--video", required=True, help="name of a frames file of the split; with --task a path")
+    stream.add_argument(
+        "--task", type=Path, metavar="JSON",
+        help="what to follow in a video from outside the data: a frames file, a folder of images, or a video file",
+    )  # fmt: skip
     stream.add_argument("--split", choices=("train", "val", "test"), default="val")
     stream.add_argument("words", nargs="*", metavar="key=value", help="change the run's recipe")
     stream.set_defaults(run=_stream)
@@ -116,11 +121,17 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 
 def _stream(options: argparse.Namespace) -> int:
-    from dst_dist.evaluate.run import stream_video
+    from dst_dist.evaluate.run import stream_file, stream_video
     from dst_dist.logs import set_up_logging
 
     set_up_logging(is_main=True)
-    for line in stream_video(options.run_folder, options.split, options.video, options.words):
+    # `| head` ends it without a word.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    if options.task is not None:
+        lines = stream_file(options.run_folder, Path(options.video), options.task, options.words)
+    else:
+        lines = stream_video(options.run_folder, options.split, options.video, options.words)
+    for line in lines:
         print(line, flush=True)
     return 0
 

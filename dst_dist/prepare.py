@@ -126,17 +126,21 @@ class DataSetup:
             raise DataError(faults)
         return made
 
+    def maker(self) -> SampleMaker:
+        """How the run writes samples; of a model folder without faults."""
+        recipe = self.recipe
+        tokens = min(recipe.data.max_seq_len, self.limits.tokens)
+        writer = TokenWriter(self.model_files.tokenizer, recipe.model.tokens_per_frame)
+        return SampleMaker(writer, recipe.data, recipe.labels, Limits(tokens, self.limits.frames))
+
     def _dataset(self, split: str, frame_faults: FrameFaults) -> SampleDataset | None:
         recipe = self.recipe
         clips = apply_frame_faults(self.clips[split], frame_faults, recipe.data.on_missing)
         if self.model_files is None:
             # Without a tokenizer there are no lengths; why there is none stands among the faults.
             return None
-        tokens = min(recipe.data.max_seq_len, self.limits.tokens)
-        writer = TokenWriter(self.model_files.tokenizer, recipe.model.tokens_per_frame)
-        maker = SampleMaker(writer, recipe.data, recipe.labels, Limits(tokens, self.limits.frames))
         rate = recipe.labels.neg_frame_sampling_rate if split == "train" else 1.0
-        return SampleDataset(clips, maker, self.model_files.image_size, recipe.seed, rate, recipe.data.on_missing)
+        return SampleDataset(clips, self.maker(), self.model_files.image_size, recipe.seed, rate, recipe.data.on_missing)
 
 
 def _collect(faults: list[str], make):

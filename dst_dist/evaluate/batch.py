@@ -9,7 +9,7 @@ from dst_dist.model.kv_cache import KVCache
 from dst_dist.model.smolvlm_dst import SmolVLMForDST
 
 TOGETHER = 16
-"""A feed of more tokens (and of more than two frames) is read alone: beside it the others would be padded to it."""
+"""A feed of more tokens, and of more than two frames, is read by itself: beside it the others' queries are padded to it."""
 
 
 class Feed(NamedTuple):

@@ -17,16 +17,17 @@ from dst_dist.prepare import DataSetup
 
 @dataclass
 class FinishedRun:
-    """A run's recipe, its final model ready to be used, and one split of its data, on one of several processes."""
+    """A run's recipe, its final model ready to be used, and one split of its data (None if none was asked for), on one
+    of several processes."""
 
     recipe: config.Recipe
     model: SmolVLMForDST
     setup: DataSetup
-    data: SampleDataset
+    data: SampleDataset | None
     processes: Processes
 
     @classmethod
-    def open(cls, run_folder: Path, split: str, overrides: Sequence[str] = ()) -> "FinishedRun":
+    def open(cls, run_folder: Path, split: str | None, overrides: Sequence[str] = ()) -> "FinishedRun":
         """Read a run folder (collective where several processes were launched).
 
         Raises:
@@ -37,13 +38,14 @@ class FinishedRun:
         if not (run_folder / "config.yaml").is_file() or not final.is_dir():
             raise ConfigError(f"{run_folder}: not a finished run, it should hold config.yaml and final/")
         recipe = config.load([str(run_folder / "config.yaml"), *overrides, f"model.name_or_path={final}"])
-        if not getattr(recipe.data, split):
+        if split is not None and not getattr(recipe.data, split):
             raise ConfigError(f"data.{split} is empty in {run_folder}/config.yaml; add data.{split}=[...]")
-        setup = DataSetup(recipe, splits=(split,))
+        setup = DataSetup(recipe, splits=() if split is None else (split,))
         processes = Processes.start()
-        data = setup.datasets(processes.from_main(setup.check() if processes.is_main else None))[split]
-        # Of the training split too, evaluation counts every negative.
-        data.negative_rate = 1.0
+        data = setup.datasets(processes.from_main(setup.check() if processes.is_main else None)).get(split)
+        if data is not None:
+            # Of the training split too, evaluation counts every negative.
+            data.negative_rate = 1.0
         model = load_for_inference(final).to(processes.device)
         model.compute_dtype = torch.bfloat16 if recipe.train.precision == "bf16" else None
         return cls(recipe, model, setup, data, processes)

@@ -8,6 +8,7 @@ from tqdm import tqdm
 
 from dst_dist.data.batching import PackedBatch
 from dst_dist.data.clips import Clip
+from dst_dist.data.video_input import read_task, read_video
 from dst_dist.errors import DataError
 from dst_dist.evaluate.baselines import baseline_timelines, decision_baselines, text_baselines
 from dst_dist.evaluate.event_metrics import Tallies, tally
@@ -18,9 +19,10 @@ from dst_dist.evaluate.record import clip_record
 from dst_dist.evaluate.replies import window_of
 from dst_dist.evaluate.results import Result, read_others, write_clips, write_result
 from dst_dist.evaluate.similarity import open_similarity
+from dst_dist.evaluate.stream import Streamer, Thresholds
 from dst_dist.evaluate.teacher_forced import HEADS, TeacherForced, evaluation_specs, join_processes, losses, read_model, spread
 from dst_dist.evaluate.timeline import Timeline, delays, gold_timeline, predicted_timeline, timeline_on_the_clock
-from dst_dist.evaluate.watch import Watched, watch
+from dst_dist.evaluate.watch import Watched, tell, tell_clip, watch
 from dst_dist.model.smolvlm_dst import DSTOutput, SmolVLMForDST
 
 
@@ -112,8 +114,26 @@ def stream_video(run_folder: Path, split: str, video: str, overrides: Sequence[s
     if not clips:
         known = ", ".join(sorted({Path(clip.video).stem for clip in run.data.clips.index})[:5])
         raise DataError(f"no clip of a video {video} in data.{split}; there are {known}, ...")
-    for watched in watch(run, clips):
-        yield from watched.lines()
+    for clip in clips:
+        yield from tell_clip(_streamer(run, clip), run.data.image_size)
+
+
+def stream_file(run_folder: Path, video: Path, task: Path, overrides: Sequence[str] = ()) -> Iterator[str]:
+    """Show a run's final model a video from outside the data, as it comes; yields lines for people. Needs no data.
+
+    Args:
+        video, task: as `read_video` and `read_task` want them.
+
+    Raises:
+        ConfigError, DataError: as `FinishedRun.open`, `read_video` and `read_task`.
+    """
+    clip = read_task(task)
+    run = FinishedRun.open(run_folder, None, overrides)
+    yield from tell(_streamer(run, clip), read_video(video, clip.fps, run.setup.model_files.image_size))
+
+
+def _streamer(run: FinishedRun, task: Clip) -> Streamer:
+    return Streamer(run.model, task, run.setup.maker(), Thresholds(**run.thresholds), run.recipe.eval.on_full_context)
 
 
 def _watch_all(run: FinishedRun, num_streams: int) -> list[Watched] | None:

@@ -14,6 +14,7 @@ from dst_dist.errors import DataError
 from dst_dist.evaluate.batch import Batch, Feed, Reading
 from dst_dist.model.smolvlm_dst import SmolVLMForDST
 
+
 @dataclass(frozen=True)
 class Event:
     """Something the model wrote after a frame: an update (`DST_UPDATE`) or a reply (`assistant`).

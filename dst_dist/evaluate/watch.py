@@ -170,7 +170,7 @@ def tell(streamer: Streamer, frames: Iterable[np.ndarray]) -> Iterator[str]:
     task, said = streamer.task, _said(streamer.task)
     yield f"{task.id}: {task.goal}"
     for frame in frames:
-        events = streamer.push_frame(torch.from_numpy(frame))
+        events = streamer.push_frame(torch.tensor(frame))
         time_s = streamer.frame_index / task.fps
         yield from (_line(time_s, _event_text(event)) for event in events)
         for text in said.pop(streamer.frame_index, []):

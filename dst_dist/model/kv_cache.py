@@ -10,7 +10,7 @@ class KVCache:
     """One row a stream: what each layer computed of the tokens read so far.
 
     A step is `begin`, then every layer's `extend`, then `finish`. Its tokens stand one row after another without
-    padding, [T] in all; only attention works on rows padded to the longest. The first `len(counts)` rows take part.
+    padding, [T] in all; only attention works on rows padded to the longest.
 
     Attributes:
         lengths: tokens in each row.
@@ -40,10 +40,11 @@ class KVCache:
         return sum(states.nbytes for layer in self._layers if layer is not None for states in layer)
 
     def begin(self, first: int, counts: list[int]) -> None:
-        """Make room for a step of rows `first`, `first + 1`, ...: `counts[i]` tokens of the i-th, at least one of each."""
+        """Make room for a step: `counts[i]` tokens of row `first + i`, of some rows perhaps none."""
         self._counts, self._rows = counts, slice(first, first + len(counts))
         starts = self.lengths[self._rows]
-        self._make_room(max(max(self.lengths), *(start + count for start, count in zip(starts, counts, strict=True))))
+        self._longest = max(start + count for start, count in zip(starts, counts, strict=True))
+        self._make_room(max(self._longest, *self.lengths))
         rows = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
         offsets = torch.cat([torch.arange(count) for count in counts])
         positions = torch.tensor(starts)[rows] + offsets
@@ -51,7 +52,6 @@ class KVCache:
         # Where a token lies among its layer's positions, and among the padded queries.
         self._places = ((rows + first) * self.capacity + positions).to(self._device)
         self._slots = (rows * max(counts) + offsets).to(self._device)
-        self._longest = max(start + count for start, count in zip(starts, counts, strict=True))
         self._mask = self._make_mask(starts) if len(counts) > 1 else None
 
     def _make_mask(self, starts: list[int]) -> torch.Tensor:

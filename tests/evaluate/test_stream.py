@@ -1,24 +1,32 @@
-"""Streaming sees the very tokens of training, keeps the state, and never runs out of context."""
+"""A stream sees the very tokens of training, keeps the state, and never runs out of context."""
 
-import json
 from dataclasses import replace
 
 import pytest
 import torch
 
-from dst_dist import cli, config
-from dst_dist.data.batching import Draw, MicroBatchSpec
-from dst_dist.data.conversation import arrange, turn_text
-from dst_dist.data.samples import Limits, SampleMaker
+from dst_dist import config
+from dst_dist.data.samples import Limits
 from dst_dist.data.state import Transition, parse_update
-from dst_dist.evaluate.finished_run import FinishedRun
-from dst_dist.evaluate.run import evaluate_run, stream_run
-from dst_dist.evaluate.stream import Streamer, Thresholds
+from dst_dist.errors import DataError
+from dst_dist.evaluate.stream import Event, Streamer, Thresholds
 from dst_dist.model.finetune import load_model
 from dst_dist.prepare import DataSetup
-from tests.train.in_process import own_logging, train
+from tests.evaluate.streaming import (
+    FRAME_NUMBERS,
+    NEVER,
+    Memory,
+    Recording,
+    Scripted,
+    limits_with,
+    maker_like,
+    model_with,
+    pixels,
+    script_of,
+    teacher_forced,
+)  # fmt: skip
 
-NEVER = Thresholds(2.0, 2.0)
+MIB = 2**20
 
 
 @pytest.fixture(scope="module")
@@ -30,75 +38,52 @@ def world(demo_words):
     return setup.datasets(setup.check())["train"], load_model(recipe).eval()
 
 
-def frames_of(data, index):
-    return data[MicroBatchSpec(0, 0, [Draw(index, 0)], None, 0, True)]
+@pytest.fixture(scope="module")
+def clip(world):
+    return world[0].clips.index[0]
 
 
-class Scripted(Streamer):
-    """Writes what the gold dialog says, when it says it, and remembers every hidden state."""
-
-    def __init__(self, *arguments, script, **options):
-        self.states = []
-        self.script = script
-        super().__init__(*arguments, **options)
-
-    def _feed(self, embeddings):
-        hidden = super()._feed(embeddings)
-        self.states.append(hidden)
-        return hidden
-
-    def _decide(self, hidden):
-        for turn in self.script.pop(0):
-            self._write(self._whole(self.writer.turn(turn.role, turn_text(turn))))
-        return []
+class ScriptedStreamer(Scripted, Streamer):
+    def __init__(self, model, task, *arguments):
+        self.script, self.feeds = script_of(task), []
+        Streamer.__init__(self, model, task, *arguments)
 
 
-def script_of(clip):
-    """The turns that the model writes after each decision position, in order; user turns are pushed."""
-    groups = arrange(clip, "continuous", "last")
-    outcomes, users = [], []
-    for group in groups:
-        outcomes.append([])
-        users.append([])
-        for turn in group.turns:
-            if turn.role == "user":
-                users[-1].append(turn.text)
-                outcomes.append([])
-            else:
-                outcomes[-1].append(turn)
-    return outcomes, users
-
-
-def test_hidden_states_are_those_of_teacher_forcing(world):
+@pytest.mark.parametrize("tokens_per_frame", [1, 4])
+def test_hidden_states_are_those_of_teacher_forcing(world, monkeypatch, tokens_per_frame):
     data, model = world
+    maker = maker_like(data.maker, tokens_per_frame=tokens_per_frame)
+    if tokens_per_frame > 1:
+        model = model_with(maker.writer.tokenizer, tokens_per_frame)
+    read, states = model.continue_from, []
+    monkeypatch.setattr(model, "continue_from", lambda *step: states.append(read(*step)) or states[-1])
     for index in (0, 1, 4):
-        batch, clip = frames_of(data, index), data.clips.index[int(data.samples["clip"][index])]
-        script, users = script_of(clip)
-        assert sum(map(len, users)) > 0 or index != 0
-        streamer = Scripted(model, clip, data.maker, NEVER, script=script)
-        for frame, texts in zip(batch.frames, users, strict=True):
+        clip = data.clips.index[index]
+        assert index != 0 or any(turn.role == "user" for turn in clip.turns)
+        streamer = ScriptedStreamer(model, clip, maker, NEVER)
+        states.clear()
+        for position, frame in enumerate(pixels(clip), start=clip.start_frame):
             streamer.push_frame(frame)
-            for text in texts:
+            for text in (turn.text for turn in clip.turns if turn.role == "user" and turn.frame == position):
                 streamer.push_user(text)
-        with torch.no_grad():
-            forced = model.hidden_states(batch.input_ids, batch.frames, batch.segment_lengths)
-        streamed = torch.cat(streamer.states)
-        assert streamed.shape == forced.shape
-        torch.testing.assert_close(streamed, forced, atol=2e-5, rtol=1e-4)
+        streamed, forced = torch.cat(states), teacher_forced(model, maker, clip)
+        # What was written last is read with the next frame, which does not come.
+        assert len(streamed) == len(forced) - len(streamer._unread)
+        torch.testing.assert_close(streamed, forced[: len(streamed)], atol=2e-5, rtol=1e-4)
 
 
-def test_what_it_writes_is_what_greedy_decoding_writes(world):
+def test_what_it_writes_is_what_greedy_decoding_writes(world, clip):
     """Against decoding without a cache, token by token on the whole row."""
     data, model = world
-    batch, clip = frames_of(data, 0), data.clips.index[0]
+    frames = pixels(clip)
     streamer = Streamer(model, clip, data.maker, Thresholds(2.0, -1.0), max_new_tokens=5)
-    (event,) = streamer.push_frame(batch.frames[0])
+    (event,) = streamer.push_frame(frames[0])
     writer = data.maker.writer
     ids = [*writer.header(clip, clip.initial_state), *writer.frame, *writer.turn("assistant", "").header]
     body = []
     with torch.no_grad():
         while len(body) < 5:
-            hidden = model.hidden_states(torch.tensor(ids + body), batch.frames[:1], [len(ids + body)])
+            hidden = model.hidden_states(torch.tensor(ids + body), frames[:1], [len(ids + body)])
             token = int(model.lm_head(hidden[-1:]).argmax())
             if token == writer.end_id:
                 break
@@ -107,21 +92,40 @@ def test_what_it_writes_is_what_greedy_decoding_writes(world):
     assert event.frame == clip.start_frame
 
 
-def answering(streamer, text):
-    """Make the next turns say `text`."""
-    streamer._generate = lambda role: text
-
-
-def test_updates_change_the_state_and_what_is_not_allowed_is_counted(world):
+def test_a_turn_longer_than_the_cap_is_cut_and_counted(world, clip, monkeypatch):
     data, model = world
-    frame, clip = frames_of(data, 0).frames[0], replace(data.clips.index[0], initial_state={"S1": "in_progress"})
-    streamer = Streamer(model, clip, data.maker, Thresholds(-1.0, 2.0))
-    answering(streamer, '[{"id": "S1", "transition": "complete"}, {"id": "S2", "transition": "resume"}]')
+    monkeypatch.setattr(model, "next_tokens", lambda hidden: torch.full((len(hidden),), 100))
+    streamer = Recording(model, clip, data.maker, Thresholds(2.0, -1.0), max_new_tokens=7)
+    (event,) = streamer.push_frame(pixels(clip)[0])
+    writer = data.maker.writer
+    assert event.text == writer.tokenizer.decode([100] * 7).strip()
+    assert streamer.counts == {"turns cut off": 1}
+    # It is closed all the same, so that the context stays of the form of training.
+    empty = writer.turn("assistant", "")
+    assert streamer._groups[-1].ids == [*empty.header, *[100] * 7, writer.end_id, *empty.end]
+
+
+def test_generation_runs_in_bf16(world, clip, monkeypatch):
+    data, model = world
+    monkeypatch.setattr(model, "compute_dtype", torch.bfloat16)
+    streamer = Streamer(model, clip, data.maker, Thresholds(2.0, -1.0), max_new_tokens=4)
+    for frame in pixels(clip)[:3]:
+        (event,) = streamer.push_frame(frame)
+        assert 0 < event.probability < 1
+    assert {states.dtype for layer in streamer._batch.cache._layers for states in layer} == {torch.bfloat16}
+
+
+def test_updates_change_the_state_and_what_is_not_allowed_is_counted(world, clip):
+    data, model = world
+    frame, clip = pixels(clip)[0], replace(clip, initial_state={"S1": "in_progress"})
+    streamer = Recording(model, clip, data.maker, Thresholds(-1.0, 2.0))
+    streamer.saying = '[{"id": "S1", "transition": "complete"}, {"id": "S2", "transition": "resume"}]'
     (event,) = streamer.push_frame(frame)
     assert event.transitions == (Transition("S1", "complete"), Transition("S2", "resume")) and event.num_illegal == 1
     assert streamer.state == {"S1": "completed"}
-    answering(streamer, "[{")
-    assert streamer.push_frame(frame)[0].transitions == ()
+    streamer.saying = "[{"
+    (unreadable,) = streamer.push_frame(frame)
+    assert unreadable == Event("DST_UPDATE", clip.start_frame + 1, "[{", unreadable.probability, written_s=unreadable.written_s)
     assert streamer.state == {"S1": "completed"}
     assert streamer.counts == {"transitions not allowed": 1, "updates that cannot be read": 1}
 
@@ -136,28 +140,106 @@ def test_updates_are_read_strictly(text):
         parse_update(text, ["S1", "S2"])
 
 
-@pytest.mark.parametrize("on_full_context", ["carry_state", "drop_middle", "drop_all"])
-def test_a_long_video_stays_within_the_limits(world, on_full_context):
+def test_time_is_that_of_computing(world, clip, monkeypatch):
+    """A clock that moves by 1 s at every call of the model, and by 100 s between frames."""
     data, model = world
-    clip, frames = data.clips.index[0], frames_of(data, 0).frames
-    header = len(data.maker.writer.header(clip, clip.initial_state))
-    maker = SampleMaker(data.maker.writer, data.maker.data, data.maker.labels, Limits(header + 60, 40))
-    streamer = Streamer(model, clip, maker, NEVER, on_full_context, max_new_tokens=8)
-    longest = 0
+    clock = [0.0]
+    monkeypatch.setattr("dst_dist.evaluate.stream.time.perf_counter", lambda: clock[0])
+    read = model.continue_from
+    monkeypatch.setattr(model, "continue_from", lambda *step: clock.__setitem__(0, clock[0] + 1) or read(*step))
+    monkeypatch.setattr(model, "next_tokens", lambda hidden: torch.tensor([data.maker.writer.end_id]))
+    streamer = Streamer(model, clip, data.maker, Thresholds(-1.0, -1.0))
+    for frame in pixels(clip)[:2]:
+        clock[0] += 100
+        events = streamer.push_frame(frame)
+        # One call for the frame, one for each empty turn.
+        assert [event.written_s for event in events] == [2, 3]
+    clock[0] += 100
+    assert [event.written_s for event in streamer.push_user("Well?")] == [5, 6]
+    assert streamer.work_s == 9
+
+
+def fresh_feed(streamer):
+    """The one feed that began a new context, after the first."""
+    (feed,) = [feed for feed in streamer.feeds[1:] if feed.is_fresh]
+    return feed
+
+
+@pytest.mark.parametrize("on_full_context", ["carry_state", "drop_middle", "drop_all"])
+def test_what_a_new_context_keeps(world, clip, on_full_context):
+    """Six frames fill it; the user spoke after frame 4 (from 0). The seventh frame:
+
+    carry_state: state reached, 10 s of context are 20 frames, at most half of what 6 leave beside the new one: 2.
+    drop_middle: the state of the beginning, the newer half with its turns. drop_all: the opening alone.
+    """
+    data, model = world
+    frames, writer = pixels(clip), data.maker.writer
+    maker = maker_like(data.maker, Limits(data.maker.limits.tokens, 6))
+    streamer = Recording(model, clip, maker, NEVER, on_full_context)
+    for number in range(6):
+        streamer.push_frame(frames[number])
+        if number == 4:
+            streamer.push_user("How far are we?")
+    streamer.state = {"S1": "completed"}
+    streamer.push_frame(frames[6])
+    said = writer.turn("user", "How far are we?")
+    said = [*said.header, *said.body, *said.end]
+    state, kept, rest = {
+        "carry_state": ({"S1": "completed"}, [4, 5, 6], [writer.image_id] * 3),
+        "drop_middle": (clip.initial_state, [3, 4, 5, 6], [writer.image_id] * 2 + said + [writer.image_id] * 2),
+        "drop_all": (clip.initial_state, [6], [writer.image_id]),
+    }[on_full_context]
+    feed = fresh_feed(streamer)
+    assert feed.ids == [*writer.header(clip, state), *rest]
+    with torch.no_grad():
+        torch.testing.assert_close(torch.stack(feed.frames), model.encode_frames(frames[kept]), atol=1e-5, rtol=1e-5)
+    assert streamer.counts == {f"contexts that were full: {on_full_context}": 1}
+
+
+def test_the_newer_half_is_kept_as_far_as_it_fits(world, clip):
+    """Room for 48 tokens, a quarter of which is for turns to write: 4 frames, 20 tokens after the third, and no more."""
+    data, model = world
+    frames, writer = pixels(clip), data.maker.writer
+    limits = limits_with(data.maker, clip, 48)
+    reserve = min(2 * 4, limits.tokens // 4)
+    streamer = Recording(model, clip, maker_like(data.maker, limits), NEVER, "drop_middle", max_new_tokens=4)
+    texts = {1: "One two", 3: "Where were we before that?"}
+    ids = {}
+    number = 0
+    while streamer.counts.total() == 0:
+        streamer.push_frame(frames[number])
+        if number in texts and streamer.counts.total() == 0:
+            streamer.push_user(texts[number])
+            said = writer.turn("user", texts[number])
+            ids[number] = [*said.header, *said.body, *said.end]
+        number += 1
+    feed, newest = fresh_feed(streamer), number - 1
+    groups = [[writer.image_id, *ids.get(index, [])] for index in range(newest)]
+    assert limits.tokens < len(writer.header(clip, clip.initial_state)) + sum(map(len, groups)) + 1 + reserve
+    half = groups[-(len(groups) // 2) :]
+    while sum(map(len, half)) > 48 - reserve - 1:
+        half = half[1:]
+    assert feed.ids == [*writer.header(clip, clip.initial_state), *(token for group in half for token in group), writer.image_id]
+
+
+@pytest.mark.parametrize("on_full_context", ["carry_state", "drop_middle", "drop_all"])
+def test_a_long_video_stays_within_the_limits(world, clip, on_full_context):
+    data, model = world
+    frames, limits = pixels(clip), limits_with(data.maker, clip, 60, 40)
+    streamer = Streamer(model, clip, maker_like(data.maker, limits), NEVER, on_full_context, max_new_tokens=8)
+    cache = streamer._batch.cache
     for number in range(300):
         streamer.push_frame(frames[number % len(frames)])
-        longest = max(longest, streamer._num_tokens, streamer._cache.get_seq_length())
-        assert streamer._num_tokens == streamer._cache.get_seq_length() and len(streamer._groups) <= 40
-    assert longest <= header + 60
+        assert cache.lengths == [streamer._num_tokens] and len(streamer._groups) <= 40
+        assert streamer._num_tokens <= limits.tokens and cache.capacity < limits.tokens + 256
     assert streamer.counts[f"contexts that were full: {on_full_context}"] > 3
 
 
-def test_a_new_context_is_the_one_that_training_makes_of_a_split_clip(world):
+def test_a_new_context_is_the_one_that_training_makes_of_a_split_clip(world, clip):
     """Opening turn with the state reached, then the last seconds of frames without turns."""
     data, model = world
-    clip, frames = data.clips.index[0], frames_of(data, 0).frames
-    limits = Limits(len(data.maker.writer.header(clip, {"S1": "completed"})) + 60, 12)
-    maker = SampleMaker(data.maker.writer, data.maker.data.model_copy(update={"context_seconds": 2.0}), data.maker.labels, limits)
+    frames, limits = pixels(clip), Limits(len(data.maker.writer.header(clip, {"S1": "completed"})) + 60, 12)
+    maker = maker_like(data.maker, limits, context_seconds=2.0)
     streamer = Streamer(model, clip, maker, NEVER, max_new_tokens=8)
     for number in range(12):
         streamer.push_frame(frames[number])
@@ -172,42 +254,55 @@ def test_a_new_context_is_the_one_that_training_makes_of_a_split_clip(world):
     assert streamer.probabilities == pytest.approx([float(value[0]) for value in expected], abs=1e-5)
 
 
-def test_the_command_prints_what_a_run_writes_on_a_video(demo_words, tmp_path, capsys):
-    with own_logging():
-        short = ("data.val=[]", "data.num_workers=0", "log.report_to=[]", "train.max_steps=1", "train.global_batch_size=2")
-        assert train(["demo", *demo_words, *short, f"output_dir={tmp_path}/run"]) == 0
-        command = ["stream", f"{tmp_path}/run", "--split", "test", "--video", "kitchen-test-0000", "eval.speaking_threshold=1.0"]
-        capsys.readouterr()
-        assert cli.main([*command, "eval.dst_threshold=1.0"]) == 0
-        lines = capsys.readouterr().out.splitlines()
-        assert sum(line.startswith("kitchen/kitchen-test-0000/") for line in lines) == 3
-        assert sum(" user: " in line for line in lines) > 0 and not any("DST_UPDATE" in line for line in lines)
-        assert sum("ms a frame" in line for line in lines) == 3
-        command[command.index("kitchen-test-0000")] = "nowhere"
-        assert cli.main(command) == 2
-        assert "no clip of a video nowhere in data.test; there are garden-test-0000" in capsys.readouterr().err
+def test_a_user_turn_that_cannot_fit_is_cut_and_counted(world, clip):
+    data, model = world
+    limits = limits_with(data.maker, clip, 40)
+    streamer = Recording(model, clip, maker_like(data.maker, limits), NEVER, "drop_all", max_new_tokens=4)
+    streamer.push_frame(pixels(clip)[0])
+    streamer.push_user("why " * 200)
+    writer = data.maker.writer
+    assert streamer.counts == {"user turns cut off": 1, "contexts that were full: drop_all": 1}
+    assert streamer._num_tokens == limits.tokens - 8
+    assert streamer.feeds[-1].ids[-1 - len(writer.newline) :] == [writer.end_id, *writer.newline]
 
 
-def test_evaluation_of_the_training_split_counts_every_negative(demo_words, tmp_path):
-    with own_logging():
-        words = ("labels.neg_frame_sampling_rate=0.1", "train.max_steps=1", "train.global_batch_size=2", "data.num_workers=0")
-        assert train(["demo", *demo_words, *words, "log.report_to=[]", f"output_dir={tmp_path}/run"]) == 0
-        result = evaluate_run(tmp_path / "run", "train")
-    run = FinishedRun.open(tmp_path / "run", "train")
-    counts = run.data.counts([Draw(index, 0) for index in range(len(run.data))], 0)
-    groups = [group for clip in run.data.clips.index for group in arrange(clip, "continuous", "last")]
-    negatives = sum(d.dst_update == 0 for group in groups for d in (group.decision, *group.user_decisions))
-    assert result["num_dst_update_negatives"] == counts[3] == negatives > 100
+def test_an_opening_turn_that_leaves_no_room_is_refused(world, clip):
+    data, model = world
+    with pytest.raises(DataError, match="leaves no room for a frame"):
+        Streamer(model, clip, maker_like(data.maker, limits_with(data.maker, clip, 0)), NEVER)
 
 
-def test_the_streams_of_a_split_are_measured(demo_words, tmp_path):
-    with own_logging():
-        words = ("train.max_steps=1", "train.global_batch_size=2", "data.num_workers=0", "data.val=[kitchen]", "log.report_to=[]")
-        assert train(["demo", *demo_words, *words, f"output_dir={tmp_path}/run"]) == 0
-        result = stream_run(tmp_path / "run", "val", ["eval.dst_threshold=1.0", "eval.speaking_threshold=1.0"])
-    # A model that never writes is the baseline that never does.
-    never = result["baselines"]["never"]
-    assert never["transition/recall"] == 0 and 0 < never["joint_goal_accuracy/frames"] < 1
-    assert {key: result[key] for key in never} == never
-    assert result["num_videos"] == 2 and result["real_time_factor"] > 0
-    assert json.loads((tmp_path / "run/evaluation/val-streaming.json").read_text()) == result
+def growth_of(streamer, frames, first, last):
+    """Of memory between two frame numbers, and of the objects alive."""
+    memory = None
+    for number in range(streamer.frame_index + 1, last):
+        if number == first:
+            memory = Memory.now()
+        streamer.push_frame(frames[number % len(frames)])
+    return memory.growth()
+
+
+class Leaky(Streamer):
+    """Keeps what it saw of every frame: a few hundred bytes."""
+
+    def __init__(self, *arguments, **options):
+        self.kept = []
+        super().__init__(*arguments, **options)
+
+    def see(self, frame):
+        self.kept.append(frame)
+        return super().see(frame)
+
+
+@pytest.mark.parametrize("num_frames", FRAME_NUMBERS)
+def test_memory_stays_flat(world, clip, num_frames):
+    """The control shows that one small tensor kept of every frame would be seen."""
+    data, clip = world[0], replace(clip, start_frame=0)
+    model = model_with(data.maker.writer.tokenizer, 1, image_size=16)
+    frames, maker = pixels(clip, 16), maker_like(data.maker, limits_with(data.maker, clip, 100))
+    streamer = Streamer(model, clip, maker, NEVER, max_new_tokens=8)
+    num_objects, mib = growth_of(streamer, frames, num_frames // 5, num_frames)
+    assert num_objects < 300 and mib < 3
+    assert streamer._batch.cache.num_bytes() < MIB and streamer.counts.total() > 10
+    num_objects, _ = growth_of(Leaky(model, clip, maker, NEVER, max_new_tokens=8), frames, 100, 500)
+    assert num_objects > 300
