@@ -94,7 +94,8 @@ def _plan_video(seed: int, domain: Domain, split: str, number: int, sizes: Sizes
     rng = random.Random(f"{seed}/{domain.name}/{split}/{number}")
     task = draw_task(rng, domain, _goals(seed, domain, split))
     second_chance = SECOND_CHANCE_IN_TRAINING if split == "train" else SECOND_CHANCE
-    moments = draw_schedule(rng, len(task.steps), sizes.clips_per_video * sizes.frames_per_clip, second_chance)
+    num_frames = sizes.clips_per_video * sizes.frames_per_clip
+    moments = draw_schedule(rng, len(task.steps), num_frames, sizes.frames_per_clip, second_chance)
     first = next(n for n, moment in enumerate(moments) if not moment.transitions and not moment.error_starts)
     moments[first] = replace(moments[first], question="goal")
     uid = f"{domain.name}-{split}-{number:04d}"

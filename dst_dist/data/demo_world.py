@@ -118,7 +118,7 @@ CHANCES = {
 }
 START_CHANCE, START_CHANCE_WHILE_BUSY, BUSY = 3.0, 0.3, 2
 IN_ORDER = 2.0  # the next step of the task is this much likelier to start than one out of turn
-UPDATE_CHANCE = 0.2  # of a frame, whatever came before: a constant hazard cannot be counted out
+UPDATE_CHANCE = 0.16  # of a frame, whatever came before: a constant hazard cannot be counted out
 SECOND_CHANCE = 0.1
 SECOND_CHANCE_IN_TRAINING = 0.25  # finding the second of two changes takes the most practice
 ERROR_CHANCE = 0.05
@@ -165,17 +165,20 @@ class Moment:
 
 
 def draw_schedule(
-    rng: random.Random, num_steps: int, num_frames: int, second_chance: float = SECOND_CHANCE
+    rng: random.Random, num_steps: int, num_frames: int, frames_per_clip: int, second_chance: float = SECOND_CHANCE
 ) -> list[Moment]:
-    """A video's course, frame by frame; every frame has the same chance of an update.
+    """A video's course, frame by frame.
+
+    Every frame has the same chance of an update, but for the first of each clip: what it shows is the state
+    that the clip starts with. Against the opening turn's words alone, changes there are hard to tell.
 
     Args:
         second_chance: how often an update changes two steps at once.
     """
     statuses, moments, error_left = ["not_started"] * num_steps, [], 0
-    for _ in range(num_frames):
+    for frame in range(num_frames):
         transitions: dict[int, str] = {}
-        if rng.random() < UPDATE_CHANCE:
+        if frame % frames_per_clip and rng.random() < UPDATE_CHANCE:
             for _ in range(1 + (rng.random() < second_chance)):
                 step, transition = _draw_transition(rng, statuses, set(transitions))
                 transitions[step] = transition

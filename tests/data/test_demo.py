@@ -128,7 +128,7 @@ def test_splits_share_no_video_and_no_goal(demo):
 
 @pytest.fixture(scope="module")
 def long_schedule() -> list[Moment]:
-    return draw_schedule(random.Random(0), num_steps=6, num_frames=30_000)
+    return draw_schedule(random.Random(0), num_steps=6, num_frames=30_000, frames_per_clip=30_000)
 
 
 def test_an_update_is_as_likely_at_every_frame(long_schedule):
@@ -163,13 +163,18 @@ def test_completing_the_open_step_and_starting_the_next_is_mostly_wrong(long_sch
     assert 0 < max(right.values()) / total < 0.35
 
 
+def test_nothing_changes_at_a_clips_first_frame(demo):
+    for split in ("train", "val", "test"):
+        assert all(turn.frame > clip.start_frame for clip in clips_of(demo, split) for turn in clip.turns if turn.transitions)
+
+
 def share_of_doubles(updates: list[tuple]) -> float:
     return np.mean([len(transitions) == 2 for transitions in updates])
 
 
 def test_two_changes_at_once_come_as_often_as_asked():
     for chance in (SECOND_CHANCE, 0.4):
-        schedule = draw_schedule(random.Random(2), num_steps=6, num_frames=30_000, second_chance=chance)
+        schedule = draw_schedule(random.Random(2), num_steps=6, num_frames=30_000, frames_per_clip=30_000, second_chance=chance)
         assert abs(share_of_doubles([at.transitions for at in schedule if at.transitions]) - chance) < 0.015
 
 
@@ -206,7 +211,7 @@ def nearest_status(plate: np.ndarray) -> str:
 @pytest.mark.parametrize("domain", [DOMAINS[0], NEW_DOMAIN], ids=lambda domain: domain.name)
 def test_every_picture_shows_every_status(domain):
     rng = random.Random(1)
-    schedule = draw_schedule(rng, num_steps=4, num_frames=200)
+    schedule = draw_schedule(rng, num_steps=4, num_frames=200, frames_per_clip=32)
     painter = Painter(5, TASK, domain.tint, domain.borrowed_colours)
     right = total = 0
     for at in schedule:
