@@ -1,5 +1,6 @@
 """The real model, made once, and the clips to read it on."""
 
+import hashlib
 import os
 from pathlib import Path
 from typing import NamedTuple
@@ -7,9 +8,9 @@ from typing import NamedTuple
 import pytest
 
 from tests.launching import Launched
+from tests.real import make_model
 from tests.real.dialogs import DIALOGS, write_clips
 from tests.real.learning import ENGINES, train
-from tests.real.make_model import why_not, write_model
 
 CACHE = "DST_DIST_REAL_CACHE"
 """Environment variable: a folder where the model is kept from one run of the tests to the next."""
@@ -29,13 +30,15 @@ class ClipFile(NamedTuple):
 def real_model(tmp_path_factory) -> Path:
     """The folder of a SmolVLM2-256M with its real text half."""
     kept = os.environ.get(CACHE)
-    folder = (Path(kept) if kept else tmp_path_factory.mktemp("real")) / "model"
+    # A model that was kept is used for as long as it is the one that would be made.
+    made_by = hashlib.sha256(Path(make_model.__file__).read_bytes()).hexdigest()[:8]
+    folder = (Path(kept) if kept else tmp_path_factory.mktemp("real")) / f"model-{made_by}"
     if not folder.exists():
-        reason = why_not()
+        reason = make_model.why_not()
         if reason:
             pytest.skip(reason)
-        unfinished = folder.with_name(f"model-{os.getpid()}")
-        write_model(unfinished)
+        unfinished = folder.with_name(f"{folder.name}-{os.getpid()}")
+        make_model.write_model(unfinished)
         unfinished.rename(folder)
     return folder
 

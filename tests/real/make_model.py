@@ -75,15 +75,19 @@ def _config(text: LlamaForCausalLM) -> SmolVLMConfig:
 def _copy_text(text: LlamaForCausalLM, model: SmolVLMForConditionalGeneration) -> None:
     """Every text weight; the head, tied in SmolLM2, is a copy of the embeddings.
 
-    An added token gets the mean row. `<end_of_utterance>` gets that of `<|im_end|>`, which ends SmolLM2's turns.
+    An added token gets the mean row. `<end_of_utterance>` gets that of `<|im_end|>`, which ends SmolLM2's turns; in
+    SmolVLM2 that one only pads, so the head takes it for an unknown token. With the same row twice both would be as
+    likely for ever, and greedy decoding would write the padding.
     """
     weights = text.model.state_dict()
     rows = weights.pop("embed_tokens.weight")
-    added = rows.mean(0, keepdim=True).repeat(VOCABULARY - TEXT_VOCABULARY, 1)
+    mean = rows.mean(0, keepdim=True)
+    added = mean.repeat(VOCABULARY - TEXT_VOCABULARY, 1)
     added[EOS - TEXT_VOCABULARY] = rows[PAD]
     rows = torch.cat([rows, added])
     model.model.text_model.load_state_dict(weights | {"embed_tokens.weight": rows})
     model.lm_head.weight.copy_(rows)
+    model.lm_head.weight[PAD] = mean
 
 
 def _extend(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
