@@ -12,7 +12,6 @@ from dst_dist.data.clips import Clip
 from dst_dist.data.conversation import Group, arrange
 from dst_dist.evaluate.finished_run import FinishedRun
 from dst_dist.evaluate.stream import Event, Streamer, Thresholds
-from tests.real.dialogs import DIALOGS
 
 pytestmark = pytest.mark.long
 
@@ -90,10 +89,9 @@ def test_streaming_the_gold_dialog_is_teacher_forcing(lora_run, monkeypatch):
         print(f"{clip.id}: {len(dictation.picks)} tokens picked alike, {right:.3f} of them the gold ones")
 
 
-def test_what_it_writes_are_updates(lora_run, own_clips, monkeypatch):
-    """On the dialogs it learned the beginnings of, to their ends, and on one that it never saw."""
-    words = [f"data.root={own_clips}", f"data.train=[{', '.join(DIALOGS)}]"]
-    run = FinishedRun.open(lora_run.folder, "train", words)
+def test_what_it_writes_are_updates(lora_run, monkeypatch):
+    """Along its own words and states, on the dialogs that it learned."""
+    run = FinishedRun.open(lora_run.folder, "train")
     num_gold, valid, exact = 0, 0, 0
     for number in range(len(run.data)):
         batch, clip, groups = sample_of(run, number)
@@ -106,6 +104,6 @@ def test_what_it_writes_are_updates(lora_run, own_clips, monkeypatch):
         num_gold += len(gold)
         valid += sum(bool(event.transitions) for event in written)
         exact += sum(event.transitions == transitions for event, transitions in zip(written, gold, strict=True))
-        print(f"{clip.id}: {[event.text for event in written]}; {dict(watched.counts)}")
+        print(f"{clip.id}: {[event.text for event in watched.events]}; {dict(watched.counts)}")
     print(f"{valid} of {num_gold} updates are valid, {exact} the gold ones")
-    assert num_gold == 18 and valid >= VALID_AT_LEAST * num_gold
+    assert num_gold == 6 and valid >= VALID_AT_LEAST * num_gold
