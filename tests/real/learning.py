@@ -14,7 +14,7 @@ CLIP_SECONDS = 26
 RECIPE = {
     "finetune": {"mode": "lora", "lora": {"rank": 16, "alpha": 32}},
     "data": {"train": ["tube", "coffee"], "val": [], "num_workers": 0},
-    "optim": {"learning_rate": 3e-4, "warmup_steps": 5},
+    "optim": {"learning_rate": 2e-4, "warmup_steps": 5},
     "train": {"global_batch_size": 2, "precision": "fp32", "gradient_checkpointing": False},
     "log": {"report_to": []},
 }
