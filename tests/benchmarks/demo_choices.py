@@ -93,8 +93,9 @@ def add_variants(demo: Path) -> None:
 
 
 def _begin_earlier(clip: dict[str, Any]) -> None:
+    """Updates and what is said unasked; an answer cannot be due before its question."""
     for turn in clip["conversation"]:
-        if turn["role"] in ("DST_UPDATE", "assistant"):
+        if turn["labels"].startswith("initiative"):
             turn["start_frame"] = max(clip["start_frame_idx"], turn["start_frame"] - LEAD_FRAMES)
 
 
@@ -108,9 +109,13 @@ def run(out: Path, name: str, row: Row, words: Sequence[str]) -> dict[str, float
         seconds = _call("dst_dist.train", "demo", *at, *QUICK, *words, *row.words)
         _call("dst_dist", "evaluate", str(folder), "--split", "test", *AS_IN_USE)
         _call("dst_dist", "evaluate", str(folder), "--split", "test", "--streaming", *AS_IN_USE)
-        files = {kind: json.loads((folder / f"evaluation/test-{kind}.json").read_text()) for kind in ("teacher_forced", "streaming")}
-        result.write_text(json.dumps({title: files[kind].get(key) for title, (kind, key) in COLUMNS.items()} | {"seconds": seconds}))
+        result.write_text(json.dumps(_figures(folder / "evaluation") | {"seconds": seconds}))
     return json.loads(result.read_text())
+
+
+def _figures(evaluation: Path) -> dict[str, float | None]:
+    files = {kind: json.loads((evaluation / f"test-{kind}.json").read_text()) for kind in ("teacher_forced", "streaming")}
+    return {title: files[kind].get(key) for title, (kind, key) in COLUMNS.items()}
 
 
 def _call(*words: str) -> float:
