@@ -198,7 +198,7 @@ def test_evaluation_does_not_depend_on_packing(earlier):
     one = evaluate_run(earlier, "val", ["train.max_tokens=300"])
     packed = evaluate_run(earlier, "val", ["train.max_tokens=100000"])
     assert set(one) == set(packed)
-    for key in set(one) - {"baselines"}:
+    for key in (key for key, value in one.items() if not isinstance(value, dict)):
         assert one[key] == pytest.approx(packed[key], rel=1e-4, abs=1e-6), key
 
 
