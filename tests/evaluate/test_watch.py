@@ -149,7 +149,7 @@ def growth_of(rows, first, last):
 
     From `last` on it goes on until its context holds as many frames as at first: what a context holds is no growth.
     """
-    memory, stream = None, rows.active[0].stream
+    memory, num_held, stream = None, -1, rows.active[0].stream
     while memory is None or stream.frame_index < last or len(stream._groups) != num_held:
         if memory is None and stream.frame_index >= first:
             memory, num_held = Memory.now(), len(stream._groups)
