@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 from PIL import Image
@@ -15,6 +15,7 @@ from pydantic import BeforeValidator, ConfigDict, Field
 from dst_dist.data.clips import Clip, Step, Turn
 from dst_dist.data.findings import ClipLog, FileFaults, Report
 from dst_dist.data.frames import DECODE_ERRORS, MAX_PIXELS, FramesFile, decode_jpeg, preprocess
+from dst_dist.data.prospect import State
 from dst_dist.data.raw import MAX_FRAME, Name, Raw, Text, shown, validate
 from dst_dist.data.state import without_not_started
 from dst_dist.errors import ConfigError, DataError
@@ -130,9 +131,6 @@ def sample(frames: Iterable[Any], fps: float, name: str) -> Iterator[Any]:
         number += 1
 
 
-Status = Literal["not_started", "in_progress", "completed", "paused", "cancelled", "failed"]
-
-
 class _Written(Raw):
     """By hand, so a key that is not known is a slip."""
 
@@ -161,7 +159,7 @@ class _Task(_Written):
     steps: Annotated[list[_Step], BeforeValidator(_as_objects)] = []
     prompt: str | None = None
     fps: Annotated[float, Field(gt=0, le=1000)] | None = None
-    initial_dst_state: dict[str, Status] = {}
+    initial_dst_state: State = {}
     user: list[_Said] = []
 
 

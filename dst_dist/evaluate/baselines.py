@@ -1,7 +1,7 @@
 """What can be had without looking: what a model must be better than."""
 
 import random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -9,7 +9,7 @@ from dst_dist.data.clips import Clip
 from dst_dist.data.conversation import arrange
 from dst_dist.data.state import TRANSITIONS, Transition, apply_update, format_update, without_not_started
 from dst_dist.evaluate.metrics import Metrics
-from dst_dist.evaluate.timeline import Timeline
+from dst_dist.evaluate.timeline import EVENTS, Timeline
 
 Rates = Mapping[str, float]
 """By head, how many of the frames are positive."""
@@ -79,7 +79,7 @@ def decision_baselines(metrics: Metrics, head: str, minutes: float, training_rat
     return found | {"chance": at_random}
 
 
-def baseline_timelines(clips: list[Clip], gold: list[Timeline], training_rates: Rates | None) -> dict[str, list[Timeline]]:
+def baseline_timelines(clips: Sequence[Clip], gold: Sequence[Timeline], training_rates: Rates | None) -> dict[str, list[Timeline]]:
     """What streams would be that do not look: by name, one timeline for each clip.
 
     `never` and `always` write at no and at every frame, `periodic` as often as is true but evenly, `rule` as often as
@@ -87,7 +87,7 @@ def baseline_timelines(clips: list[Clip], gold: list[Timeline], training_rates: 
     any update that the state allows. None has anything to say.
     """
     num_frames = sum(len(one.states) for one in gold)
-    true_rates = {head: sum(len(getattr(one, kind)) for one in gold) / num_frames for head, kind in (("dst_update", "updates"), ("speaking", "replies"))}
+    true_rates = {head: sum(len(getattr(one, kind)) for one in gold) / num_frames for head, kind in EVENTS.items()}
     makers: dict[str, tuple[Callable, Callable]] = {
         "never": (lambda head, frame, rng: False, _by_rule),
         "always": (lambda head, frame, rng: True, _by_rule),
@@ -96,7 +96,7 @@ def baseline_timelines(clips: list[Clip], gold: list[Timeline], training_rates: 
     }
     if training_rates is not None:
         makers["random"] = (lambda head, frame, rng: rng.random() < training_rates[head], _by_chance)
-    return {name: [_write(clip, *rules, random.Random(f"{name}/{clip.id}")) for clip in clips] for name, rules in makers.items()}
+    return {name: [_timeline(clip, *rules, random.Random(f"{name}/{clip.id}")) for clip in clips] for name, rules in makers.items()}
 
 
 def _by_rule(state: Mapping[str, str], step_ids: list[str], rng: random.Random) -> list[Transition]:
@@ -107,7 +107,7 @@ def _by_chance(state: Mapping[str, str], step_ids: list[str], rng: random.Random
     return [rng.choice(allowed_transitions(state, step_ids))]
 
 
-def _write(clip: Clip, decides: Callable, update: Callable, rng: random.Random) -> Timeline:
+def _timeline(clip: Clip, decides: Callable, update: Callable, rng: random.Random) -> Timeline:
     timeline, state, step_ids = Timeline(), dict(clip.initial_state), [step.id for step in clip.steps]
     for frame in range(clip.end_frame - clip.start_frame):
         time_s = (clip.start_frame + frame) / clip.fps

@@ -11,11 +11,10 @@ from dst_dist.data.clips import Clip
 from dst_dist.evaluate.metrics import Metrics
 from dst_dist.evaluate.replies import count_replies, reply_metrics, window_of
 from dst_dist.evaluate.similarity import Similarity
-from dst_dist.evaluate.timeline import Timeline
+from dst_dist.evaluate.timeline import EVENTS, Timeline
 from dst_dist.evaluate.watch import Watched
 
 TOLERANCES_S = (1.0, 2.0, 5.0)
-HEADS = {"dst_update": "updates", "speaking": "replies"}
 
 
 @dataclass
@@ -77,7 +76,7 @@ def tally(
         "transition/predicted": len(predicted.transitions),
         "transition/matched": len(match_transitions(gold, predicted, tolerance_s)),
     }
-    for head, kind in HEADS.items():
+    for head, kind in EVENTS.items():
         gold_s, predicted_s = ([time_s for time_s, _ in getattr(one, kind)] for one in (gold, predicted))
         _count_times(counted, head, gold_s, predicted_s, tolerance_s)
     if step_ids:
@@ -134,8 +133,8 @@ class Tallies:
     def __init__(self, tallies: Sequence[Tally]):
         self.names = sorted({name for one in tallies for name in one.sums})
         self.table = np.array([[one.sums.get(name, 0.0) for name in self.names] for one in tallies], dtype=np.float64)
-        self.delays_s = {head: np.concatenate([one.delays_s.get(head, []) for one in tallies]) for head in HEADS}
-        self.clip_of = {head: np.repeat(np.arange(len(tallies)), [len(one.delays_s.get(head, [])) for one in tallies]) for head in HEADS}
+        self.delays_s = {head: np.concatenate([one.delays_s.get(head, []) for one in tallies]) for head in EVENTS}
+        self.clip_of = {head: np.repeat(np.arange(len(tallies)), [len(one.delays_s.get(head, [])) for one in tallies]) for head in EVENTS}
 
     def sums(self, weights: np.ndarray) -> dict[str, float]:
         """Weighted sums by name, 0 for a name that no clip has."""
@@ -144,7 +143,7 @@ class Tallies:
     def __call__(self, weights: np.ndarray) -> Metrics:
         sums = self.sums(weights)
         metrics = _transition_metrics(sums)
-        for head in HEADS:
+        for head in EVENTS:
             times_drawn = weights[self.clip_of[head]].astype(np.int64)
             metrics |= _timing_metrics(head, sums, np.repeat(self.delays_s[head], times_drawn))
         named = {"joint_goal_accuracy/frames": "frames", "joint_goal_accuracy/updates": "updates", "step_status_accuracy": "steps"}

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,11 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather_object
 
 from dst_dist.data.clips import Clip
+from dst_dist.errors import ConfigError
+
+PATIENCE = timedelta(days=1)
+"""How long a process waits for the others: one has the longest videos, and one looks at all frames at first. NCCL's own
+ten minutes would end them; if one fails, the launcher ends them anyway."""
 
 
 @dataclass(frozen=True)
@@ -23,13 +29,20 @@ class Processes:
 
     @classmethod
     def start(cls) -> "Processes":
-        """Join the others (collective)."""
+        """Join the others (collective).
+
+        Raises:
+            ConfigError: if Accelerate does not see the processes that were launched; each would do all the work.
+        """
         # A launch file of a training engine serves too: nothing is sharded here.
         for engine in ("ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_FSDP"):
             os.environ.pop(engine, None)
-        state = PartialState(cpu=not torch.cuda.is_available())
+        state = PartialState(cpu=not torch.cuda.is_available(), timeout=PATIENCE)
         launched = int(os.environ.get("WORLD_SIZE", "1"))
-        assert state.num_processes == launched, f"{launched} processes were launched, Accelerate sees {state.num_processes}"
+        if state.num_processes != launched:
+            raise ConfigError(
+                f"{launched} processes were launched, but Accelerate sees {state.num_processes}; use one of the files in launch/"
+            )
         return cls(state.process_index, state.num_processes, state.device)
 
     @property

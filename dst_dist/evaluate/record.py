@@ -6,7 +6,7 @@ from typing import Any
 from dst_dist.data.clips import Clip
 from dst_dist.data.state import Transition
 from dst_dist.evaluate.event_metrics import match_times, match_transitions
-from dst_dist.evaluate.timeline import Timeline
+from dst_dist.evaluate.timeline import EVENTS, Timeline
 from dst_dist.evaluate.watch import Watched
 
 
@@ -44,9 +44,10 @@ def clip_record(watched: Watched, gold: Timeline, predicted: Timeline, threshold
         },
         "probabilities": {
             head: [round(float(value), 4) for value in watched.probabilities[:, column]]
-            for column, head in enumerate(("dst_update", "speaking"))
+            for column, head in enumerate(EVENTS)
         },
         "thresholds": thresholds,
+        "tolerance_s": tolerance_s,
         "counts": {kind: number for kind, number in watched.counts.items() if number},
     }  # fmt: skip
 

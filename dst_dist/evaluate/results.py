@@ -9,47 +9,55 @@ from dst_dist.errors import ConfigError
 
 Result = dict[str, Any]
 
-TABLE_KEYS = (
-    "dst_update/average_precision", "dst_update/average_precision_at_frames", "dst_update/f1", "dst_update/false_per_minute",
-    "speaking/average_precision", "speaking/average_precision_at_frames", "speaking/f1", "speaking/false_per_minute",
-    "update/exact_match", "lm/token_accuracy", "loss",
-)  # fmt: skip
-STREAMING_TABLE_KEYS = (
-    "transition/f1", "transition/precision", "transition/recall",
-    "joint_goal_accuracy/frames", "joint_goal_accuracy/updates", "step_status_accuracy",
-    "update/json_valid", "update/illegal", "dst_update/f1@2s", "dst_update/false_per_minute",
-    "speaking/f1@2s", "speaking/false_per_minute", "reply/f1", "reply/missing", "reply/redundant", "real_time_factor",
-)  # fmt: skip
+TABLE_KEYS = {
+    "teacher_forced": (
+        "dst_update/average_precision", "dst_update/average_precision_at_frames", "dst_update/f1", "dst_update/false_per_minute",
+        "speaking/average_precision", "speaking/average_precision_at_frames", "speaking/f1", "speaking/false_per_minute",
+        "update/exact_match", "lm/token_accuracy", "loss",
+    ),
+    "streaming": (
+        "transition/f1", "transition/precision", "transition/recall",
+        "joint_goal_accuracy/frames", "joint_goal_accuracy/updates", "step_status_accuracy",
+        "update/json_valid", "update/illegal", "dst_update/f1@2s", "dst_update/false_per_minute",
+        "speaking/f1@2s", "speaking/false_per_minute", "reply/f1", "reply/missing", "reply/redundant", "real_time_factor",
+    ),
+}  # fmt: skip
+"""Of each kind of evaluation, what people see first."""
 
 
-def result_file(run_folder: Path, name: str) -> Path:
-    return run_folder / "evaluation" / f"{name}.json"
+def result_file(run_folder: Path, split: str, kind: str) -> Path:
+    """`kind` is `teacher_forced` or `streaming`."""
+    return run_folder / "evaluation" / f"{split}-{kind}.json"
 
 
-def read_others(beside: Mapping[str, Path], name: str) -> dict[str, Result]:
+def clips_file(run_folder: Path, split: str) -> Path:
+    """What was streamed, a JSON object a line for each clip."""
+    return run_folder / "evaluation" / f"{split}-streaming-clips.jsonl"
+
+
+def read_others(beside: Mapping[str, Path], split: str, kind: str) -> dict[str, Result]:
     """The metrics of other runs by the names given to them, without what is nested in them.
 
     Raises:
         ConfigError: naming every run that has no such evaluation.
     """
-    missing = [f"{folder}: not evaluated yet, there is no {path}" for folder in beside.values() if not (path := result_file(folder, name)).is_file()]
+    missing = [f"{folder}: not evaluated yet, there is no {path}" for folder in beside.values() if not (path := result_file(folder, split, kind)).is_file()]
     if missing:
         raise ConfigError(missing)
-    results = {other: json.loads(result_file(folder, name).read_text()) for other, folder in beside.items()}
+    results = {other: json.loads(result_file(folder, split, kind).read_text()) for other, folder in beside.items()}
     return {other: {key: value for key, value in result.items() if isinstance(value, int | float)} for other, result in results.items()}
 
 
-def write_clips(run_folder: Path, name: str, records: Iterable[Mapping[str, Any]]) -> None:
-    """One JSON object a line, `evaluation/<name>.jsonl`."""
-    lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in records)
-    _write(result_file(run_folder, name).with_suffix(".jsonl"), lines)
+def write_clips(run_folder: Path, split: str, records: Iterable[Mapping[str, Any]]) -> None:
+    """Write `clips_file`."""
+    _write(clips_file(run_folder, split), (json.dumps(record, ensure_ascii=False) + "\n" for record in records))
 
 
-def write_result(run_folder: Path, name: str, result: Result) -> None:
-    """Write `evaluation/<name>.json` and show what matters of it."""
-    path = result_file(run_folder, name)
+def write_result(run_folder: Path, split: str, kind: str, result: Result) -> None:
+    """Write `result_file` and show what matters of it."""
+    path = result_file(run_folder, split, kind)
     _write(path, [json.dumps(result, indent=2, ensure_ascii=False) + "\n"])
-    for line in table(result, STREAMING_TABLE_KEYS if name.endswith("streaming") else TABLE_KEYS):
+    for line in table(result, TABLE_KEYS[kind]):
         print(line)
     print(f"written to {path}")
 

@@ -18,9 +18,9 @@ from dst_dist.evaluate.metrics import Metrics
 from dst_dist.evaluate.record import clip_record
 from dst_dist.evaluate.replies import window_of
 from dst_dist.evaluate.results import Result, read_others, write_clips, write_result
-from dst_dist.evaluate.similarity import open_similarity
+from dst_dist.evaluate.similarity import Similarity, open_similarity
 from dst_dist.evaluate.stream import Streamer, Thresholds
-from dst_dist.evaluate.teacher_forced import HEADS, TeacherForced, evaluation_specs, join_processes, losses, read_model, spread
+from dst_dist.evaluate.teacher_forced import HEADS, TeacherForced, evaluation_specs, join_processes, losses, numbered_among, read_model, spread
 from dst_dist.evaluate.timeline import Timeline, delays, gold_timeline, predicted_timeline, timeline_on_the_clock
 from dst_dist.evaluate.watch import Watched, tell, tell_clip, watch
 from dst_dist.model.smolvlm_dst import DSTOutput, SmolVLMForDST
@@ -35,7 +35,7 @@ def evaluate_run(run_folder: Path, split: str, overrides: Sequence[str] = (), be
     Raises:
         ConfigError, DataError: as `FinishedRun.open`, or if a run beside it was not evaluated.
     """
-    others = read_others(beside, f"{split}-teacher_forced")
+    others = read_others(beside, split, "teacher_forced")
     run = FinishedRun.open(run_folder, split, overrides)
     recipe, data, processes = run.recipe, run.data, run.processes
     specs = evaluation_specs(data, run.setup.limits, processes.rank, processes.num_processes, recipe.eval.max_clips)
@@ -44,13 +44,14 @@ def evaluate_run(run_folder: Path, split: str, overrides: Sequence[str] = (), be
     gathered = processes.gather(read)
     if not processes.is_main:
         return None
-    columns, clips = join_processes(gathered), list(data.clips.index)
+    chosen = spread(len(data.clips.index), recipe.eval.max_clips)
+    columns, clips = numbered_among(join_processes(gathered), chosen), [data.clips.index[int(position)] for position in chosen]
     minutes = np.array([clip.end_frame - clip.start_frame for clip in clips]) / [clip.fps * 60 for clip in clips]
     measure = TeacherForced(columns, run.thresholds, minutes)
     result = losses(columns, recipe) | measured(measure, clips)
     result["baselines"] = _teacher_forced_baselines(result, clips, float(minutes.sum()), run.training_rates) | others
     result["curves"] = measure.curves()
-    write_result(run_folder, f"{split}-teacher_forced", result)
+    write_result(run_folder, split, "teacher_forced", result)
     return result
 
 
@@ -67,36 +68,45 @@ def stream_run(
     Raises:
         ConfigError, DataError: as `evaluate_run`.
     """
-    others = read_others(beside, f"{split}-streaming")
+    others = read_others(beside, split, "streaming")
     run = FinishedRun.open(run_folder, split, overrides)
     similarity = open_similarity(run.recipe.eval.similarity, run.model.device)
     streams = _watch_all(run, 1 if on_the_clock else run.recipe.eval.num_streams)
     if streams is None:
         return None
-    clips, tolerance_s = [one.clip for one in streams], run.recipe.eval.tolerance_s
-    gold, predicted = [gold_timeline(clip) for clip in clips], [predicted_timeline(one) for one in streams]
-
-    def measure(timelines: Sequence[Timeline], watched: Sequence[Watched] | None = None) -> Tallies:
-        parts = zip(clips, gold, timelines, watched or [None] * len(clips), strict=True)
-        # What does not look has nothing to say either.
-        compared = similarity if watched else None
-        return Tallies([tally(clip, told, written, tolerance_s, one, compared) for clip, told, written, one in parts])
-
+    gold, predicted = [gold_timeline(one.clip) for one in streams], [predicted_timeline(one) for one in streams]
     similarity.prepare([text for timeline in (*gold, *predicted) for _, text in timeline.replies])
-
-    result = measured(measure(predicted, streams), clips)
+    result = _streaming_result(run, streams, gold, predicted, similarity)
     if on_the_clock:
-        delayed = measure([timeline_on_the_clock(one) for one in streams])
-        result["on_the_clock"] = measured(delayed, clips) | delays(streams)
+        delayed = [timeline_on_the_clock(one) for one in streams]
+        result["on_the_clock"] = _streaming_result(run, streams, gold, delayed, similarity) | delays(streams)
     result["reply/similarity"] = similarity.name
-    result["reply/windows"] = {clip.dataset: vars(window_of(clip.dataset)) for clip in clips}
-    every = np.ones(len(clips))
-    written = baseline_timelines(clips, gold, run.training_rates)
-    result["baselines"] = {name: measure(timelines)(every) for name, timelines in written.items()} | others
+    result["reply/windows"] = {one.clip.dataset: vars(window_of(one.clip.dataset)) for one in streams}
+    result["baselines"] = _streaming_baselines(run, [one.clip for one in streams], gold) | others
+    tolerance_s = run.recipe.eval.tolerance_s
     records = [clip_record(*of_clip, run.thresholds, tolerance_s) for of_clip in zip(streams, gold, predicted, strict=True)]
-    write_clips(run_folder, f"{split}-streaming-clips", records)
-    write_result(run_folder, f"{split}-streaming", result)
+    write_clips(run_folder, split, records)
+    write_result(run_folder, split, "streaming", result)
     return result
+
+
+def _streaming_result(
+    run: FinishedRun, streams: Sequence[Watched], gold: Sequence[Timeline], written: Sequence[Timeline], similarity: Similarity
+) -> Result:  # fmt: skip
+    """What was written against what was told, clip by clip and over all."""
+    tolerance_s = run.recipe.eval.tolerance_s
+    parts = zip(streams, gold, written, strict=True)
+    tallies = [tally(one.clip, told, timeline, tolerance_s, one, similarity) for one, told, timeline in parts]
+    return measured(Tallies(tallies), [one.clip for one in streams])
+
+
+def _streaming_baselines(run: FinishedRun, clips: Sequence[Clip], gold: Sequence[Timeline]) -> dict[str, Metrics]:
+    """They have nothing to say, so their replies are not compared."""
+    tolerance_s, every = run.recipe.eval.tolerance_s, np.ones(len(clips))
+    return {
+        name: Tallies([tally(*of_clip, tolerance_s) for of_clip in zip(clips, gold, timelines, strict=True)])(every)
+        for name, timelines in baseline_timelines(clips, gold, run.training_rates).items()
+    }
 
 
 def stream_video(run_folder: Path, split: str, video: str, overrides: Sequence[str] = ()) -> Iterator[str]:
@@ -129,6 +139,7 @@ def stream_file(run_folder: Path, video: Path, task: Path, overrides: Sequence[s
     """
     clip = read_task(task)
     run = FinishedRun.open(run_folder, None, overrides)
+    yield f"{clip.fps:g} frames a second, {'with the prompt of the task' if clip.prompt else 'without a prompt: the task gives none'}"
     yield from tell(_streamer(run, clip), read_video(video, clip.fps, run.setup.model_files.image_size))
 
 

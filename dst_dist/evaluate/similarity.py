@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,10 +20,12 @@ class Similarity:
 
     Args:
         name: what a result says it was measured with.
+        read: what `compare` needs of each text.
+        compare: of what was read of both sides, float64 [gold, predicted].
     """
 
-    def __init__(self, name: str):
-        self.name = name
+    def __init__(self, name: str, read: Callable[[list[str]], Sequence[Any]], compare: Callable[[list[Any], list[Any]], np.ndarray]):
+        self.name, self._read, self._compare = name, read, compare
         self._known: dict[str, Any] = {}
 
     def prepare(self, texts: Iterable[str]) -> None:
@@ -39,30 +41,23 @@ class Similarity:
         self.prepare([*gold, *predicted])
         return self._compare([self._known[text] for text in gold], [self._known[text] for text in predicted])
 
-    def _read(self, texts: list[str]) -> Sequence[Any]:
-        raise NotImplementedError
 
-    def _compare(self, gold: list[Any], predicted: list[Any]) -> np.ndarray:
-        raise NotImplementedError
-
-
-class Lexical(Similarity):
+def lexical() -> Similarity:
     """The cosine of the two texts' sets of words: shared words over the root of both numbers of words.
 
     Letter case, order, repetition and punctuation do not count; a text without any word is itself its only word.
     """
 
-    def __init__(self):
-        super().__init__(LEXICAL)
-
-    def _read(self, texts: list[str]) -> list[frozenset[str]]:
+    def read(texts: list[str]) -> list[frozenset[str]]:
         return [frozenset(re.findall(r"\w+", text.casefold()) or [text.strip()]) for text in texts]
 
-    def _compare(self, gold: list[frozenset[str]], predicted: list[frozenset[str]]) -> np.ndarray:
+    def compare(gold: list[frozenset[str]], predicted: list[frozenset[str]]) -> np.ndarray:
         return np.array([[len(a & b) / math.sqrt(len(a) * len(b)) for b in predicted] for a in gold])
 
+    return Similarity(LEXICAL, read, compare)
 
-class SentenceModel(Similarity):
+
+def sentence_model(name: str, device: str | torch.device = "cpu") -> Similarity:
     """The cosine of two embeddings of a sentence-transformers model.
 
     Args:
@@ -71,19 +66,17 @@ class SentenceModel(Similarity):
     Raises:
         ConfigError: if the extra is not installed, or the model cannot be loaded.
     """
+    model = _load(name, device)
 
-    def __init__(self, name: str, device: str | torch.device = "cpu"):
-        super().__init__(name)
-        self._model = _load(name, device)
-
-    def _read(self, texts: list[str]) -> np.ndarray:
-        embeddings = self._model.encode(texts, batch_size=128, convert_to_numpy=True, show_progress_bar=False)
-        embeddings = embeddings.astype(np.float64)
+    def read(texts: list[str]) -> np.ndarray:
+        embeddings = model.encode(texts, batch_size=128, convert_to_numpy=True, show_progress_bar=False).astype(np.float64)
         lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
         return embeddings / np.where(lengths > 0, lengths, 1)
 
-    def _compare(self, gold: list[np.ndarray], predicted: list[np.ndarray]) -> np.ndarray:
+    def compare(gold: list[np.ndarray], predicted: list[np.ndarray]) -> np.ndarray:
         return np.round(np.stack(gold) @ np.stack(predicted).T, DECIMALS)
+
+    return Similarity(name, read, compare)
 
 
 def _load(name: str, device: str | torch.device) -> Any:
@@ -112,6 +105,6 @@ def open_similarity(name: str, device: str | torch.device = "cpu") -> Similarity
     """What `eval.similarity` names: `lexical`, or a sentence model by its folder or its name on the hub.
 
     Raises:
-        ConfigError: as `SentenceModel`.
+        ConfigError: as `sentence_model`.
     """
-    return Lexical() if name == LEXICAL else SentenceModel(name, device)
+    return lexical() if name == LEXICAL else sentence_model(name, device)

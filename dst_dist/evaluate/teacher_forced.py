@@ -11,13 +11,15 @@ from tqdm import tqdm
 
 from dst_dist import config
 from dst_dist.data.batching import Draw, MicroBatchSpec, PackedBatch, micro_batches
+from dst_dist.data.conversation import HEAD_ROLES
 from dst_dist.data.dataset import SampleDataset, make_loader
 from dst_dist.data.samples import Limits
 from dst_dist.evaluate.metrics import Decisions, Metrics, mean_over
 from dst_dist.model.losses import decision_loss
 from dst_dist.model.smolvlm_dst import DSTOutput
 
-HEADS = ("dst_update", "speaking")
+HEADS = tuple(HEAD_ROLES)
+CLIP_COLUMNS = ("clip", "lm_clip", "turn_clip")
 
 
 @dataclass
@@ -155,8 +157,13 @@ def losses(columns: dict[str, np.ndarray], recipe: config.Recipe) -> Metrics:
 
 def summarise(columns: dict[str, np.ndarray], recipe: config.Recipe, thresholds: dict[str, float | None]) -> Metrics:
     """Loss terms and metrics of a whole split from the readings of all processes."""
-    every_clip = np.ones(max((int(columns[name].max(initial=0)) for name in ("clip", "lm_clip")), default=0) + 1)
+    every_clip = np.ones(max(int(columns[name].max(initial=0)) for name in CLIP_COLUMNS) + 1)
     return losses(columns, recipe) | TeacherForced(columns, thresholds)(every_clip)
+
+
+def numbered_among(columns: dict[str, np.ndarray], clips: np.ndarray) -> dict[str, np.ndarray]:
+    """The readings with clips numbered by their place in `clips`, the rising positions of those that were read."""
+    return columns | {name: np.searchsorted(clips, columns[name]) for name in CLIP_COLUMNS}
 
 
 def join_processes(gathered: Sequence[dict[str, Any]]) -> dict[str, np.ndarray]:

@@ -11,6 +11,10 @@ from dst_dist.data.state import Transition, apply_update, without_not_started
 from dst_dist.evaluate.watch import Watched
 
 
+EVENTS = {"dst_update": "updates", "speaking": "replies"}
+"""Head -> what a timeline calls the events that it decides on."""
+
+
 @dataclass
 class Timeline:
     """What happens in a clip: times in seconds of the video, states after each frame."""

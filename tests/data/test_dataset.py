@@ -8,23 +8,18 @@ import torch
 from dst_dist import config
 from dst_dist.data import frames as frames_module
 from dst_dist.data.batching import BatchPlan, Draw, MicroBatchSampler, MicroBatchSpec, micro_batches
-from dst_dist.data.conversation import IGNORE, TokenWriter
+from dst_dist.data.conversation import TokenWriter
 from dst_dist.data.dataset import SampleDataset, apply_frame_faults, make_loader, read_split
-from dst_dist.data.frames import GREY, check_frames, write_frames
+from dst_dist.data.frames import check_frames
 from dst_dist.data.samples import Limits, SampleMaker
 from dst_dist.errors import DataError
 from tests.data.dialogs import demo_tokenizer
-from tests.data.handmade import grey, jpeg, make_root, prospect_clip, update, video, write_prospect
+from tests.data.handmade import grey, prospect_clip, update, write_prospect
 
 SIZE = 14
 CPU = torch.device("cpu")
 DIALOGS = "cooking/prepared/train.jsonl"
 ROOMY = Limits(4096, 2048)
-
-
-@pytest.fixture
-def root(tmp_path):
-    return make_root(tmp_path / "data")
 
 
 def make_dataset(root, names=("kitchen", "toys", DIALOGS), limits=ROOMY, rate=1.0, on_missing="error", seed=0, **data):
@@ -113,106 +108,6 @@ def test_an_empty_micro_batch(root):
     assert batch.input_ids.tolist() == [dataset.maker.writer.pad_id]
     assert batch.step_counts.tolist() == [0] * 6
     assert dataset[MicroBatchSpec(0, 0, [], None, 9, False)].step_counts is None
-
-
-@pytest.fixture
-def gap_root(root):
-    """The kitchen's frame 4, where both heads are positive, is no JPEG; the toys' frames are whole."""
-    frames = video(12)
-    frames[4] = b"no image"
-    write_frames(root / "kitchen/frames/tea.arrow", frames)
-    return root
-
-
-def test_a_missing_frame_stops_a_run_before_it_starts(gap_root):
-    with pytest.raises(DataError) as caught:
-        make_dataset(gap_root)
-    (fault,) = caught.value.faults
-    assert "clip kitchen/tea/0: 1 of 8 frames" in fault and "data.on_missing" in fault
-
-
-def test_all_clips_with_missing_frames_are_named_at_once(gap_root):
-    (gap_root / "toys/frames/toy-01_cam_2.arrow").unlink()
-    with pytest.raises(DataError) as caught:
-        make_dataset(gap_root)
-    assert len(caught.value.faults) == 2
-    assert "kitchen/tea/0" in caught.value.faults[0] and "toys/" in caught.value.faults[1]
-
-
-def test_filter_leaves_out_clips_and_says_how_many_of_how_many(gap_root):
-    dataset = make_dataset(gap_root, ["kitchen", {"toys": 3}], on_missing="filter")
-    assert [dataset.clips.index[int(clip)].dataset for clip in dataset.samples["clip"]] == ["toys"]
-    assert dataset.weights.tolist() == [3]
-    assert "kitchen: 1 of 1 clips left out, frames are missing" in dataset.notes
-    with pytest.raises(DataError, match="leaves no clip"):
-        make_dataset(gap_root, ["kitchen"], on_missing="filter")
-
-
-def test_a_placeholder_is_grey_asked_nothing_and_counted(gap_root):
-    dataset = make_dataset(gap_root, ["kitchen"], on_missing="placeholder")
-    assert dataset.clips.missing == {0: (4,)}
-    assert any("1 frames of 1 clips are missing" in note for note in dataset.notes)
-    batch = dataset[spec_of(dataset, 0)]
-    assert frame_values(batch) == [GREY if frame == 4 else grey(frame) for frame in range(2, 10)]
-    assert batch.num_placeholders == 1 and batch.fault is None
-    for head in ("dst_update", "speaking"):
-        labels = labels_by_frame(batch, head)
-        assert labels.pop(4) == IGNORE
-        assert labels[7] == 1
-    check_counts([batch])
-    # The turns of the frame are learned as ever, and lengths do not change: the plan is the same.
-    whole = make_dataset(make_root(gap_root.parent / "whole"), ["kitchen"])
-    assert torch.equal(batch.lm_targets, whole[spec_of(whole, 0)].lm_targets)
-    assert np.array_equal(dataset.samples, whole.samples)
-
-
-def test_a_video_without_a_single_frame_is_told_of(root):
-    (root / "toys/frames/toy-01_cam_2.arrow").unlink()
-    dataset = make_dataset(root, ["toys"], on_missing="placeholder")
-    assert any("8 frames of 1 clips are missing (1 clips have no other)" in note for note in dataset.notes)
-    batch = dataset[spec_of(dataset, 0)]
-    assert frame_values(batch) == [GREY] * 8 and batch.num_placeholders == 8
-
-
-@pytest.fixture
-def cut_root(root):
-    """The JPEG of the kitchen's frame 4 is cut off: its header is good, decoding it is not possible."""
-    frames = video(12)
-    frames[4] = jpeg(grey(4), (200, 200))[:-12]
-    write_frames(root / "kitchen/frames/tea.arrow", frames)
-    return root
-
-
-def test_a_frame_found_corrupt_while_reading_stops_the_run(cut_root):
-    dataset = make_dataset(cut_root)
-    batch = dataset[spec_of(dataset, 0, 1)]
-    with pytest.raises(DataError) as caught:
-        batch.check()
-    for part in ("1 frames of kitchen/tea/0 in kitchen/frames/tea.arrow", "first is 4", "data.on_missing"):
-        assert part in str(caught.value)
-    dataset[spec_of(dataset, 1)].check()
-
-
-@pytest.mark.parametrize("on_missing", ["placeholder", "filter"])
-def test_a_frame_found_corrupt_while_reading_becomes_a_placeholder(cut_root, on_missing):
-    dataset = make_dataset(cut_root, on_missing=on_missing)
-    assert len(dataset) == 3
-    batch = dataset[spec_of(dataset, 0, 1)]
-    batch.check()
-    assert batch.num_placeholders == 1
-    assert frame_values(batch)[2] == GREY
-    kitchen = torch.cumsum(batch.decision_is_frame, 0) <= 8
-    blind = kitchen & batch.decision_is_frame & (batch.decision_frames == 4)
-    assert batch.dst_update[blind].tolist() == batch.speaking[blind].tolist() == [IGNORE]
-    # Frame 4 of the toys is another video's, and stays.
-    assert (batch.speaking[~kitchen & (batch.decision_frames == 4)] != IGNORE).all()
-
-
-def test_a_file_that_vanishes_is_one_sentence(root):
-    dataset = make_dataset(root)
-    (root / "kitchen/frames/tea.arrow").unlink()
-    fault = dataset[spec_of(dataset, 0, 1)].fault
-    assert fault.startswith("8 frames of kitchen/tea/0 in kitchen/frames/tea.arrow cannot be decoded, the first is 2;")
 
 
 def check_counts(batches):

@@ -34,7 +34,7 @@ def clip(name: str, **changes: Any) -> dict[str, Any]:
             "replies": [{"frame": 105, "text": "Fine.", "probability": 0.5, "matched": True}],
         },
         "probabilities": {"dst_update": [0.0, 1.0] * 10, "speaking": [0.125] * 20},
-        "thresholds": THRESHOLDS, "counts": {},
+        "thresholds": THRESHOLDS, "tolerance_s": 2.0, "counts": {},
     } | changes  # fmt: skip
 
 

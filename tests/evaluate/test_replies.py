@@ -20,7 +20,7 @@ from dst_dist.evaluate.replies import (
     reply_metrics,
     window_of,
 )
-from dst_dist.evaluate.similarity import Lexical, Similarity, open_similarity
+from dst_dist.evaluate.similarity import Similarity, lexical, open_similarity
 
 WINDOW = Window(2.0, 4.0, "a quarter and a half")
 KEYS = {f"reply/{name}" for name in ("precision", "recall", "f1", "jaccard", "missing", "redundant")}
@@ -30,7 +30,7 @@ class Told(Similarity):
     """Cosines from a table of pairs of texts; 0 for what is not in it."""
 
     def __init__(self, cosines: dict[str, float]):
-        super().__init__("told")
+        super().__init__("told", list, np.outer)
         self._cosines = cosines
 
     def cosines(self, gold, predicted):
@@ -99,7 +99,7 @@ def test_at_the_same_instant_even_strangers_are_a_pair_but_not_a_correct_one():
 
 
 def test_the_same_text_at_the_same_instant_costs_nothing_and_is_kept():
-    counts = count_replies([(1, "Turn it."), (1.5, "Stop.")], [(1.5, "Stop."), (1, "Turn it.")], WINDOW, Lexical())
+    counts = count_replies([(1, "Turn it."), (1.5, "Stop.")], [(1.5, "Stop."), (1, "Turn it.")], WINDOW, lexical())
     assert totals(counts) == (2, 2, 0, 0)
 
 
@@ -232,7 +232,7 @@ CLIPS = [
 def sums_of(clips, weights):
     sums = Counter()
     for (gold, predicted), weight in zip(clips, weights, strict=True):
-        for name, value in vars(count_replies(gold, predicted, WINDOW, Lexical())).items():
+        for name, value in vars(count_replies(gold, predicted, WINDOW, lexical())).items():
             sums[name] += weight * value
     return sums
 
@@ -277,25 +277,26 @@ def test_without_sacrebleu_or_a_correct_pair_there_is_no_bleu(monkeypatch):
     ],
 )
 def test_lexical_similarity_by_hand(told, written, expected):
-    assert Lexical().cosines([told], [written])[0, 0] == pytest.approx(expected)
+    assert lexical().cosines([told], [written])[0, 0] == pytest.approx(expected)
 
 
 def test_lexical_similarity_is_that_of_scikit_learn():
     texts = [text for gold, predicted in CLIPS for _, text in [*gold, *predicted]]
     theirs = cosine_similarity(CountVectorizer(binary=True, token_pattern=r"\w+").fit_transform(texts))
-    np.testing.assert_allclose(Lexical().cosines(texts, texts), theirs, atol=1e-12)
-    assert set(np.diag(Lexical().cosines(texts, texts))) == {1.0}, "exactly"
+    np.testing.assert_allclose(lexical().cosines(texts, texts), theirs, atol=1e-12)
+    assert set(np.diag(lexical().cosines(texts, texts))) == {1.0}, "exactly"
 
 
 def test_a_text_is_read_once():
     batches = []
 
-    class Counted(Lexical):
-        def _read(self, texts):
-            batches.append(texts)
-            return super()._read(texts)
+    words = lexical()
 
-    similarity = Counted()
+    def read(texts):
+        batches.append(texts)
+        return words._read(texts)
+
+    similarity = Similarity("counted", read, words._compare)
     similarity.prepare(["a b", "c", "a b"])
     assert similarity.cosines(["a b", "d"], ["c", "a b"]).tolist() == [[0, 1], [0, 0]]
     similarity.cosines(["d"], ["c"])
@@ -315,5 +316,5 @@ def test_a_sentence_model_without_the_extra_is_refused(monkeypatch):
 
 
 def test_counts_are_whole_numbers():
-    counts = count_replies(*CLIPS[0], WINDOW, Lexical())
+    counts = count_replies(*CLIPS[0], WINDOW, lexical())
     assert isinstance(counts, ReplyCounts) and {type(value) for value in vars(counts).values()} == {int}

@@ -44,7 +44,7 @@ def test_wrong_transitions_pair_up_one_to_one_nearest_first():
 
 
 def test_errors_of_a_clip_worked_out_by_hand():
-    described = describe_clip(clip_with_errors("bicycle"), "test", tolerance_s=2.0)
+    described = describe_clip(clip_with_errors("bicycle"), "test")
     # Missed: the reply at 102 and S2 start at 114. The wrong one counts once.
     assert described["errors"] == {"wrong": 1, "unreadable": 1, "illegal": 2, "missed": 2, "false": 2}
     kinds = {(mark["lane"], mark["frame"]): mark["kinds"] for mark in described["marks"]}
@@ -60,14 +60,14 @@ def test_errors_of_a_clip_worked_out_by_hand():
 
 
 def test_a_right_clip_has_no_errors():
-    assert describe_clip(clip("tea"), "test", tolerance_s=2.0)["errors"] == {}
+    assert describe_clip(clip("tea"), "test")["errors"] == {}
 
 
 def test_a_long_clip_has_thinned_curves_that_keep_the_peak():
     probabilities = [0.0] * 5000
     probabilities[3456] = 0.875
     long = clip("long", end_frame=5100, probabilities={"dst_update": probabilities, "speaking": [None] * 5000})
-    described = describe_clip(long, "test", 2.0)
+    described = describe_clip(long, "test")
     assert len(described["curves"]["dst_update"]) <= 300 and (3556, 0.875) in described["curves"]["dst_update"]
     assert described["thinned"] and described["curves"]["speaking"] == []
 

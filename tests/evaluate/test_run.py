@@ -5,8 +5,9 @@ import shutil
 
 import pytest
 
+from dst_dist.evaluate.run import evaluate_run
 from tests.launching import launch
-from tests.train.in_process import train
+from tests.train.in_process import own_logging, train
 
 TIMES = ("real_time_factor", "delay_s", "delay_s_90", "delay_s_most")
 
@@ -120,6 +121,18 @@ def test_on_the_clock_and_beside_another_run(run, alone, tmp_path):
     on_the_clock = result["on_the_clock"]
     assert 0 < on_the_clock["delay_s"] <= on_the_clock["delay_s_90"] <= on_the_clock["delay_s_most"]
     assert on_the_clock["dst_update/latency_s"] > result["dst_update/latency_s"]
+
+
+def test_some_clips_are_measured_as_if_there_were_no_others(run):
+    """Three clips of 16 frames at 2 a second, of three of the four videos: 0.4 minutes."""
+    with own_logging():
+        result = evaluate_run(run, "val", ["eval.max_clips=3"])
+    assert result["num_videos"] == 3 and {name: group["num_videos"] for name, group in result["by_dataset"].items()} == {"workshop": 1, "kitchen": 2}
+    chance = result["baselines"]["chance"]
+    expected = chance["dst_update/recall"] * result["num_dst_update_negatives"] / 0.4
+    assert chance["dst_update/false_per_minute"] == pytest.approx(expected)
+    num_false = result["num_dst_update_positives"] * result["dst_update/recall"] * (1 / result["dst_update/precision"] - 1)
+    assert result["dst_update/false_per_minute"] == pytest.approx(num_false / 0.4)
 
 
 def test_faults_are_told_once(run, tmp_path):

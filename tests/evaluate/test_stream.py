@@ -5,13 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from dst_dist import config
 from dst_dist.data.samples import Limits
 from dst_dist.data.state import Transition, parse_update
 from dst_dist.errors import DataError
 from dst_dist.evaluate.stream import Event, Streamer, Thresholds
-from dst_dist.model.finetune import load_model
-from dst_dist.prepare import DataSetup
 from tests.evaluate.streaming import (
     FRAME_NUMBERS,
     NEVER,
@@ -27,15 +24,6 @@ from tests.evaluate.streaming import (
 )  # fmt: skip
 
 MIB = 2**20
-
-
-@pytest.fixture(scope="module")
-def world(demo_words):
-    """(dataset, model in evaluation mode) of the small demo, the model untrained."""
-    recipe = config.load(["demo", *demo_words, "data.val=[]"])
-    setup = DataSetup(recipe)
-    torch.manual_seed(0)
-    return setup.datasets(setup.check())["train"], load_model(recipe).eval()
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from dst_dist import cli, config
+from dst_dist import cli
 from dst_dist.data.batching import Draw
 from dst_dist.data.clips import Turn
 from dst_dist.data.conversation import arrange
@@ -19,9 +19,7 @@ from dst_dist.evaluate.finished_run import FinishedRun
 from dst_dist.evaluate.run import evaluate_run, stream_run
 from dst_dist.evaluate.stream import Stream, Streamer, Thresholds
 from dst_dist.evaluate.watch import _Rows, tell, tell_clip, watch
-from dst_dist.model.finetune import load_model
 from dst_dist.model.kv_cache import BLOCK, KVCache
-from dst_dist.prepare import DataSetup
 from tests.evaluate.streaming import (
     FRAME_NUMBERS,
     NEVER,
@@ -35,15 +33,6 @@ from tests.evaluate.streaming import (
     teacher_forced,
 )  # fmt: skip
 from tests.train.in_process import own_logging, train
-
-
-@pytest.fixture(scope="module")
-def world(demo_words):
-    """(dataset, model in evaluation mode) of the small demo, the model untrained."""
-    recipe = config.load(["demo", *demo_words, "data.val=[]"])
-    setup = DataSetup(recipe)
-    torch.manual_seed(0)
-    return setup.datasets(setup.check())["train"], load_model(recipe).eval()
 
 
 @pytest.mark.parametrize("tokens_per_frame", [1, 4])
@@ -230,7 +219,8 @@ def test_the_command_prints_what_a_run_writes_on_a_video(demo, demo_words, tmp_p
         outside = ["stream", f"{tmp_path}/run", "--video", frames, "--task", f"{tmp_path}/task.json", "data.root=nowhere"]
         assert cli.main([*outside, "eval.speaking_threshold=1.0", "eval.dst_threshold=1.0"]) == 0
         lines = capsys.readouterr().out.splitlines()
-        assert lines[:2] == ["task: Cook", "       0.5 s  user: Well?"] and "ms a frame" in lines[-1]
+        said = ["4 frames a second, without a prompt: the task gives none", "task: Cook", "       0.5 s  user: Well?"]
+        assert lines[:3] == said and "ms a frame" in lines[-1]
         command[command.index("kitchen-test-0000")] = "nowhere"
         assert cli.main(command) == 2
         assert "no clip of a video nowhere in data.test; there are garden-test-0000" in capsys.readouterr().err

@@ -9,7 +9,7 @@ import pytest
 
 from dst_dist.errors import ConfigError
 from dst_dist.evaluate.replies import count_replies, match_replies, window_of
-from dst_dist.evaluate.similarity import Lexical, open_similarity
+from dst_dist.evaluate.similarity import lexical, open_similarity
 
 pytestmark = pytest.mark.long
 
@@ -77,7 +77,7 @@ def test_paraphrases_are_correct_matches_which_words_alone_do_not_show(similarit
     gold = [(10.0 * i, told) for i, (told, _) in enumerate(PARAPHRASES)]
     predicted = [(10.0 * i + 1, written) for i, (_, written) in enumerate(PARAPHRASES)]
     assert count_replies(gold, predicted, WINDOW, similarity).correct == len(PARAPHRASES)
-    assert count_replies(gold, predicted, WINDOW, Lexical()).correct < len(PARAPHRASES)
+    assert count_replies(gold, predicted, WINDOW, lexical()).correct < len(PARAPHRASES)
 
 
 def test_strangers_are_not(similarity):
@@ -96,9 +96,9 @@ def test_a_contradiction_counts_as_the_model_says(similarity, stock):
 def test_of_two_at_once_what_means_the_same_is_taken_not_the_contradiction_in_more_words(similarity):
     told, contradiction = CONTRADICTIONS[0]
     meant = "Put the wheel on the axle."
-    assert Lexical().cosines([told], [contradiction]) > Lexical().cosines([told], [meant])
+    assert lexical().cosines([told], [contradiction]) > lexical().cosines([told], [meant])
     predicted = [(9.0, contradiction), (9.0, meant)]
-    assert match_replies([(10.0, told)], predicted, WINDOW, Lexical())[0].predicted == 0
+    assert match_replies([(10.0, told)], predicted, WINDOW, lexical())[0].predicted == 0
     assert match_replies([(10.0, told)], predicted, WINDOW, similarity)[0].predicted == 1
 
 

@@ -35,7 +35,7 @@ def write_report(run_folder: Path, out: Path | None = None) -> Path:
     out = out or run_folder / "evaluation" / "report.html"
     if out.is_dir():
         raise ConfigError(f"{out}: a folder; name the HTML file to write")
-    clips, notes = read_clip_records(run_folder, run["tolerance_s"], MOST_BYTES * 3 // 4)
+    clips, notes = read_clip_records(run_folder, MOST_BYTES * 3 // 4)
     room = MOST_BYTES - len(_as_json(run)) - len(_as_json(clips)) - len(_page({}, "", ""))
     notes += add_thumbnails(clips, room)
     page = _page({**run, "clips": clips, "clip_notes": notes}, run["name"], run["model"])

@@ -10,6 +10,7 @@ from typing import Any
 from dst_dist.data.state import NOT_STARTED, Transition, apply_transition
 from dst_dist.evaluate.report.run_folder import SPLITS, read_json_lines
 from dst_dist.evaluate.report.thinning import rounded, thin
+from dst_dist.evaluate.results import clips_file
 
 MOST_POINTS = 300
 """Of each probability curve."""
@@ -18,20 +19,19 @@ Course = list[tuple[int, str]]
 """A step's statuses: (frame from which on, status), the first at the clip's start."""
 
 
-def read_clip_records(run_folder: Path, tolerance_s: float, most_bytes: int) -> tuple[list[dict[str, Any]], list[str]]:
+def read_clip_records(run_folder: Path, most_bytes: int) -> tuple[list[dict[str, Any]], list[str]]:
     """The clips of every split that was streamed, and what to say of those left out.
 
     Args:
-        tolerance_s: seconds between an update that is written and one that should be, for the one to stand for the other.
         most_bytes: about as much as they may take; of more, evenly spaced ones are kept.
     """
     clips, notes = [], []
     for split in SPLITS:
-        path = run_folder / "evaluation" / f"{split}-streaming-clips.jsonl"
+        path = clips_file(run_folder, split)
         records, num_bad = read_json_lines(path) if path.is_file() else ([], 0)
         for record in records:
             try:
-                clips.append(describe_clip(record, split, tolerance_s))
+                clips.append(describe_clip(record, split))
             except (KeyError, TypeError, ValueError, AttributeError):
                 num_bad += 1
         if num_bad:
@@ -42,14 +42,14 @@ def read_clip_records(run_folder: Path, tolerance_s: float, most_bytes: int) -> 
     return clips[::stride], notes
 
 
-def describe_clip(record: Record, split: str, tolerance_s: float) -> dict[str, Any]:
+def describe_clip(record: Record, split: str) -> dict[str, Any]:
     """One clip of the page. Raises KeyError, TypeError or ValueError of a record that is not one."""
     steps = [step["id"] for step in record["steps"]]
     first, end = int(record["start_frame"]), int(record["end_frame"])
     if end <= first or not record["fps"] > 0:
         raise ValueError("a clip has frames, and frames a second")
     gold, predicted = record["gold"], record["predicted"]
-    wrong = pair_wrong(gold["updates"], predicted["updates"], tolerance_s * record["fps"])
+    wrong = pair_wrong(gold["updates"], predicted["updates"], record["tolerance_s"] * record["fps"])
     gold_courses, _ = follow_states(first, record["initial_state"], gold["updates"])
     courses, illegal = follow_states(first, record["initial_state"], predicted["updates"])
     marks = [

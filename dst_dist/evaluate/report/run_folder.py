@@ -10,14 +10,12 @@ import yaml
 
 from dst_dist.errors import ConfigError
 from dst_dist.evaluate.report.thinning import rounded, thin
-from dst_dist.evaluate.results import STREAMING_TABLE_KEYS, TABLE_KEYS
+from dst_dist.evaluate.results import TABLE_KEYS, result_file
 
 MOST_POINTS = 1000
 """Of each line over steps."""
 SPLITS = ("test", "val", "train")
 KINDS = ("streaming", "teacher_forced")
-TOLERANCE_S = 2.0
-"""Of a recipe that names none, as in `config.py`."""
 
 
 def read_run(run_folder: Path) -> dict[str, Any]:
@@ -28,7 +26,7 @@ def read_run(run_folder: Path) -> dict[str, Any]:
     """
     recipe = _read_recipe(run_folder)
     training, notes = _read_training(run_folder / "metrics.jsonl")
-    evaluations, more_notes = _read_evaluations(run_folder / "evaluation")
+    evaluations, more_notes = _read_evaluations(run_folder)
     status, status_notes = _read_object(run_folder / "status.json")
     if "step" not in status:
         status["step"] = training["last_step"]
@@ -39,10 +37,9 @@ def read_run(run_folder: Path) -> dict[str, Any]:
         "mode": str(tuning.get("mode", "")),
         "data": {split: [_dataset_name(entry) for entry in data.get(split) or []] for split in ("train", "val", "test")},
         "status": status,
-        "tolerance_s": float(_section(recipe, "eval").get("tolerance_s") or TOLERANCE_S),
         "training": training,
         "evaluations": evaluations,
-        "table_keys": {"teacher_forced": TABLE_KEYS, "streaming": STREAMING_TABLE_KEYS},
+        "table_keys": TABLE_KEYS,
         "notes": notes + more_notes + status_notes,
     }
 
@@ -128,11 +125,11 @@ def _numbers(row: dict[str, Any]) -> Iterator[tuple[str, float]]:
             yield key, value
 
 
-def _read_evaluations(folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
+def _read_evaluations(run_folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
     found, notes = [], []
     for kind in KINDS:
         for split in SPLITS:
-            result, told = _read_object(folder / f"{split}-{kind}.json")
+            result, told = _read_object(result_file(run_folder, split, kind))
             notes += told
             if result:
                 found.append({"split": split, "kind": kind, "result": result})

@@ -1,0 +1,95 @@
+"""Frames are looked at before a run starts: existence, range, JPEG headers."""
+
+import base64
+
+from dst_dist.data import frames
+from dst_dist.data.frames import FramesFile, check_frames, write_frames
+from dst_dist.data.reading import read_clips
+from tests.data.handmade import make_root, prospect_clip, video, write_base64, write_prospect
+from tests.data.test_frames import noise, noisy_jpeg
+
+
+def index_of(root, *clips):
+    write_prospect(root, list(clips))
+    return read_clips(root, ["kitchen"], "train", strict=True)[0]
+
+
+def test_faultless_frames(tmp_path):
+    index = index_of(make_root(tmp_path), prospect_clip())
+    for decode in (False, True):
+        faults = check_frames(index, decode)
+        assert (faults.clips, faults.missing, faults.unusable) == ({}, {}, set())
+
+
+def test_faults_are_those_of_the_clips_own_frames(tmp_path):
+    root = make_root(tmp_path)
+    rows = video(10)
+    rows[0] = rows[5] = rows[7] = b"no"
+    write_base64(root / "kitchen/frames/tea.arrow", rows)
+    later = {"conversation": [{"role": "system", "content": "x"}]}
+    index = index_of(
+        root,
+        prospect_clip(),  # frames 2..9
+        prospect_clip(clip_idx=1, start_frame_idx=1, end_frame_idx=5, **later),
+        prospect_clip(clip_idx=2, start_frame_idx=8, end_frame_idx=12, **later),
+        prospect_clip(clip_idx=3, start_frame_idx=10, end_frame_idx=12, **later),
+        prospect_clip(clip_idx=4, frames_file="kitchen/frames/none.arrow"),
+    )
+    faults = check_frames(index)
+    assert faults.missing == {0: (5, 7), 2: (10, 11), 3: (10, 11), 4: tuple(range(2, 10))}
+    assert faults.unusable == {3, 4}
+    assert faults.clips == {
+        0: "clip kitchen/tea/0: 2 of 8 frames in kitchen/frames/tea.arrow are missing or corrupt, "
+        "the first is frame 5: not a JPEG image",
+        2: "clip kitchen/tea/2: 2 of 4 frames in kitchen/frames/tea.arrow are missing or corrupt, "
+        "the first is frame 10: the file has 10 rows",
+        3: "clip kitchen/tea/3: 2 of 2 frames in kitchen/frames/tea.arrow are missing or corrupt, "
+        "the first is frame 10: the file has 10 rows",
+        4: "clip kitchen/tea/4: 8 of 8 frames in kitchen/frames/none.arrow are missing or corrupt, "
+        "the first is frame 2: no such file",
+    }
+
+
+def test_each_row_is_looked_at_once(tmp_path, monkeypatch):
+    root = make_root(tmp_path)
+    index = index_of(root, *(prospect_clip(clip_idx=number) for number in range(4)))
+    looked_at = []
+    check_header = FramesFile.check_header
+    monkeypatch.setattr(
+        FramesFile, "check_header", lambda file, row: (looked_at.append(row), check_header(file, row))[1]
+    )
+    assert not check_frames(index).clips
+    assert sorted(looked_at) == list(range(2, 10))
+
+
+def test_only_a_full_decode_finds_a_picture_that_is_cut_off(tmp_path):
+    root = make_root(tmp_path)
+    rows = video(12)
+    whole = noisy_jpeg(tmp_path / "x.jpg")
+    rows[3] = whole[: len(whole) // 2]
+    write_frames(root / "kitchen/frames/tea.arrow", rows)
+    index = index_of(root, prospect_clip())
+    assert not check_frames(index).clips
+    assert check_frames(index, decode=True).missing == {0: (3,)}
+
+
+def test_headers_longer_than_what_is_read_first_are_fine(tmp_path):
+    root = make_root(tmp_path)
+    rows = video(12)
+    noise(5, (8, 8)).save(tmp_path / "x.jpg", "JPEG", icc_profile=b"p" * 20_000)
+    rows[4] = (tmp_path / "x.jpg").read_bytes()
+    for write in (write_base64, write_frames):
+        write(root / "kitchen/frames/tea.arrow", rows)
+        assert not check_frames(index_of(root, prospect_clip())).clips
+
+
+def test_a_header_check_decodes_no_more_base64_than_it_needs(tmp_path, monkeypatch):
+    noise(6, (600, 600)).save(tmp_path / "x.jpg", "JPEG")
+    file = (tmp_path / "x.jpg").read_bytes()
+    assert len(file) > 100_000
+    write_base64(tmp_path / "v.arrow", [file])
+    decoded = []
+    b64decode = base64.b64decode
+    monkeypatch.setattr(base64, "b64decode", lambda data, **how: decoded.append(len(data)) or b64decode(data, **how))
+    FramesFile(str(tmp_path / "v.arrow")).check_header(0)
+    assert decoded == [frames.HEADER_BYTES]
