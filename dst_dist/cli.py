@@ -7,7 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from dst_dist.errors import DstDistError, let_leader_speak
+from dst_dist.ending import let_leader_speak
+from dst_dist.errors import DstDistError
 
 BAD_USAGE = 2
 

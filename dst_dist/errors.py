@@ -1,11 +1,6 @@
-"""The three faults a user can cause: each says what, where and what to do; and who says it."""
+"""The three faults a user can cause: each says what, where and what to do."""
 
-import os
-import signal
-import time
 from collections.abc import Sequence
-
-LEADER_SPEAKS_FIRST_S = 5.0
 
 
 class DstDistError(Exception):
@@ -39,11 +34,3 @@ class DataError(DstDistError):
 
 class CheckpointError(DstDistError):
     """A model folder or saved state cannot be used as asked."""
-
-
-def let_leader_speak() -> None:
-    """Most faults are every process's. The node's leader tells of them; the launcher then ends the others, silent."""
-    if os.environ.get("LOCAL_RANK", "0") != "0":
-        # The launcher's SIGTERM is not a request to stop any more.
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        time.sleep(LEADER_SPEAKS_FIRST_S)

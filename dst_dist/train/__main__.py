@@ -7,7 +7,8 @@ import traceback
 from pathlib import Path
 
 from dst_dist import config
-from dst_dist.errors import DstDistError, let_leader_speak
+from dst_dist.ending import leave, let_leader_speak
+from dst_dist.errors import DstDistError
 from dst_dist.train.preemption import StopRequest
 from dst_dist.train.run_folder import BAD_USAGE, DONE, FAILED, RunFolder
 
@@ -82,8 +83,4 @@ def _train(options: argparse.Namespace, run: RunFolder) -> int:
 
 
 if __name__ == "__main__":
-    code = main(sys.argv[1:])
-    sys.stdout.flush()
-    sys.stderr.flush()
-    # Data workers and communication threads must not keep the process alive.
-    os._exit(code)
+    leave(main(sys.argv[1:]))

@@ -1,11 +1,14 @@
 """`dst-dist evaluate` as a user starts it: alone and sharded, and what it leaves."""
 
+import itertools
 import json
 import shutil
+from types import SimpleNamespace
 
 import pytest
 
-from dst_dist.evaluate.run import evaluate_run
+from dst_dist.evaluate import watch
+from dst_dist.evaluate.run import evaluate_run, stream_run
 from tests.launching import launch
 from tests.train.in_process import own_logging, train
 
@@ -120,7 +123,20 @@ def test_on_the_clock_and_beside_another_run(run, alone, tmp_path):
     assert result["transition/f1"] == before["transition/f1"] == result["baselines"]["blind"]["transition/f1"]
     on_the_clock = result["on_the_clock"]
     assert 0 < on_the_clock["delay_s"] <= on_the_clock["delay_s_90"] <= on_the_clock["delay_s_most"]
-    assert on_the_clock["dst_update/latency_s"] > result["dst_update/latency_s"]
+    assert on_the_clock["real_time_factor"] == result["real_time_factor"]
+
+
+def test_a_model_slower_than_its_video_misses_everything_on_the_clock(run, monkeypatch):
+    """Ten seconds a frame: what it writes comes at least 2.5 s after the end of an 8 s clip, and counts nowhere."""
+    ticks = itertools.count(step=10)
+    monkeypatch.setattr(watch, "time", SimpleNamespace(perf_counter=lambda: next(ticks)))
+    with own_logging():
+        result = stream_run(run, "val", on_the_clock=True)
+    on_the_clock = result["on_the_clock"]
+    for head in ("dst_update", "speaking"):
+        assert result[f"{head}/f1@2s"] > 0.2 and result[f"{head}/missed"] < 1
+        assert on_the_clock[f"{head}/f1@2s"] == 0 and on_the_clock[f"{head}/missed"] == 1
+    assert on_the_clock["delay_s"] >= 80
 
 
 def test_some_clips_are_measured_as_if_there_were_no_others(run):

@@ -1,10 +1,10 @@
 """`python -m tests.train.broken <kind> <recipe>...`: the same training with one thing broken on purpose."""
 
-import os
 import sys
 
 from accelerate import Accelerator
 
+from dst_dist.ending import leave
 from dst_dist.train import __main__ as entry
 from dst_dist.train import engine as engine_module
 from dst_dist.train.engine import Engine
@@ -43,8 +43,4 @@ if __name__ == "__main__":
     else:
         Engine.begin_micro_batch = begin
         Engine.backward = BACKWARDS[kind]
-    code = entry.main(sys.argv[2:])
-    sys.stdout.flush()
-    sys.stderr.flush()
-    # As the entry itself ends, whatever threads a broken run leaves.
-    os._exit(code)
+    leave(entry.main(sys.argv[2:]))

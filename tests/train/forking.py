@@ -18,6 +18,7 @@ from unittest import mock
 
 import psutil
 
+from dst_dist.ending import leave
 from tests.launching import REPOSITORY, TIMEOUT_S, Launched, free_port, kill_tree
 
 GRACE_S = 3
@@ -165,9 +166,7 @@ def work(order: dict) -> None:
     except SystemExit as end:
         code = end.code or 0
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+        leave(code)
 
 
 def watch(pids: list[int]) -> int:

@@ -18,6 +18,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from dst_dist.ending import leave
 from dst_dist.train import __main__ as program
 from dst_dist.train import loop, state_files, step
 from dst_dist.train.checkpoint import Checkpoints
@@ -145,8 +146,4 @@ def main(words: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    code = main(sys.argv[1:])
-    sys.stdout.flush()
-    sys.stderr.flush()
-    # As the entry itself ends, whatever threads a failed run leaves.
-    os._exit(code)
+    leave(main(sys.argv[1:]))

@@ -5,6 +5,7 @@ import sys
 
 import torch
 
+from dst_dist.ending import leave
 from dst_dist.train import __main__ as program
 from dst_dist.train import step
 
@@ -36,8 +37,4 @@ def poison(kind: str, rank: str) -> None:
 
 if __name__ == "__main__":
     poison(sys.argv[1], rank="1")
-    code = program.main(sys.argv[2:])
-    sys.stdout.flush()
-    sys.stderr.flush()
-    # As the entry itself ends, whatever threads a failed run leaves.
-    os._exit(code)
+    leave(program.main(sys.argv[2:]))

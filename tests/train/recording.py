@@ -7,6 +7,7 @@ import torch
 from accelerate.utils import DistributedType
 from safetensors.torch import save_file
 
+from dst_dist.ending import leave
 from dst_dist.train import __main__ as entry
 from dst_dist.train.engine import Engine
 
@@ -39,4 +40,4 @@ def record(file: Path):
 
 if __name__ == "__main__":
     Engine.gradient_norm = record(Path(sys.argv[1]))
-    sys.exit(entry.main(sys.argv[2:]))
+    leave(entry.main(sys.argv[2:]))

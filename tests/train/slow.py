@@ -5,6 +5,7 @@ import os
 import sys
 import time
 
+from dst_dist.ending import leave
 from dst_dist.train import __main__ as program
 from dst_dist.train import loop
 
@@ -23,8 +24,4 @@ def slow_step(*arguments):
 
 if __name__ == "__main__":
     loop.optimizer_step = slow_step
-    code = program.main(sys.argv[1:])
-    sys.stdout.flush()
-    sys.stderr.flush()
-    # As the entry itself ends, whatever threads a failed run leaves.
-    os._exit(code)
+    leave(program.main(sys.argv[1:]))

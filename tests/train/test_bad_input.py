@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from dst_dist import errors
+from dst_dist import ending
 from dst_dist.train import __main__ as program
 from tests.data import test_bad_clips
 from tests.data.handmade import make_root, prospect_clip, spoken, write_prospect
@@ -347,12 +347,12 @@ def test_under_the_launcher_the_status_says_2_and_the_fault_is_told_once(world):
     assert done.output.count("data.train: garage: no such file") == 1
 
 
-@pytest.mark.parametrize(("rank", "slept"), [("0", []), ("1", [errors.LEADER_SPEAKS_FIRST_S])])
+@pytest.mark.parametrize(("rank", "slept"), [("0", []), ("1", [ending.LEADER_SPEAKS_FIRST_S])])
 def test_a_nodes_leader_speaks_first(world, capsys, monkeypatch, rank, slept):
     """The others say the same only if the launcher has not ended them by then: the fault is theirs alone."""
     waits = []
     monkeypatch.setenv("LOCAL_RANK", rank)
-    monkeypatch.setattr(errors.time, "sleep", waits.append)
+    monkeypatch.setattr(ending.time, "sleep", waits.append)
     code, status, output = world.train(capsys, "train.max_steps=0")
     assert (code, status["code"], waits) == (2, 2, slept)
     assert "train.max_steps" in output
