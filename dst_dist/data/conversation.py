@@ -43,7 +43,7 @@ class TokenWriter:
         tokens_per_frame: K, the `<image>` positions of one frame.
 
     Raises:
-        ConfigError: if the tokenizer lacks a special token.
+        ConfigError: if the tokenizer lacks a special token, or builds one of plain letters.
     """
 
     def __init__(self, tokenizer, tokens_per_frame: int):
@@ -51,10 +51,21 @@ class TokenWriter:
         self.tokens_per_frame = tokens_per_frame
         self.image_id, self.start_id, self.end_id, self.pad_id = special_ids(tokenizer)
         self._plain = _plain_tokenizer(tokenizer)
+        self._check_spelling()
         self._headers = {role: self._text(header) for role, header in ROLE_HEADERS.items()}
         self.newline = self._text("\n")
         self.frame = [self.image_id] * tokens_per_frame
         assert len(self.newline) == 1, "a user turn's last token is its newline"
+
+    def _check_spelling(self) -> None:
+        """A tokenizer trained on texts with special tokens in them has learned to build these of letters."""
+        special = {self.image_id, self.start_id, self.end_id, self.pad_id}
+        built = [name for name in self.tokenizer.convert_ids_to_tokens(sorted(special)) if special & set(self._text(name))]
+        if built:
+            raise ConfigError(
+                f"the model's tokenizer makes a special token of the plain text {', '.join(built)}, in what a user says too; "
+                "train it on texts without special tokens"
+            )
 
     def _text(self, text: str) -> list[int]:
         return self._plain.encode(text, add_special_tokens=False).ids

@@ -1,5 +1,6 @@
 """The demo's tiny SmolVLM2: the true architecture and special tokens at a size that two CPU cores can train."""
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -40,7 +41,9 @@ def train_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(texts, trainer)
+    # Never the special tokens' own letters: a tokenizer that has learned them makes an image of the text "<image>".
+    special = re.compile("|".join(map(re.escape, SPECIAL_TOKENS)))
+    tokenizer.train_from_iterator((piece for text in texts for piece in special.split(text)), trainer)
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         bos_token=BOS,

@@ -60,15 +60,27 @@ def parse_update(text: str, step_ids: Sequence[str]) -> tuple[Transition, ...]:
     Raises:
         ValueError: unless it is a JSON list of objects with just `id` (a declared step) and `transition` (a known one).
     """
-    content = json.loads(text)
+    try:
+        content = json.loads(text, object_pairs_hook=_without_repeats)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
     if not isinstance(content, list) or not content:
         raise ValueError("an update is a list of at least one transition")
     for entry in content:
         if not isinstance(entry, dict) or entry.keys() != {"id", "transition"}:
             raise ValueError(f"a transition has id and transition, found {entry!r}")
-        if entry["id"] not in step_ids or entry["transition"] not in TRANSITIONS:
+        # Of what a model writes, anything may be there: a list has no hash.
+        if entry["id"] not in step_ids or entry["transition"] not in list(TRANSITIONS):
             raise ValueError(f"unknown step or transition: {entry!r}")
     return tuple(Transition(entry["id"], entry["transition"]) for entry in content)
+
+
+def _without_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """A JSON object that says each key once."""
+    named = dict(pairs)
+    if len(named) < len(pairs):
+        raise ValueError(f"a key stands twice in {named!r}")
+    return named
 
 
 def format_state(state: Mapping[str, str], step_ids: Sequence[str]) -> str:

@@ -98,16 +98,16 @@ class Stream:
         self._put_group(_Group(frame))
         return (yield from self._decide())
 
-    def hear(self, text: str) -> Steps:
-        """What the user says after the newest frame."""
-        turn = self.writer.turn("user", text)
+    def hear(self, text: str, role: str = "user") -> Steps:
+        """What the user says after the newest frame; or the system, which nobody answers."""
+        turn = self.writer.turn(role, text)
         self._make_room(len(turn), num_frames=0)
         body, too_many = turn.body, len(turn) - self._room_left()
         if too_many > 0:
-            self.counts["user turns cut off"] += 1
+            self.counts[f"{role} turns cut off"] += 1
             body = [*body[: max(0, len(body) - 1 - too_many)], self.writer.end_id]
         self._put([*turn.header, *body, *turn.end])
-        return (yield from self._decide())
+        return (yield from self._decide()) if role == "user" else []
 
     def _decide(self) -> Steps:
         """Read both heads once, then write: the update first, then the reply."""
@@ -223,6 +223,10 @@ class Streamer(Stream):
     def push_user(self, text: str) -> list[Event]:
         """Hear the user after the newest frame; returns what is written as an answer."""
         return self._run(self.hear(text), time.perf_counter())
+
+    def push_system(self, text: str) -> None:
+        """A system turn after the newest frame, such as a new instruction; it is read with what comes next."""
+        self._run(self.hear(text, "system"), time.perf_counter())
 
     def _run(self, steps: Steps, lap_s: float) -> list[Event]:
         reading = None

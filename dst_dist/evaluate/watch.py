@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from dst_dist.data.clips import Clip
+from dst_dist.data.clips import Clip, Turn
+from dst_dist.data.conversation import HEAD_ROLES
 from dst_dist.data.frames import FrameReader
 from dst_dist.data.state import format_state
 from dst_dist.evaluate.batch import Batch, Feed, Reading
@@ -129,8 +130,8 @@ def _follow(stream: Stream, frames: Iterable[torch.Tensor]) -> Generator[Feed, R
     for frame in frames:
         events += yield from stream.see(frame)
         probabilities.extend(stream.probabilities)
-        for text in said.get(stream.frame_index, []):
-            events += yield from stream.hear(text)
+        for turn in said.get(stream.frame_index, []):
+            events += yield from stream.hear(turn.text, turn.role)
         states.append(stream.state)
         frame_s.append(stream.work_s - begun_s)
         begun_s = stream.work_s
@@ -138,11 +139,12 @@ def _follow(stream: Stream, frames: Iterable[torch.Tensor]) -> Generator[Feed, R
     return Watched(clip, events, states, written, stream.counts, np.array(frame_s, np.float64))
 
 
-def _said(clip: Clip) -> dict[int, list[str]]:
-    said: dict[int, list[str]] = {}
+def _said(clip: Clip) -> dict[int, list[Turn]]:
+    """By frame, what the user and the system say: everything but what the model is to write."""
+    said: dict[int, list[Turn]] = {}
     for turn in clip.turns:
-        if turn.role == "user":
-            said.setdefault(turn.frame, []).append(turn.text)
+        if turn.role not in HEAD_ROLES.values():
+            said.setdefault(turn.frame, []).append(turn)
     return said
 
 
@@ -173,13 +175,14 @@ def tell(streamer: Streamer, frames: Iterable[np.ndarray]) -> Iterator[str]:
         events = streamer.push_frame(torch.tensor(frame))
         time_s = streamer.frame_index / task.fps
         yield from (_line(time_s, _event_text(event)) for event in events)
-        for text in said.pop(streamer.frame_index, []):
-            yield _line(time_s, f"user: {text}")
-            yield from (_line(time_s, _event_text(event)) for event in streamer.push_user(text))
+        for turn in said.pop(streamer.frame_index, []):
+            yield _line(time_s, f"{turn.role}: {turn.text}")
+            events = streamer.push_user(turn.text) if turn.role == "user" else streamer.push_system(turn.text)
+            yield from (_line(time_s, _event_text(event)) for event in events or ())
     num_frames = streamer.frame_index + 1 - task.start_frame
     if task.steps:
         yield f"  state: {format_state(streamer.state, streamer.step_ids)}"
-    counts = Counter(streamer.counts) + Counter({"user turns behind the video's end": sum(map(len, said.values()))})
+    counts = Counter(streamer.counts) + Counter({"turns behind the video's end": sum(map(len, said.values()))})
     remarks = "".join(f"; {number} {kind}" for kind, number in counts.items())
     if num_frames:
         frame_s = streamer.work_s / num_frames

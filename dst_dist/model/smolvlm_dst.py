@@ -181,9 +181,11 @@ class SmolVLMForDST(SmolVLMForConditionalGeneration):
         return output.last_hidden_state[0]
 
     def next_tokens(self, hidden: torch.Tensor) -> torch.Tensor:
-        """The likeliest next token, int64 [n], from states [n, hidden]."""
+        """The likeliest next token, int64 [n], from states [n, hidden]; never `<image>`, which stands for a frame."""
         with self._autocast():
-            return self.lm_head(hidden).argmax(-1)
+            logits = self.lm_head(hidden)
+        logits[:, self.config.image_token_id] = -torch.inf
+        return logits.argmax(-1)
 
     def decide(self, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Probabilities that an update and that a reply follows, each float32 [n], from states [n, hidden]."""

@@ -1,3 +1,4 @@
+import json
 import pickle
 from collections import Counter
 
@@ -175,6 +176,18 @@ def test_a_tokenizer_without_a_special_token_is_refused(token):
 def test_a_tokenizer_without_padding_is_refused():
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=smol_tokenizer().backend_tokenizer)
     with pytest.raises(ConfigError, match="lacks a padding token;"):
+        TokenWriter(tokenizer, 1)
+
+
+def test_a_tokenizer_that_builds_a_special_token_of_letters_is_refused():
+    """As one does that was trained on texts with special tokens in them; the ids are those of the tokens."""
+    content = json.loads(demo_tokenizer().backend_tokenizer.to_str())
+    content["model"]["merges"] = [["i", "m"], ["im", "a"], ["ima", "g"], ["imag", "e"], ["<", "image"], ["<image", ">"]]
+    vocabulary = content["model"]["vocab"]
+    for left, right in content["model"]["merges"]:
+        vocabulary.setdefault(left + right, max(vocabulary.values()) + 1)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(content)), pad_token="<|im_end|>")
+    with pytest.raises(ConfigError, match="makes a special token of the plain text <image>,"):
         TokenWriter(tokenizer, 1)
 
 

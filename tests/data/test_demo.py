@@ -270,6 +270,13 @@ def test_what_is_rendered_is_what_is_trained_on(demo):
             assert record["seq_len"] == len(ids)
 
 
+def test_text_that_spells_a_special_token_stays_text(demo):
+    tokenizer = AutoTokenizer.from_pretrained(demo / "model")
+    writer = TokenWriter(tokenizer, 1)
+    turn = writer.turn("user", "".join(tokenizer.get_added_vocab()))
+    assert set(turn.body[:-1]).isdisjoint(tokenizer.get_added_vocab().values())
+
+
 def test_an_update_is_a_choice_a_token(demo):
     tokenizer = AutoTokenizer.from_pretrained(demo / "model")
     kitchen = json.loads((demo / "kitchen/train_training.json").read_text())

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from dst_dist.data.clips import Turn
 from dst_dist.data.conversation import TokenWriter, arrange, turn_text
 from dst_dist.data.frames import FrameReader
 from dst_dist.data.samples import Limits, SampleMaker
@@ -47,6 +48,13 @@ def run_of(model, maker, thresholds=NEVER, on_full_context="carry_state", image_
     )
 
 
+def with_system_turns(clip):
+    """Two on one frame on which nothing else happens, after the first thing that does."""
+    quiet = set(range(min(turn.frame for turn in clip.turns), clip.end_frame - 1)) - {turn.frame for turn in clip.turns}
+    new = [Turn("system", text, (), min(quiet), min(quiet)) for text in ("From now on be brief.", "Say <image> twice.")]
+    return replace(clip, turns=tuple(sorted((*clip.turns, *new), key=lambda turn: turn.frame)))
+
+
 def shortened(clip, num_frames):
     end = clip.start_frame + num_frames
     return replace(clip, end_frame=end, turns=tuple(turn for turn in clip.turns if turn.frame < end))
@@ -67,14 +75,14 @@ def teacher_forced(model, maker, clip, size=48):
 
 
 def script_of(clip):
-    """The turns that the model writes after each decision position, in order; user turns are pushed."""
+    """The turns that the model writes after each decision position, in order; the user's and the system's are pushed."""
     outcomes = []
     for group in arrange(clip, "continuous", "last"):
         outcomes.append([])
         for turn in group.turns:
             if turn.role == "user":
                 outcomes.append([])
-            else:
+            elif turn.role != "system":
                 outcomes[-1].append(turn)
     return outcomes
 

@@ -21,6 +21,7 @@ from tests.evaluate.streaming import (
     pixels,
     script_of,
     teacher_forced,
+    with_system_turns,
 )  # fmt: skip
 
 MIB = 2**20
@@ -46,14 +47,14 @@ def test_hidden_states_are_those_of_teacher_forcing(world, monkeypatch, tokens_p
     read, states = model.continue_from, []
     monkeypatch.setattr(model, "continue_from", lambda *step: states.append(read(*step)) or states[-1])
     for index in (0, 1, 4):
-        clip = data.clips.index[index]
+        clip = with_system_turns(data.clips.index[index])
         assert index != 0 or any(turn.role == "user" for turn in clip.turns)
         streamer = ScriptedStreamer(model, clip, maker, NEVER)
         states.clear()
         for position, frame in enumerate(pixels(clip), start=clip.start_frame):
             streamer.push_frame(frame)
-            for text in (turn.text for turn in clip.turns if turn.role == "user" and turn.frame == position):
-                streamer.push_user(text)
+            for turn in (turn for turn in clip.turns if turn.role in ("user", "system") and turn.frame == position):
+                (streamer.push_user if turn.role == "user" else streamer.push_system)(turn.text)
         streamed, forced = torch.cat(states), teacher_forced(model, maker, clip)
         # What was written last is read with the next frame, which does not come.
         assert len(streamed) == len(forced) - len(streamer._unread)
@@ -93,6 +94,18 @@ def test_a_turn_longer_than_the_cap_is_cut_and_counted(world, clip, monkeypatch)
     assert streamer._groups[-1].ids == [*empty.header, *[100] * 7, writer.end_id, *empty.end]
 
 
+def test_it_never_writes_an_image_token(world, clip, monkeypatch):
+    """It would stand for a frame that is not there."""
+    data, model = world
+    image_id = data.maker.writer.image_id
+    bias = torch.zeros(768)
+    bias[image_id], bias[100] = 100, 50
+    monkeypatch.setattr(model.lm_head, "forward", lambda hidden: bias.expand(len(hidden), -1).clone())
+    streamer = Streamer(model, clip, data.maker, Thresholds(2.0, -1.0), max_new_tokens=3)
+    (event,) = streamer.push_frame(pixels(clip)[0])
+    assert event.text == data.maker.writer.tokenizer.decode([100] * 3).strip()
+
+
 def test_generation_runs_in_bf16(world, clip, monkeypatch):
     data, model = world
     monkeypatch.setattr(model, "compute_dtype", torch.bfloat16)
@@ -121,6 +134,8 @@ def test_updates_change_the_state_and_what_is_not_allowed_is_counted(world, clip
 @pytest.mark.parametrize(
     "text",
     ["", "{}", "[]", "[1]", '[{"id": "S9", "transition": "start"}]', '[{"id": "S1", "transition": "begin"}]',
+     '[{"id": "S1", "transition": ["start"]}]', '[{"id": {}, "transition": "start"}]', "[" * 2000,
+     '[{"id": "S1", "id": "S2", "transition": "start"}]',
      '[{"id": "S1"}]', '[{"id": "S1", "transition": "start", "more": 1}]', '[{"id": "S1", "transition": "start"}] x'],
 )  # fmt: skip
 def test_updates_are_read_strictly(text):

@@ -31,6 +31,7 @@ from tests.evaluate.streaming import (
     run_of,
     shortened,
     teacher_forced,
+    with_system_turns,
 )  # fmt: skip
 from tests.train.in_process import own_logging, train
 
@@ -60,7 +61,7 @@ def test_hidden_states_of_a_batch_are_those_of_teacher_forcing(world, monkeypatc
     monkeypatch.setattr(Batch, "_last_states", record)
     monkeypatch.setattr(watch_module, "Stream", Kept)
     monkeypatch.setattr(KVCache, "move", lambda self, *rows: moves.append(rows) or move(self, *rows))
-    clips = [shortened(data.clips.index[index], length) for index, length in enumerate((16, 3, 9, 16, 12, 14))]
+    clips = [shortened(with_system_turns(data.clips.index[index]), length) for index, length in enumerate((16, 3, 9, 16, 12, 14))]
     watched = list(watch(run_of(model, maker), clips, num_streams=3))
     assert [one.clip for one in watched] == clips and moves
     for stream in streams:
@@ -182,7 +183,7 @@ def test_what_people_are_told_comes_as_it_happens(world):
     assert next(lines) == f"  {(clip.start_frame + 1) / clip.fps:8.1f} s  user: Hello"
     assert " assistant: " in next(lines) and given == [0, 1]
     rest = list(lines)
-    assert len(rest) == 3 and rest[1].startswith("  state: ") and "; 1 user turns behind the video's end" in rest[2]
+    assert len(rest) == 3 and rest[1].startswith("  state: ") and "; 1 turns behind the video's end" in rest[2]
 
 
 def test_a_video_without_frames_is_told_of(world):
