@@ -63,6 +63,8 @@ def _read_image(path: Path) -> Image.Image:
         image = Image.open(path, formats=("JPEG", "PNG"))
         if image.width * image.height > MAX_PIXELS:
             raise ValueError(f"{image.width} x {image.height} pixels, more than the {MAX_PIXELS} allowed")
+        if image.mode.startswith(("I", "F")):
+            raise ValueError("more than 8 bits a channel, which would be cut off to white; write it with 8")
         image.load()
     except DECODE_ERRORS as error:
         raise DataError(f"{path}: cannot be read as an image: {error}") from error

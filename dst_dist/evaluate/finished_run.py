@@ -10,6 +10,7 @@ from dst_dist import config
 from dst_dist.data.dataset import SampleDataset
 from dst_dist.errors import ConfigError
 from dst_dist.evaluate.processes import Processes
+from dst_dist.logs import logger
 from dst_dist.model.finetune import load_for_inference
 from dst_dist.model.smolvlm_dst import SmolVLMForDST
 from dst_dist.prepare import DataSetup
@@ -24,11 +25,14 @@ class FinishedRun:
     model: SmolVLMForDST
     setup: DataSetup
     data: SampleDataset | None
+    num_videos_trained_on: int | None
+    """Of the split's videos; None if the run does not say which it was trained on, or the split is `train`."""
     processes: Processes
 
     @classmethod
     def open(cls, run_folder: Path, split: str | None, overrides: Sequence[str] = ()) -> "FinishedRun":
-        """Read a run folder (collective where several processes were launched).
+        """Read a run folder, and say what was corrected, left out or replaced in the split (collective where several
+        processes were launched).
 
         Raises:
             ConfigError: if the run has no final model, or its recipe names no such split.
@@ -43,12 +47,16 @@ class FinishedRun:
         setup = DataSetup(recipe, splits=() if split is None else (split,))
         processes = Processes.start()
         data = setup.datasets(processes.from_main(setup.check() if processes.is_main else None)).get(split)
+        num_trained_on = None
         if data is not None:
             # Of the training split too, evaluation counts every negative.
             data.negative_rate = 1.0
+            for note in data.notes:
+                logger.info("%s: %s", split, note)
+            num_trained_on = None if split == "train" else _count_trained_on(run_folder, split, data)
         model = load_for_inference(final).to(processes.device)
         model.compute_dtype = torch.bfloat16 if recipe.train.precision == "bf16" else None
-        return cls(recipe, model, setup, data, processes)
+        return cls(recipe, model, setup, data, num_trained_on, processes)
 
     @property
     def thresholds(self) -> dict[str, float]:
@@ -64,3 +72,16 @@ class FinishedRun:
         """By head, the share of positives in training; None of a model that does not say."""
         rates = {"dst_update": self.model.config.dst_update_rate, "speaking": self.model.config.speaking_rate}
         return None if None in rates.values() else rates
+
+
+def _count_trained_on(run_folder: Path, split: str, data: SampleDataset) -> int | None:
+    """Of the split's videos, and a warning if there are any."""
+    file = run_folder / "train_videos.txt"
+    if not file.is_file():
+        logger.warning("%s: not there, so nobody knows whether videos of data.%s were trained on", file, split)
+        return None
+    videos = {clip.video for clip in data.clips.index}
+    both = sorted(videos & set(file.read_text().splitlines()))
+    if both:
+        logger.warning("%s: %d of %d videos were trained on, for example %s", split, len(both), len(videos), both[0])
+    return len(both)

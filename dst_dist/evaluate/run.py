@@ -1,7 +1,8 @@
 """`dst-dist evaluate` and `stream`: a run's final model on one split, or one video."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from tqdm import tqdm
@@ -19,10 +20,11 @@ from dst_dist.evaluate.record import clip_record
 from dst_dist.evaluate.replies import window_of
 from dst_dist.evaluate.results import Result, read_others, write_clips, write_result
 from dst_dist.evaluate.similarity import Similarity, open_similarity
-from dst_dist.evaluate.stream import Streamer, Thresholds
+from dst_dist.evaluate.stream import Streamer, Thresholds, check_openings
 from dst_dist.evaluate.teacher_forced import HEADS, TeacherForced, evaluation_specs, join_processes, losses, numbered_among, read_model, spread
 from dst_dist.evaluate.timeline import Timeline, delays, gold_timeline, predicted_timeline, timeline_on_the_clock
 from dst_dist.evaluate.watch import Watched, tell, tell_clip, watch
+from dst_dist.logs import logger
 from dst_dist.model.smolvlm_dst import DSTOutput, SmolVLMForDST
 
 
@@ -48,7 +50,7 @@ def evaluate_run(run_folder: Path, split: str, overrides: Sequence[str] = (), be
     columns, clips = numbered_among(join_processes(gathered), chosen), [data.clips.index[int(position)] for position in chosen]
     minutes = np.array([clip.end_frame - clip.start_frame for clip in clips]) / [clip.fps * 60 for clip in clips]
     measure = TeacherForced(columns, run.thresholds, minutes)
-    result = losses(columns, recipe) | measured(measure, clips)
+    result = losses(columns, recipe) | measured(measure, clips) | _trained_on(run)
     result["baselines"] = _teacher_forced_baselines(result, clips, float(minutes.sum()), run.training_rates) | others
     result["curves"] = measure.curves()
     write_result(run_folder, split, "teacher_forced", result)
@@ -71,6 +73,8 @@ def stream_run(
     others = read_others(beside, split, "streaming")
     run = FinishedRun.open(run_folder, split, overrides)
     similarity = open_similarity(run.recipe.eval.similarity, run.model.device)
+    _warn_of_other_frames(run)
+    check_openings(run.data.clips.index, run.data.maker)
     streams = _watch_all(run, 1 if on_the_clock else run.recipe.eval.num_streams)
     if streams is None:
         return None
@@ -80,6 +84,10 @@ def stream_run(
     if on_the_clock:
         delayed = [timeline_on_the_clock(one) for one in streams]
         result["on_the_clock"] = _streaming_result(run, streams, gold, delayed, similarity) | delays(streams)
+    result |= _trained_on(run)
+    result["counts"] = dict(sum((one.counts for one in streams), Counter()))
+    for kind, number in result["counts"].items():
+        logger.info("%s, streamed: %d %s", split, number, kind)
     result["reply/similarity"] = similarity.name
     result["reply/windows"] = {one.clip.dataset: vars(window_of(one.clip.dataset)) for one in streams}
     result["baselines"] = _streaming_baselines(run, [one.clip for one in streams], gold) | others
@@ -120,12 +128,9 @@ def stream_video(run_folder: Path, split: str, video: str, overrides: Sequence[s
         ConfigError, DataError: as `FinishedRun.open`, or if the split has no such video.
     """
     run = FinishedRun.open(run_folder, split, overrides)
-    clips = [clip for clip in run.data.clips.index if clip.video.removesuffix(".arrow").endswith(video.removesuffix(".arrow"))]
-    if not clips:
-        known = ", ".join(sorted({Path(clip.video).stem for clip in run.data.clips.index})[:5])
-        raise DataError(f"no clip of a video {video} in data.{split}; there are {known}, ...")
-    for clip in clips:
-        yield from tell_clip(_streamer(run, clip), run.data.image_size)
+    _warn_of_other_frames(run)
+    for clip in _clips_of(video, run.data.clips.index, split):
+        yield from tell_clip(_streamer(run, clip), run.data)
 
 
 def stream_file(run_folder: Path, video: Path, task: Path, overrides: Sequence[str] = ()) -> Iterator[str]:
@@ -139,8 +144,31 @@ def stream_file(run_folder: Path, video: Path, task: Path, overrides: Sequence[s
     """
     clip = read_task(task)
     run = FinishedRun.open(run_folder, None, overrides)
+    _warn_of_other_frames(run)
     yield f"{clip.fps:g} frames a second, {'with the prompt of the task' if clip.prompt else 'without a prompt: the task gives none'}"
     yield from tell(_streamer(run, clip), read_video(video, clip.fps, run.setup.model_files.image_size))
+
+
+def _clips_of(video: str, clips: Iterable[Clip], split: str) -> list[Clip]:
+    """The clips of the one video whose path ends in this name. Raises DataError if there is none, or there are several."""
+    wanted = PurePosixPath(video.removesuffix(".arrow")).parts
+    names = {clip.video: PurePosixPath(clip.video.removesuffix(".arrow")).parts for clip in clips}
+    found = [name for name, parts in names.items() if parts[len(parts) - len(wanted) :] == wanted]
+    if not found:
+        known = ", ".join(sorted({parts[-1] for parts in names.values()})[:5])
+        raise DataError(f"no clip of a video {video} in data.{split}; there are {known}, ...")
+    if len(found) > 1:
+        raise DataError(f"{len(found)} videos of data.{split} are called {video}: {', '.join(sorted(found)[:5])}; say more of the path")
+    return [clip for clip in clips if clip.video == found[0]]
+
+
+def _warn_of_other_frames(run: FinishedRun) -> None:
+    if run.recipe.data.frames == "event":
+        logger.warning("the model learned from the frames of turns alone (data.frames: event); a stream shows it every frame")
+
+
+def _trained_on(run: FinishedRun) -> dict[str, int]:
+    return {} if run.num_videos_trained_on is None else {"num_videos_trained_on": run.num_videos_trained_on}
 
 
 def _streamer(run: FinishedRun, task: Clip) -> Streamer:

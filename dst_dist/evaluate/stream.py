@@ -2,14 +2,14 @@
 
 import time
 from collections import Counter
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import torch
 
 from dst_dist.data.clips import Clip
 from dst_dist.data.samples import SampleMaker
-from dst_dist.data.state import Transition, apply_update, parse_update
+from dst_dist.data.state import NOT_STARTED, STATUSES, Transition, apply_update, parse_update
 from dst_dist.errors import DataError
 from dst_dist.evaluate.batch import Batch, Feed, Reading
 from dst_dist.model.smolvlm_dst import SmolVLMForDST
@@ -168,12 +168,7 @@ class Stream:
 
     def _open(self, state: dict[str, str]) -> None:
         """Begin a context with the opening turn."""
-        header = self.writer.header(self.task, state)
-        if len(header) + self.writer.tokens_per_frame > self.maker.limits.tokens:
-            raise DataError(
-                f"{self.task.id}: the opening turn ({len(header)} tokens) leaves no room for a frame in "
-                f"{self.maker.limits.tokens} tokens; shorten the prompt or the steps, or train with a larger data.max_seq_len"
-            )
+        header = _opening(self.task, state, self.maker)
         self._unread, self._unread_frames, self._is_fresh = header, [], True
         self._num_tokens = len(header)
         self._groups: list[_Group] = []
@@ -202,6 +197,29 @@ class Stream:
         while sum(len(group.frame) + len(group.ids) for group in kept) > room_tokens:
             kept = kept[1:]
         return kept
+
+
+def check_openings(tasks: Iterable[Clip], maker: SampleMaker) -> None:
+    """Raise DataError with every task whose opening turn would leave no room for a frame once its state is written out."""
+    longest = max(set(STATUSES) - {NOT_STARTED}, key=lambda status: len(maker.writer.turn("user", status)))
+    faults = []
+    for task in tasks:
+        try:
+            _opening(task, {step.id: longest for step in task.steps}, maker)
+        except DataError as error:
+            faults += error.faults
+    if faults:
+        raise DataError(faults)
+
+
+def _opening(task: Clip, state: dict[str, str], maker: SampleMaker) -> list[int]:
+    header = maker.writer.header(task, state)
+    if len(header) + maker.writer.tokens_per_frame > maker.limits.tokens:
+        raise DataError(
+            f"{task.id}: the opening turn ({len(header)} tokens) leaves no room for a frame in "
+            f"{maker.limits.tokens} tokens; shorten the prompt or the steps, or train with a larger data.max_seq_len"
+        )
+    return header
 
 
 class Streamer(Stream):

@@ -11,12 +11,16 @@ import torch
 
 from dst_dist.data.clips import Clip, Turn
 from dst_dist.data.conversation import HEAD_ROLES
+from dst_dist.data.dataset import SampleDataset
 from dst_dist.data.frames import FrameReader
 from dst_dist.data.state import format_state
+from dst_dist.errors import DataError
 from dst_dist.evaluate.batch import Batch, Feed, Reading
 from dst_dist.evaluate.finished_run import FinishedRun
 from dst_dist.evaluate.stream import Event, Stream, Streamer, Thresholds
 
+MISSING = "missing frames seen as grey, and what is told at them counts all the same"
+"""What a stream counts; teacher-forced, nothing is asked at such frames."""
 FRAMES_AHEAD = 16
 """Frames of a stream that are read and encoded at once where several are watched."""
 
@@ -116,7 +120,8 @@ class _Rows:
 
     def _embeddings(self, stream: Stream) -> Iterator[torch.Tensor]:
         """The clip's frames, [K, hidden] each."""
-        for frames in _read_frames(stream.task, self._reader, stream.counts, self._frames_ahead):
+        on_missing = self._run.data.on_missing
+        for frames in _read_frames(stream.task, self._reader, on_missing, stream.counts, self._frames_ahead):
             yield from self._batch.encode(torch.from_numpy(frames))
 
 
@@ -148,18 +153,28 @@ def _said(clip: Clip) -> dict[int, list[Turn]]:
     return said
 
 
-def _read_frames(clip: Clip, reader: FrameReader, counts: Counter[str], num_ahead: int) -> Iterator[np.ndarray]:
-    """The frames of a clip, uint8 [n, 3, size, size] with n <= num_ahead; those that are missing are counted."""
+def _read_frames(clip: Clip, reader: FrameReader, on_missing: str, counts: Counter[str], num_ahead: int) -> Iterator[np.ndarray]:
+    """The frames of a clip, uint8 [n, 3, size, size] with n <= num_ahead; those that are missing are grey, and counted.
+
+    Raises:
+        DataError: at the first that is missing, if `data.on_missing` is `error`.
+    """
     for first in range(clip.start_frame, clip.end_frame, num_ahead):
         indexes = range(first, min(first + num_ahead, clip.end_frame))
         frames = np.empty((len(indexes), 3, reader.size, reader.size), np.uint8)
-        counts["frames missing, seen as grey"] += int((~reader.read(clip.frames_path, indexes, frames)).sum())
+        missing = np.flatnonzero(~reader.read(clip.frames_path, indexes, frames))
+        if len(missing) and on_missing == "error":
+            raise DataError(
+                f"{clip.id}: frame {indexes[missing[0]]} of {clip.video} cannot be decoded; mend the file, or set "
+                "data.on_missing to placeholder"
+            )
+        counts[MISSING] += len(missing)
         yield frames
 
 
-def tell_clip(streamer: Streamer, size: int) -> Iterator[str]:
-    """As `tell`, with the frames of the task's own clip, prepared as size x size."""
-    blocks = _read_frames(streamer.task, FrameReader(size), streamer.counts, 1)
+def tell_clip(streamer: Streamer, data: SampleDataset) -> Iterator[str]:
+    """As `tell`, with the frames of the task's own clip, which is one of the dataset's."""
+    blocks = _read_frames(streamer.task, FrameReader(data.image_size), data.on_missing, streamer.counts, 1)
     return tell(streamer, (frames[0] for frames in blocks))
 
 

@@ -63,6 +63,7 @@ class Trainer:
         run.step = self.start_step = self.progress.step
         if self.engine.is_main:
             run.write_config(recipe.to_yaml())
+            run.write_videos(clip.video for clip in self.data.clips.index)
 
         # What people see
         self.log = TrainLog(self.engine, run, recipe.log.every_steps, self.num_steps, self.progress.step)

@@ -6,7 +6,7 @@ import os
 import shutil
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -111,6 +111,10 @@ class RunFolder:
     def write_config(self, recipe_yaml: str) -> None:
         """Keep the recipe, whole or not at all."""
         _write_whole(self.config_file, recipe_yaml)
+
+    def write_videos(self, videos: Iterable[str]) -> None:
+        """Keep the names of the videos that are trained on, by which evaluation knows them."""
+        _write_whole(self.path / "train_videos.txt", "".join(f"{video}\n" for video in sorted(set(videos))))
 
     def _free_name(self) -> Path:
         number = 1

@@ -55,6 +55,12 @@ def test_a_huge_image_is_refused_before_it_is_decoded(tmp_path):
         list(read_video(tmp_path, 2.0, SIZE))
 
 
+def test_an_image_of_more_than_eight_bits_is_refused(tmp_path):
+    Image.fromarray(np.full((SIZE, SIZE), 30_000, np.uint16)).save(tmp_path / "1.png")
+    with pytest.raises(DataError, match=r"1\.png: cannot be read as an image: more than 8 bits a channel"):
+        list(read_video(tmp_path, 2.0, SIZE))
+
+
 def test_a_frames_file_is_read_row_by_row_and_a_broken_row_named(tmp_path):
     jpegs = []
     for value in (10, 200):

@@ -38,11 +38,11 @@ def maker_like(maker, limits=None, tokens_per_frame=None, **data):
     return SampleMaker(writer, maker.data.model_copy(update=data), maker.labels, limits or maker.limits)
 
 
-def run_of(model, maker, thresholds=NEVER, on_full_context="carry_state", image_size=48):
+def run_of(model, maker, thresholds=NEVER, on_full_context="carry_state", image_size=48, on_missing="error"):
     """As much of a finished run as `watch` needs."""
     return SimpleNamespace(
         model=model,
-        data=SimpleNamespace(maker=maker, image_size=image_size),
+        data=SimpleNamespace(maker=maker, image_size=image_size, on_missing=on_missing),
         thresholds=vars(thresholds),
         recipe=SimpleNamespace(eval=SimpleNamespace(on_full_context=on_full_context)),
     )

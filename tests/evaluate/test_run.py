@@ -151,6 +151,36 @@ def test_some_clips_are_measured_as_if_there_were_no_others(run):
     assert result["dst_update/false_per_minute"] == pytest.approx(num_false / 0.4)
 
 
+def test_what_was_corrected_is_said_again(run, caplog):
+    """In the training log stands what is true of the splits that training reads; of the test split, nothing."""
+    with own_logging(), caplog.at_level("INFO", "dst_dist"):
+        result = evaluate_run(run, "val", ["eval.max_clips=1"])
+    assert "val: 1 DST_UPDATE turns joined with another of their frame" in caplog.messages
+    assert result["num_videos_trained_on"] == 0 and not any("trained on" in line for line in caplog.messages)
+
+
+def test_videos_that_were_trained_on_are_told_of(run, caplog):
+    """All of the training file are; of a run that does not say which, nobody knows."""
+    words = ["eval.max_clips=1", "data.val=[kitchen/train_training.json, kitchen]"]
+    with own_logging(), caplog.at_level("INFO", "dst_dist"):
+        result = evaluate_run(run, "val", words)
+        assert result["num_videos_trained_on"] == 3
+        assert "val: 3 of 5 videos were trained on, for example kitchen/frames/kitchen-train-0000.arrow" in caplog.messages
+        (run / "train_videos.txt").rename(run / "elsewhere")
+        assert "num_videos_trained_on" not in evaluate_run(run, "val", words)
+        (run / "elsewhere").rename(run / "train_videos.txt")
+    assert any("nobody knows" in line for line in caplog.messages)
+
+
+def test_a_stream_says_what_it_sees_otherwise_than_training(run, caplog):
+    """A context of half a clip; a model that learned from the frames of turns alone."""
+    with own_logging(), caplog.at_level("INFO", "dst_dist"):
+        result = stream_run(run, "val", ["train.max_frames=8", "data.frames=event", "eval.max_clips=3"])
+    (kind,) = (kind for kind in result["counts"] if kind.startswith("contexts that were full"))
+    assert f"val, streamed: {result['counts'][kind]} {kind}" in caplog.messages and result["counts"][kind] >= 3
+    assert sum("learned from the frames of turns alone" in line for line in caplog.messages) == 1
+
+
 def test_faults_are_told_once(run, tmp_path):
     done = launch("cpu_ddp", ["--split", "train", "data.train=[]", "--beside", f"blind={tmp_path}"], tmp_path / "output", module=("dst_dist", "evaluate", str(run)))
     assert done.returncode != 0 and done.output.count("not evaluated yet") == 1 and "Traceback (most recent call last):\n  File \"/" not in done.output.split("not evaluated yet")[0]

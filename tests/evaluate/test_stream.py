@@ -8,7 +8,7 @@ import torch
 from dst_dist.data.samples import Limits
 from dst_dist.data.state import Transition, parse_update
 from dst_dist.errors import DataError
-from dst_dist.evaluate.stream import Event, Streamer, Thresholds
+from dst_dist.evaluate.stream import Event, Stream, Streamer, Thresholds, check_openings
 from tests.evaluate.streaming import (
     FRAME_NUMBERS,
     NEVER,
@@ -141,6 +141,15 @@ def test_updates_change_the_state_and_what_is_not_allowed_is_counted(world, clip
 def test_updates_are_read_strictly(text):
     with pytest.raises(ValueError):
         parse_update(text, ["S1", "S2"])
+
+
+def test_a_state_too_long_for_a_context_is_found_before_the_first_frame(world, clip):
+    """The model may write every step into the state, whatever the dialog says."""
+    maker = maker_like(world[0].maker, limits_with(world[0].maker, clip, 2))
+    Stream(clip, maker, NEVER)
+    with pytest.raises(DataError, match=rf"^{clip.id}: the opening turn \(.* leaves no room for a frame"):
+        check_openings([replace(clip, steps=()), clip], maker)
+    check_openings([clip], world[0].maker)
 
 
 def test_time_is_that_of_computing(world, clip, monkeypatch):

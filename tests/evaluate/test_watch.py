@@ -13,10 +13,11 @@ from dst_dist.data.batching import Draw
 from dst_dist.data.clips import Turn
 from dst_dist.data.conversation import arrange
 from dst_dist.data.frames import FramesFile, write_frames
+from dst_dist.errors import DataError
 from dst_dist.evaluate import watch as watch_module
 from dst_dist.evaluate.batch import Batch
 from dst_dist.evaluate.finished_run import FinishedRun
-from dst_dist.evaluate.run import evaluate_run, stream_run
+from dst_dist.evaluate.run import _clips_of, evaluate_run, stream_run
 from dst_dist.evaluate.stream import Stream, Streamer, Thresholds
 from dst_dist.evaluate.watch import _Rows, tell, tell_clip, watch
 from dst_dist.model.kv_cache import BLOCK, KVCache
@@ -114,15 +115,17 @@ def test_shares_of_time_add_up_to_the_time_that_passed(world, monkeypatch):
             assert [share.tolist() for share in shares] == [[1.0] * 2, [1.0] * 5, [1.0] * 3]
 
 
-def test_a_frame_that_is_missing_is_seen_as_grey_and_counted(world, tmp_path):
+def test_a_frame_that_is_missing_is_dealt_with_as_the_recipe_says(world, tmp_path):
     data, model = world
     clip = shortened(data.clips.index[0], 4)
     file = FramesFile(clip.frames_path)
     write_frames(tmp_path / "broken.arrow", [b"" if row == 2 else file.jpeg(row) for row in range(4)])
     broken = replace(clip, start_frame=0, end_frame=4, frames_path=str(tmp_path / "broken.arrow"), turns=())
     for num_streams in (1, 2):
-        (one,) = watch(run_of(model, data.maker), [broken], num_streams)
-        assert one.counts["frames missing, seen as grey"] == 1
+        (one,) = watch(run_of(model, data.maker, on_missing="placeholder"), [broken], num_streams)
+        assert one.counts == {watch_module.MISSING: 1}
+        with pytest.raises(DataError, match=rf"^{broken.id}: frame 2 of {broken.video} cannot be decoded; mend"):
+            list(watch(run_of(model, data.maker), [broken], num_streams))
 
 
 def long_clips(clip, num_frames, path):
@@ -198,8 +201,18 @@ def test_a_clips_own_frames_are_told_as_they_are_watched(world, monkeypatch):
     clip = shortened(data.clips.index[0], 4)
     thresholds = Thresholds(2.0, -1.0)
     (watched,) = watch(run_of(model, data.maker, thresholds), [clip])
-    lines = list(tell_clip(Streamer(model, clip, data.maker, thresholds, max_new_tokens=12), 48))
+    lines = list(tell_clip(Streamer(model, clip, data.maker, thresholds, max_new_tokens=12), data))
     assert [line.split("assistant: ")[1].rsplit("  [")[0] for line in lines if "assistant: " in line] == [e.text for e in watched.events]
+
+
+def test_a_videos_name_is_whole_and_names_one(world):
+    clips = [replace(world[0].clips.index[0], id=video, video=video) for video in ("a/x/cup.arrow", "b/cup.arrow", "b/teacup.arrow", "b/cup.arrow")]
+    assert _clips_of("teacup", clips, "val") == clips[2:3]
+    assert _clips_of("b/cup.arrow", clips, "val") == _clips_of("b/cup", clips, "val") == [clips[1], clips[3]]
+    with pytest.raises(DataError, match=r"2 videos of data.val are called cup: a/x/cup.arrow, b/cup.arrow; say more"):
+        _clips_of("cup", clips, "val")
+    with pytest.raises(DataError, match="no clip of a video up in data.val; there are cup, teacup, "):
+        _clips_of("up", clips, "val")
 
 
 def test_the_command_prints_what_a_run_writes_on_a_video(demo, demo_words, tmp_path, capsys):
@@ -211,7 +224,7 @@ def test_the_command_prints_what_a_run_writes_on_a_video(demo, demo_words, tmp_p
         assert cli.main([*command, "eval.dst_threshold=1.0"]) == 0
         lines = capsys.readouterr().out.splitlines()
         assert sum(line.startswith("kitchen/kitchen-test-0000/") for line in lines) == 3
-        assert sum(" user: " in line for line in lines) > 0 and not any("DST_UPDATE" in line for line in lines)
+        assert sum(" user: " in line for line in lines) > 0 and not any(" DST_UPDATE: " in line for line in lines)
         assert sum("ms a frame" in line for line in lines) == 3
         # From outside the data, which then need not be there.
         task = {"goal": "Cook", "steps": ["boil water"], "fps": 4, "user": [{"time_s": 0.5, "text": "Well?"}]}
