@@ -115,8 +115,7 @@ def save_model(model: nn.Module, state_dict: Mapping[str, torch.Tensor], folder:
 
     Args:
         model: as trained, wrapped or not.
-        state_dict: whole tensors by the names of the unwrapped model. For a full model all of them, frozen
-            ones included; for an adapter the trained ones are enough.
+        state_dict: whole tensors by the names of the unwrapped model, at least `saved_names`.
 
     Raises:
         CheckpointError: if tensors are missing from `state_dict`, or the folder holds the other kind of model.
@@ -126,18 +125,27 @@ def save_model(model: nn.Module, state_dict: Mapping[str, torch.Tensor], folder:
     _refuse_mixture(folder, "model*.safetensors*" if isinstance(model, PeftModel) else "adapter_*")
     base = unwrap(model)
     if isinstance(model, PeftModel):
-        _check_complete(state_dict, [name for name, _ in model.named_parameters() if _in_adapter(name)])
+        _check_complete(state_dict, saved_names(model))
         weights = get_peft_model_state_dict(model, state_dict=dict(state_dict), save_embedding_layers=False)
         weights = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
         save_file(weights, folder / ADAPTER_WEIGHTS, metadata={"format": "pt"})
         _save_adapter_config(model, folder)
     else:
-        _check_complete(state_dict, base.state_dict())
+        _check_complete(state_dict, saved_names(model))
         # Else transformers gives the weights back the names that they were loaded by.
         base.save_pretrained(folder, state_dict=dict(state_dict), save_original_format=False)
     # A frozen bf16 tower would make config.json say bfloat16, and `dtype="auto"` round what was trained.
     base.config.dtype = torch.float32
     base.config.save_pretrained(folder)
+
+
+def saved_names(model: nn.Module) -> set[str]:
+    """Names of the tensors that `save_model` writes: all of a full model; of an adapter its own, among them what it
+    trained earlier and is frozen now."""
+    model = _without_wrappers(model)
+    if isinstance(model, PeftModel):
+        return {name for name, _ in model.named_parameters() if _in_adapter(name)}
+    return set(model.state_dict())
 
 
 def parameter_groups(model: nn.Module) -> dict[str, list[tuple[str, nn.Parameter]]]:
@@ -185,11 +193,11 @@ def _prepare(model: SmolVLMForDST | PeftModel, recipe: Recipe) -> None:
     trained = recipe.finetune.train.model_dump() | {"heads": True}
     bf16 = recipe.train.precision == "bf16"
     for name, parameter in model.named_parameters():
-        wanted = trained[_part_of(name)]
-        if isinstance(model, PeftModel):
-            wanted = wanted and _in_adapter(name)
+        in_adapter = isinstance(model, PeftModel) and _in_adapter(name)
+        wanted = trained[_part_of(name)] and (in_adapter or not isinstance(model, PeftModel))
         parameter.requires_grad_(wanted)
-        keep = wanted or _part_of(name) == "heads" or not bf16
+        # A part of the adapter that is frozen now is saved again, and should not be rounded on the way.
+        keep = wanted or in_adapter or _part_of(name) == "heads" or not bf16
         parameter.data = parameter.data.to(torch.float32 if keep else torch.bfloat16)
     base = unwrap(model)
     base.compute_dtype = torch.bfloat16 if bf16 else None

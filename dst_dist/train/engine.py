@@ -159,16 +159,16 @@ class Engine:
         """The main process's value on every process (collective)."""
         return broadcast_object_list([value])[0]
 
-    def full_state_dict(self, trained_only: bool) -> dict[str, torch.Tensor]:
-        """Whole weights by name on the host of the main process; nothing on the others (collective)."""
+    def full_state_dict(self, names: set[str]) -> dict[str, torch.Tensor]:
+        """Whole weights by name, of these at least, on the host of the main process; nothing on the others (collective)."""
         if self.type == DistributedType.FSDP:
-            options = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=trained_only)
+            # Frozen ones are gathered only where they are wanted: an adapter's base may be all there is room for.
+            frozen = {name for name, parameter in self.unwrapped.named_parameters() if not parameter.requires_grad}
+            options = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=names.isdisjoint(frozen))
             return get_model_state_dict(self.model, options=options)
         if not self.is_main:
             return {}
-        model = self.unwrapped
-        frozen = {name for name, parameter in model.named_parameters() if trained_only and not parameter.requires_grad}
-        return {name: tensor.cpu() for name, tensor in model.state_dict().items() if name not in frozen}
+        return {name: tensor.cpu() for name, tensor in self.unwrapped.state_dict().items() if name in names}
 
     def wait(self) -> None:
         """Wait for every process (collective)."""

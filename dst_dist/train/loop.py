@@ -8,7 +8,7 @@ from dst_dist.data.batching import BatchPlan, Draw, MicroBatchSampler, PackedBat
 from dst_dist.data.dataset import SampleDataset, make_loader
 from dst_dist.evaluate.teacher_forced import evaluation_specs, join_processes, read_model, summarise
 from dst_dist.logs import logger
-from dst_dist.model.finetune import load_model, parameter_groups, save_model
+from dst_dist.model.finetune import load_model, parameter_groups, save_model, saved_names
 from dst_dist.prepare import DataSetup, Faults
 from dst_dist.train.checkpoint import Checkpoints
 from dst_dist.train.engine import Engine
@@ -157,7 +157,7 @@ class Trainer:
 
     def finish(self) -> None:
         """Write `final/`, a Hugging Face folder with the thresholds chosen on validation (collective)."""
-        weights = self.engine.full_state_dict(trained_only=self.recipe.finetune.mode == "lora")
+        weights = self.engine.full_state_dict(saved_names(self.engine.unwrapped))
         if self.engine.is_main:
             model = self.engine.unwrapped
             model.config.dst_threshold = self.progress.thresholds.get("dst_update")
