@@ -1,5 +1,7 @@
 """Everything that can be checked before a process group or a weight is loaded."""
 
+import hashlib
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +36,8 @@ class ModelFiles:
     image_size: int
     processor: dict[str, bytes]
     """By file name; the stock processor's, which a model may lack."""
+    digest: str
+    """Hex, of the config and the tokenizer."""
 
     @classmethod
     def read(cls, recipe: Recipe) -> "ModelFiles":
@@ -46,13 +50,20 @@ class ModelFiles:
         _collect(faults, lambda: check_before_loading(recipe, config))
         if faults:
             raise ConfigError(faults)
-        return cls(tokenizer, config.vision_config.image_size, read_processor_files(name))
+        return cls(tokenizer, config.vision_config.image_size, read_processor_files(name), _digest(config, tokenizer))
 
     def save(self, folder: Path) -> None:
         """Put the tokenizer, and the processor as its files stand, beside a trained model."""
         self.tokenizer.save_pretrained(folder)
         for file, content in self.processor.items():
             (folder / file).write_bytes(content)
+
+
+def _digest(config: SmolVLMConfig, tokenizer) -> str:
+    """Of what makes the model beside its weights; the same under another version of transformers."""
+    stands = {key: value for key, value in config.to_diff_dict().items() if key not in ("transformers_version", "_name_or_path")}
+    text = json.dumps(stands, sort_keys=True, default=str) + tokenizer.backend_tokenizer.to_str()
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _read_tokenizer(name: str, config: SmolVLMConfig):

@@ -1,6 +1,7 @@
 """The samples of one split, and the micro-batches that workers make of them."""
 
 import hashlib
+import json
 import signal
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -32,6 +33,8 @@ class Clips:
     notes: list[str]
     missing: dict[int, tuple[int, ...]] = field(default_factory=dict)
     """By position in the index: absolute frames that grey ones stand in for."""
+    num_bytes: dict[str, int] = field(default_factory=dict)
+    """Size of each frames file by the name of its video."""
 
 
 def read_split(data: config.Data, split: str) -> Clips:
@@ -50,6 +53,7 @@ def apply_frame_faults(clips: Clips, faults: FrameFaults, on_missing: str) -> Cl
     Raises:
         DataError: naming every clip at fault (`error`), or if nothing is left (`filter`).
     """
+    clips = replace(clips, num_bytes=faults.num_bytes)
     if not faults.clips:
         return clips
     if on_missing == "error":
@@ -132,6 +136,16 @@ class SampleDataset(torch.utils.data.Dataset):
     def fingerprint(self) -> str:
         """Hex digest of the clips and of how they are cut."""
         return hashlib.sha256(self.clips.index.fingerprint().encode() + self.samples.tobytes()).hexdigest()
+
+    def digests(self) -> dict[str, str]:
+        """What a run that goes on must find as it was, each as hex: `dataset`, the clips, which of their frames are
+        there, and the sizes of the frames files; `samples`, how clips are cut."""
+        clips = self.clips
+        frames = json.dumps([sorted(clips.missing.items()), sorted(clips.num_bytes.items())])
+        return {
+            "dataset": hashlib.sha256(clips.index.fingerprint().encode() + frames.encode()).hexdigest(),
+            "samples": hashlib.sha256(self.samples.tobytes()).hexdigest(),
+        }
 
     def __len__(self) -> int:
         return len(self.samples)

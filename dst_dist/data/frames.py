@@ -167,6 +167,8 @@ class FrameFaults:
     """Absolute frames that are missing or corrupt, ascending."""
     unusable: set[int] = field(default_factory=set)
     """Clips without a single good frame."""
+    num_bytes: dict[str, int] = field(default_factory=dict)
+    """Size of each frames file by the name of its video, 0 where there is none."""
 
 
 def check_frames(index: ClipIndex, decode: bool = False) -> FrameFaults:
@@ -181,6 +183,7 @@ def check_frames(index: ClipIndex, decode: bool = False) -> FrameFaults:
         by_file[clip.frames_path, clip.video].append(use)
     faults = FrameFaults()
     for (path, video), uses in by_file.items():
+        faults.num_bytes[video] = os.path.getsize(path) if os.path.isfile(path) else 0
         wrong = _wrong_rows(path, [frames for _, _, frames in uses], decode)
         for position, clip_id, frames in uses:
             missing = tuple(frame for frame in frames if frame in wrong)

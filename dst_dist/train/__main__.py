@@ -26,7 +26,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--status-file", type=Path, help="write status.json here instead of into the run folder")
     parser.add_argument(
         "--allow-changed", action="append", default=[], metavar="KEY",
-        help="go on from a checkpoint although this differs: a key of the recipe, or dataset, frozen, engine",
+        help="go on from a checkpoint although this differs: a key of the recipe, or dataset, samples, model, frozen, engine",
     )  # fmt: skip
     options, unknown = parser.parse_known_intermixed_args(arguments)
     options.recipe += unknown

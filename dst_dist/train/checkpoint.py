@@ -18,7 +18,7 @@ from typing import Any
 from dst_dist.errors import CheckpointError
 from dst_dist.logs import logger
 from dst_dist.train.engine import Engine
-from dst_dist.train.engine_state import held_state, restore, stretches
+from dst_dist.train.engine_state import held_state, restore, stretches, trained_shapes
 from dst_dist.train.random_state import random_state, set_random_state
 from dst_dist.train.run_folder import flush
 from dst_dist.train.state_files import StretchReader, file_sha256, write_stretches
@@ -77,7 +77,7 @@ class Checkpoints:
         digests[chance] = write_stretches(folder / chance, random_state(engine.device))
         self.fault("after random")
         if engine.is_main:
-            _write_json(folder / TRAINING, training)
+            _write_json(folder / TRAINING, {**training, "shapes": trained_shapes(engine)})
             digests[TRAINING] = file_sha256(folder / TRAINING)
             self.fault("after training")
         return {name: {"bytes": (folder / name).stat().st_size, "sha256": digest} for name, digest in digests.items()}
@@ -205,8 +205,11 @@ def on_main(engine: Engine, action: Callable[[], Any]) -> None:
 
 
 def read_manifest(path: Path) -> dict[str, dict[str, Any]]:
-    """Size and checksum of each file of a checkpoint, by name."""
-    return dict(json.loads((path / MANIFEST).read_text())["files"])
+    """Size and checksum of each file of a checkpoint, by name. Raises OSError, ValueError or KeyError if it is damaged."""
+    files = json.loads((path / MANIFEST).read_text())["files"]
+    if not isinstance(files, dict) or TRAINING not in files:
+        raise ValueError(f"{MANIFEST} lists no {TRAINING}")
+    return {name: {"bytes": about["bytes"], "sha256": about["sha256"]} for name, about in files.items()}
 
 
 def _file_fault(file: Path, about: dict[str, Any]) -> str | None:
@@ -225,23 +228,23 @@ def read_training(path: Path) -> dict[str, Any]:
     return json.loads((path / TRAINING).read_text())
 
 
-def load(path: Path, engine: Engine, num_updates: int, trained: set[str]) -> None:
+def load(path: Path, engine: Engine, num_updates: int) -> None:
     """Bring a checkpoint's weights, moments and random numbers into a prepared engine (collective).
 
-    Args:
-        trained: names of the trained parameters.
-
     Raises:
-        CheckpointError: if the checkpoint is of other parameters.
+        CheckpointError: if the checkpoint is of other parameters, or of the same in other shapes.
     """
+    saved, trained = read_training(path)["shapes"], trained_shapes(engine)
+    if saved.keys() != trained.keys():
+        raise CheckpointError(
+            f"{path}: other parameters are trained now: {_some(trained.keys() - saved.keys())} are not in it, "
+            f"{_some(saved.keys() - trained.keys())} are in it alone; see finetune"
+        )
+    other = [f"{name} was {saved[name]} and is {shape}" for name, shape in trained.items() if saved[name] != shape]
+    if other:
+        raise CheckpointError(f"{path}: {len(other)} parameters have other shapes now: {'; '.join(other[:3])}; use another output_dir")
     files = read_manifest(path)
     reader = StretchReader(path / name for name in sorted(files) if name.startswith("state-"))
-    saved = {name.rpartition("/")[0] for name in reader.names}
-    if saved != trained:
-        raise CheckpointError(
-            f"{path}: other parameters are trained now: {_some(trained - saved)} are not in it, "
-            f"{_some(saved - trained)} are in it alone; see finetune"
-        )
     restore(engine, reader, num_updates)
     own = f"random-{engine.rank:05d}.safetensors"
     if own in files:

@@ -79,6 +79,11 @@ def _fill(reader: StretchReader, name: str, start: int, out: torch.Tensor) -> No
     out.copy_(values)
 
 
+def trained_shapes(engine: Engine) -> dict[str, list[int]]:
+    """Name -> whole shape of every trained parameter."""
+    return {name: list(parameter.shape) for name, parameter in _trained(engine)}
+
+
 def _trained(engine: Engine) -> Iterator[tuple[str, torch.nn.Parameter]]:
     return ((name, parameter) for name, parameter in engine.unwrapped.named_parameters() if parameter.requires_grad)
 

@@ -47,7 +47,6 @@ class Trainer:
 
         # Model and optimizer
         model = load_model(recipe)
-        self.trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
         frozen = frozen_digest(self.engine, model)
         optimizer = build_optimizer(parameter_groups(model), recipe.optim, fused=self.engine.device.type == "cuda")
         self.engine.prepare(model, optimizer)
@@ -58,8 +57,8 @@ class Trainer:
         open_run(self.engine, recipe, run, self.checkpoints)
 
         # Where an earlier start of this run was cut
-        self.identity = identify(recipe, self.data.fingerprint, frozen, self.engine)
-        self.progress = resume(self.engine, self.checkpoints, self.identity, allowed, self.trained)
+        self.identity = identify(recipe, self.data, setup.model_files, frozen, self.engine)
+        self.progress = resume(self.engine, self.checkpoints, self.identity, allowed)
         run.step = self.start_step = self.progress.step
         if self.engine.is_main:
             run.write_config(recipe.to_yaml())

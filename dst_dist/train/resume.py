@@ -9,9 +9,11 @@ import torch
 from torch import nn
 
 from dst_dist.config import Recipe
+from dst_dist.data.dataset import SampleDataset
 from dst_dist.errors import CheckpointError, ConfigError
 from dst_dist.evaluate.teacher_forced import HEADS
 from dst_dist.logs import logger
+from dst_dist.prepare import ModelFiles
 from dst_dist.train.checkpoint import Checkpoints, load, on_main, read_training
 from dst_dist.train.engine import Engine
 from dst_dist.train.run_folder import recipe_differences
@@ -45,27 +47,39 @@ class Progress:
         return True
 
 
+WHAT = {
+    "dataset": "the training data: its clips, which of their frames are there, the sizes of the frames files",
+    "samples": "how clips are cut: by data.max_seq_len, train.max_tokens, train.max_frames and the tokenizer",
+    "model": "the model's config and tokenizer",
+    "frozen": "the frozen base weights",
+    "engine": "the way to train on several processes",
+}
+"""What must be the same beside the recipe."""
+
+
 @dataclass(frozen=True)
 class Identity:
     """What must be the same for a run to go on."""
 
     recipe: dict[str, Any]
     dataset: str
+    samples: str
+    model: str
     frozen: str
     engine: str
 
     def differences(self, saved: dict[str, Any]) -> dict[str, str]:
-        """Key -> what it was and is; keys of the recipe, or `dataset`, `frozen`, `engine`."""
+        """Key -> what it was and is; keys of the recipe, or of WHAT."""
         found = recipe_differences(saved["recipe"], self.recipe)
-        names = {"dataset": "the training data", "frozen": "the frozen base weights", "engine": "the way to train on several processes"}
-        for key, what in names.items():
-            if saved[key] != getattr(self, key):
+        for key, what in WHAT.items():
+            # Other clips are cut otherwise too.
+            if saved[key] != getattr(self, key) and not (key == "samples" and "dataset" in found):
                 found[key] = f"{key} ({what}) was {saved[key][:20]} and is {getattr(self, key)[:20]}"
         return found
 
 
-def identify(recipe: Recipe, dataset: str, frozen: str, engine: Engine) -> Identity:
-    return Identity(recipe.model_dump(mode="json"), dataset, frozen, engine.kind)
+def identify(recipe: Recipe, data: SampleDataset, model: ModelFiles, frozen: str, engine: Engine) -> Identity:
+    return Identity(recipe.model_dump(mode="json"), **data.digests(), model=model.digest, frozen=frozen, engine=engine.kind)
 
 
 def to_training(identity: Identity, progress: Progress, engine: Engine) -> dict[str, Any]:
@@ -73,7 +87,7 @@ def to_training(identity: Identity, progress: Progress, engine: Engine) -> dict[
     return {"progress": asdict(progress), "num_processes": engine.num_processes, **asdict(identity)}
 
 
-def resume(engine: Engine, checkpoints: Checkpoints, identity: Identity, allowed: list[str], trained: set[str]) -> Progress:
+def resume(engine: Engine, checkpoints: Checkpoints, identity: Identity, allowed: list[str]) -> Progress:
     """Load the newest good checkpoint, if there is one (collective).
 
     Args:
@@ -89,7 +103,7 @@ def resume(engine: Engine, checkpoints: Checkpoints, identity: Identity, allowed
     different = identity.differences(saved)
     check_allowed(path, different, allowed)
     progress = Progress(**saved["progress"])
-    load(path, engine, progress.step, trained)
+    load(path, engine, progress.step)
     on_main(engine, lambda: checkpoints.link_again(path, progress.best_step))
     logger.info("continued from %s, written by %d processes with %s", path, saved["num_processes"], saved["engine"])
     for key, text in different.items():

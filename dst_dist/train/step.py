@@ -78,7 +78,7 @@ def out_of_memory(data: SampleDataset, batch: PackedBatch, error: torch.OutOfMem
         f"step {batch.spec.step + 1}: out of memory in a micro-batch of {len(batch.spec.draws)} samples, "
         f"{len(batch.input_ids)} tokens and {len(batch.frames)} frames ({data_names(data, [batch.spec])}): lower "
         "train.max_tokens, train.max_frames or model.vision_batch_size, or set train.gradient_checkpointing to true; "
-        f"a continued run may have these changed. {error}"
+        f"a continued run may have these changed, down to its longest sample. {error}"
     )
 
 

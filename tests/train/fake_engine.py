@@ -47,10 +47,6 @@ class FakeEngine:
         return self.gather_objects(value)[0]
 
     @property
-    def names(self):
-        return {name for name, _ in self.unwrapped.named_parameters()}
-
-    @property
     def whole_state(self):
         state = {name: parameter.detach() for name, parameter in self.unwrapped.named_parameters()}
         for name, parameter in self.unwrapped.named_parameters():

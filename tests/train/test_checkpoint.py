@@ -20,7 +20,7 @@ import torch
 from safetensors.torch import load_file, safe_open
 
 from dst_dist.errors import CheckpointError
-from dst_dist.train.checkpoint import MANIFEST, Checkpoints, load, read_training
+from dst_dist.train.checkpoint import MANIFEST, Checkpoints, load, read_manifest, read_training
 from dst_dist.train.random_state import random_state, set_random_state
 from dst_dist.train.state_files import Stretch, StretchReader, file_sha256, write_stretches
 from tests.train.fake_engine import on_processes
@@ -104,7 +104,8 @@ def test_the_manifest_names_every_other_file(tmp_path):
     assert set(files) == {"training.json", *(f"{kind}-0000{rank}.safetensors" for kind in ("state", "random") for rank in (0, 1))}
     for name, about in files.items():
         assert about == {"bytes": (folder / name).stat().st_size, "sha256": file_sha256(folder / name)}
-    assert read_training(folder) == {"progress": {"step": 3}}
+    shapes = {"0.weight": [5, 3], "0.bias": [5], "1.weight": [2, 5], "1.bias": [2]}
+    assert read_training(folder) == {"progress": {"step": 3}, "shapes": shapes}
 
 
 def test_replicas_share_the_writing(tmp_path):
@@ -145,7 +146,7 @@ def test_weights_moments_and_step_come_back(tmp_path, number, later):
     path = tmp_path / "checkpoints/step-00000003"
 
     def work(engine):
-        load(path, engine, 3, engine.names)
+        load(path, engine, 3)
 
     results, others = on_processes(later, work, seed=1)
     assert results == [None] * later
@@ -156,7 +157,7 @@ def test_weights_moments_and_step_come_back(tmp_path, number, later):
 
 def test_a_save_before_the_first_step(tmp_path):
     on_processes(2, lambda engine: Checkpoints(tmp_path, 2).save(engine, 0, {}, False))
-    _, (fresh, _) = on_processes(2, lambda engine: load(tmp_path / "checkpoints/step-00000000", engine, 0, engine.names), seed=1)
+    _, (fresh, _) = on_processes(2, lambda engine: load(tmp_path / "checkpoints/step-00000000", engine, 0), seed=1)
     assert all(not state["exp_avg"].any() and float(state["step"]) == 0 for state in fresh.optimizer.state.values())
     _, (stepped, _) = on_processes(2, lambda engine: None)
     assert same(dict(fresh.unwrapped.named_parameters()), dict(stepped.unwrapped.named_parameters()))
@@ -178,8 +179,41 @@ def test_random_numbers_come_back(tmp_path):
 
 def test_other_parameters_are_refused(tmp_path):
     saved(tmp_path, [1], number=1)
-    (error,), _ = on_processes(1, lambda engine: load(tmp_path / "checkpoints/step-00000001", engine, 1, engine.names | {"2.weight"}))
+    path = tmp_path / "checkpoints/step-00000001"
+
+    def with_another(engine):
+        engine.unwrapped.append(torch.nn.Linear(2, 2, bias=False))
+        load(path, engine, 1)
+
+    (error,), _ = on_processes(1, with_another)
     assert isinstance(error, CheckpointError) and "2.weight are not in it, none are in it alone" in str(error)
+
+    def smaller(engine):
+        """Its first 6 numbers would fit."""
+        engine.unwrapped[1] = torch.nn.Linear(3, 2)
+        load(path, engine, 1)
+
+    (error,), _ = on_processes(1, smaller)
+    assert isinstance(error, CheckpointError) and "1 parameters have other shapes now: 1.weight was [2, 5] and is [2, 3]" in str(error)
+
+
+def test_any_damage_to_a_manifest_gives_way_to_the_checkpoint_before(tmp_path):
+    """Every byte of it in turn, three bits each; whichever checkpoint is chosen, nothing else is raised."""
+    saved(tmp_path, [1, 2], number=1)
+    file = tmp_path / "checkpoints/step-00000002/MANIFEST.json"
+    whole = file.read_bytes()
+    good, spoiled = read_manifest(file.parent), 0
+    for place in range(len(whole)):
+        for bit in (1, 4, 32):
+            file.write_bytes(whole[:place] + bytes([whole[place] ^ bit]) + whole[place + 1 :])
+            try:
+                spoiled += read_manifest(file.parent) != good
+            except (OSError, ValueError, KeyError, TypeError, AttributeError):
+                spoiled += 1
+    assert spoiled > len(whole)
+    file.write_bytes(whole.replace(b'"bytes"', b'"bytez"', 1))
+    (chosen,), _ = on_processes(1, Checkpoints(tmp_path, 2).newest_valid)
+    assert chosen.name == "step-00000001"
 
 
 # Faults
@@ -337,7 +371,7 @@ def test_a_folder_with_another_pickle_in_it_runs_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(pickle, "load", dies)
     monkeypatch.setattr(torch, "load", dies)
     assert newest(tmp_path, 1) == [path]
-    results, _ = on_processes(1, lambda engine: load(path, engine, 1, engine.names))
+    results, _ = on_processes(1, lambda engine: load(path, engine, 1))
     assert results == [None]
 
 

@@ -220,8 +220,50 @@ def test_a_changed_key_is_named_and_refused_unless_allowed(continued, demo_words
 def test_changed_data_is_refused_unless_allowed(continued, demo_words, other_data):
     words = cut_words(demo_words, "lora", f"data.root={other_data}")
     code, reason = continued(words)
-    assert code == 2 and "dataset (the training data) was" in reason and "--allow-changed dataset" in reason
+    assert code == 2 and "dataset (the training data: " in reason and reason.endswith("or add --allow-changed dataset")
     assert continued([*words, "--allow-changed", "dataset"]) == (0, "done")
+
+
+def test_other_pictures_under_the_same_clips_are_refused(continued, demo, demo_words, tmp_path):
+    """Two files change places: no clip tells. Then one is gone, and grey frames would stand in."""
+    shutil.copytree(demo, tmp_path / "data")
+    words = cut_words(demo_words, "lora", f"data.root={tmp_path}/data")
+    first, *_, last = sorted((tmp_path / "data/kitchen/frames").glob("*train*.arrow"))
+    contents = [path.read_bytes() for path in (first, last)]
+    first.write_bytes(contents[1]), last.write_bytes(contents[0])
+    code, reason = continued(words)
+    assert code == 2 and "dataset (the training data: " in reason
+    first.write_bytes(contents[0]), last.unlink()
+    code, reason = continued([*words, "data.on_missing=placeholder", "--allow-changed", "data.on_missing"])
+    assert code == 2 and "dataset (the training data: " in reason
+
+
+def test_clips_cut_otherwise_are_refused_by_the_keys_that_cut_them(continued, demo_words):
+    words = cut_words(demo_words, "lora", "train.max_frames=8")
+    code, reason = continued(words)
+    assert code == 2 and "samples (how clips are cut: by data.max_seq_len, train.max_tokens, train.max_frames" in reason
+    assert "dataset" not in reason and continued([*words, "--allow-changed", "samples"]) == (0, "done")
+
+
+@pytest.mark.parametrize("file", ["config.json", "tokenizer.json"])
+def test_a_changed_config_or_tokenizer_is_refused_unless_allowed(continued, demo, demo_words, file):
+    """The same name and weights: nothing else would tell."""
+    path, words = demo / "model" / file, cut_words(demo_words)
+    kept = path.read_text()
+    content = json.loads(kept)
+    if file == "config.json":
+        content["text_config"]["rms_norm_eps"] = 0.5
+    else:
+        vocabulary = content["model"]["vocab"]
+        vocabulary["a"], vocabulary["e"] = vocabulary["e"], vocabulary["a"]
+    path.write_text(json.dumps(content))
+    try:
+        code, reason = continued(words)
+        allowed = continued([*words, "--allow-changed", "model"])
+    finally:
+        path.write_text(kept)
+    assert code == 2 and "model (the model's config and tokenizer) was" in reason
+    assert allowed == (0, "done")
 
 
 def test_a_changed_frozen_weight_is_refused_unless_allowed(continued, demo, other_model, demo_words, tmp_path):
