@@ -159,7 +159,15 @@ class Eval(Section):
 class Checkpoint(Section):
     every_steps: Count = 200
     keep: Annotated[int, Field(ge=2)] = 3
-    best: Annotated[str, Field(pattern="^val/.+")] = "val/loss"
+    best: Literal[
+        "val/loss", "val/loss/lm", "val/loss/dst_gen", "val/loss/dst_update", "val/loss/speaking",
+        "val/dst_update/average_precision", "val/dst_update/average_precision_at_frames",
+        "val/dst_update/precision", "val/dst_update/recall", "val/dst_update/f1",
+        "val/speaking/average_precision", "val/speaking/average_precision_at_frames",
+        "val/speaking/precision", "val/speaking/recall", "val/speaking/f1",
+        "val/update/exact_match", "val/lm/perplexity", "val/lm/token_accuracy",
+    ] = "val/loss"  # fmt: skip
+    """A metric of validation, of which the best checkpoint is kept."""
 
 
 class Log(Section):

@@ -1,6 +1,6 @@
 """The demo's tiny SmolVLM2: the true architecture and special tokens at a size that two CPU cores can train."""
 
-import re
+import json
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -41,11 +41,9 @@ def train_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    # Never the special tokens' own letters: a tokenizer that has learned them makes an image of the text "<image>".
-    special = re.compile("|".join(map(re.escape, SPECIAL_TOKENS)))
-    tokenizer.train_from_iterator((piece for text in texts for piece in special.split(text)), trainer)
+    tokenizer.train_from_iterator(texts, trainer)
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
+        tokenizer_object=_without_spelling(tokenizer),
         bos_token=BOS,
         eos_token=EOS,
         pad_token=PAD,
@@ -54,6 +52,13 @@ def train_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
         clean_up_tokenization_spaces=False,
         model_max_length=MAX_SEQ_LEN,
     )
+
+
+def _without_spelling(tokenizer: Tokenizer) -> Tokenizer:
+    """Without the merges that end in a special token, which its texts held: "<image>" that somebody writes is no image."""
+    content = json.loads(tokenizer.to_str())
+    content["model"]["merges"] = [pair for pair in content["model"]["merges"] if "".join(pair) not in SPECIAL_TOKENS]
+    return Tokenizer.from_str(json.dumps(content))
 
 
 def tiny_config(tokenizer: PreTrainedTokenizerFast, scale_factor: int = 3) -> SmolVLMConfig:

@@ -21,7 +21,7 @@ from dst_dist.evaluate.replies import window_of
 from dst_dist.evaluate.results import Result, read_others, write_clips, write_result
 from dst_dist.evaluate.similarity import Similarity, open_similarity
 from dst_dist.evaluate.stream import Streamer, Thresholds, check_openings
-from dst_dist.evaluate.teacher_forced import HEADS, TeacherForced, evaluation_specs, join_processes, losses, numbered_among, read_model, spread
+from dst_dist.evaluate.teacher_forced import HEADS, TeacherForced, check_finite, evaluation_specs, join_processes, losses, numbered_among, read_model, spread
 from dst_dist.evaluate.timeline import Timeline, delays, gold_timeline, predicted_timeline, timeline_on_the_clock
 from dst_dist.evaluate.watch import Watched, tell, tell_clip, watch
 from dst_dist.logs import logger
@@ -46,8 +46,9 @@ def evaluate_run(run_folder: Path, split: str, overrides: Sequence[str] = (), be
     gathered = processes.gather(read)
     if not processes.is_main:
         return None
-    chosen = spread(len(data.clips.index), recipe.eval.max_clips)
-    columns, clips = numbered_among(join_processes(gathered), chosen), [data.clips.index[int(position)] for position in chosen]
+    chosen, joined = spread(len(data.clips.index), recipe.eval.max_clips), join_processes(gathered)
+    check_finite(joined, data)
+    columns, clips = numbered_among(joined, chosen), [data.clips.index[int(position)] for position in chosen]
     minutes = np.array([clip.end_frame - clip.start_frame for clip in clips]) / [clip.fps * 60 for clip in clips]
     measure = TeacherForced(columns, run.thresholds, minutes)
     result = losses(columns, recipe) | measured(measure, clips) | _trained_on(run)

@@ -15,7 +15,8 @@ from dst_dist.data.conversation import HEAD_ROLES
 from dst_dist.data.dataset import SampleDataset, make_loader
 from dst_dist.data.samples import Limits
 from dst_dist.evaluate.metrics import Decisions, Metrics, mean_over
-from dst_dist.model.losses import decision_loss
+from dst_dist.model.losses import NonFiniteError, decision_loss
+from dst_dist.model.out_of_memory import naming_the_batch
 from dst_dist.model.smolvlm_dst import DSTOutput
 
 HEADS = tuple(HEAD_ROLES)
@@ -67,14 +68,19 @@ def read_model(
             return None
         batch = batch.to(device)
         batch.check()
-        output = forward(batch)
-        for head in HEADS:
-            readings.add(head, getattr(batch, head))
-            readings.add(f"{head}_logits", getattr(output, f"{head}_logits"))
-        readings.add("is_frame", batch.decision_is_frame)
-        readings.add("clip", clip_of(batch, batch.decision_positions, dataset))
-        read_text(readings, batch, output.lm_logits.float(), clip_of(batch, batch.lm_positions, dataset))
+        with naming_the_batch(dataset, batch):
+            read_batch(readings, batch, forward(batch), dataset)
     return readings.joined()
+
+
+def read_batch(readings: Readings, batch: PackedBatch, output: DSTOutput, dataset: SampleDataset) -> None:
+    """Both heads at every decision position, and the text."""
+    for head in HEADS:
+        readings.add(head, getattr(batch, head))
+        readings.add(f"{head}_logits", getattr(output, f"{head}_logits"))
+    readings.add("is_frame", batch.decision_is_frame)
+    readings.add("clip", clip_of(batch, batch.decision_positions, dataset))
+    read_text(readings, batch, output.lm_logits.float(), clip_of(batch, batch.lm_positions, dataset))
 
 
 def clip_of(batch: PackedBatch, positions: torch.Tensor, dataset: SampleDataset) -> torch.Tensor:
@@ -139,6 +145,17 @@ class TeacherForced:
         assert self.minutes is not None
         found = {head: self.decisions[head].curve(float(self.minutes.sum())) for head in HEADS}
         return {head: curve for head, curve in found.items() if curve is not None}
+
+
+def check_finite(columns: dict[str, np.ndarray], dataset: SampleDataset) -> None:
+    """Raises NonFiniteError naming what is not a number, and the clips: nothing could be said of such a model."""
+    places = {"lm_loss": "lm_clip"} | {f"{head}_logits": "clip" for head in HEADS}
+    for name, clip_column in places.items():
+        values = columns[name].reshape(len(columns[name]), -1)
+        clips = np.unique(columns[clip_column][~np.isfinite(values).all(1)])
+        if len(clips):
+            shown = ", ".join(dataset.clips.index[int(clip)].id for clip in clips[:5])
+            raise NonFiniteError(f"evaluation: {name} is not finite in {len(clips)} clips: {shown}")
 
 
 def losses(columns: dict[str, np.ndarray], recipe: config.Recipe) -> Metrics:

@@ -18,7 +18,7 @@ from transformers import PreTrainedConfig, SmolVLMConfig
 
 from dst_dist.config import Lora, Recipe
 from dst_dist.errors import CheckpointError, ConfigError
-from dst_dist.model.folders import cannot_be_had, check_weight_files, read_model_config, weight_files
+from dst_dist.model.folders import cannot_be_had, check_keys, check_weight_files, read_model_config, some, weight_files
 from dst_dist.model.smolvlm_dst import HEAD_NAMES, SmolVLMForDST
 
 logger = logging.getLogger(__name__)
@@ -291,10 +291,10 @@ def _load_adapter(model: PeftModel, folder: Path, may_lack: Collection[str] = ()
         raise CheckpointError(f"{path}: not readable ({error})") from error
     own = get_peft_model_state_dict(model, save_embedding_layers=False)
     lacking = {name for name in own.keys() - weights.keys() if not set(name.split(".")) & set(may_lack)}
-    _check_keys(str(path), lacking, weights.keys() - own.keys())
+    check_keys(str(path), lacking, weights.keys() - own.keys())
     wrong = [name for name, tensor in weights.items() if tensor.shape != own[name].shape]
     if wrong:
-        raise CheckpointError(f"{path}: shapes differ from the base model's: {_some(wrong)}")
+        raise CheckpointError(f"{path}: shapes differ from the base model's: {some(wrong)}")
     set_peft_model_state_dict(model, own | weights)
     return model
 
@@ -324,7 +324,7 @@ def _load_base(name: str, settings: Mapping[str, object], new_heads: bool = True
     except (RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"{name}: weights do not fit the architecture in its config.json ({error})") from error
     heads = {f"{head}.{kind}" for head in HEAD_NAMES for kind in ("weight", "bias")}
-    _check_keys(name, set(info["missing_keys"]) - (heads if new_heads else set()), info["unexpected_keys"])
+    check_keys(name, set(info["missing_keys"]) - (heads if new_heads else set()), info["unexpected_keys"])
     return model
 
 
@@ -366,14 +366,6 @@ def _warn_of_other_frame_tokens(source: str, tokens: int) -> None:
             logger.warning("model.tokens_per_frame is %s, but %s was trained with %s", tokens, source, earlier)
 
 
-def _check_keys(place: str, missing: Collection[str], unexpected: Collection[str]) -> None:
-    faults = [f"{place}: {len(missing)} weights are missing: {_all(missing)}"] if missing else []
-    if unexpected:
-        faults.append(f"{place}: {len(unexpected)} weights belong to no part of the model: {_all(unexpected)}")
-    if faults:
-        raise CheckpointError(faults)
-
-
 def _refuse_mixture(folder: Path, other_kind: str) -> None:
     """A folder with a full model and an adapter would be read as the adapter alone."""
     found = sorted(path.name for path in folder.glob(other_kind))
@@ -384,18 +376,4 @@ def _refuse_mixture(folder: Path, other_kind: str) -> None:
 def _check_complete(weights: Collection[str], expected: Collection[str]) -> None:
     missing = set(expected) - set(weights)
     if missing:
-        raise CheckpointError(f"the state to save lacks {len(missing)} tensors: {_some(missing)}")
-
-
-def _some(names: Collection[str]) -> str:
-    return ", ".join(sorted(names)[:5]) + (", ..." if len(names) > 5 else "")
-
-
-def _all(names: Collection[str]) -> str:
-    """Every name; those that differ by the layer's number alone as one: `layers.{0,1}.mlp.up_proj.weight`."""
-    layers: dict[tuple[str, ...], list[str]] = {}
-    for name in sorted(names):
-        front, *rest = re.split(r"\.(\d+)\.", name, maxsplit=1)
-        layers.setdefault((front, *rest[1:]), []).extend(rest[:1])
-    joined = {parts: ",".join(sorted(numbers, key=int)) for parts, numbers in layers.items()}
-    return ", ".join((f".{{{n}}}." if "," in n else f".{n}.").join(parts) for parts, n in joined.items())
+        raise CheckpointError(f"the state to save lacks {len(missing)} tensors: {some(missing)}")

@@ -1,7 +1,8 @@
 """Model folders from outside: their config, and whether the weights stand there whole, without loading any."""
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from huggingface_hub.errors import StrictDataclassError
@@ -74,3 +75,27 @@ def check_weight_files(folder: Path, names: Sequence[str]) -> None:
             faults.append(f"{path}: not readable, was it copied whole? ({error})")
     if faults:
         raise CheckpointError(faults)
+
+
+def check_keys(place: str, missing: Collection[str], unexpected: Collection[str]) -> None:
+    """Raise CheckpointError with every weight that a model lacks, and every one that belongs to no part of it."""
+    faults = [f"{place}: {len(missing)} weights are missing: {_all(missing)}"] if missing else []
+    if unexpected:
+        faults.append(f"{place}: {len(unexpected)} weights belong to no part of the model: {_all(unexpected)}")
+    if faults:
+        raise CheckpointError(faults)
+
+
+def some(names: Collection[str]) -> str:
+    """The first few of them."""
+    return ", ".join(sorted(names)[:5]) + (", ..." if len(names) > 5 else "")
+
+
+def _all(names: Collection[str]) -> str:
+    """Every name; those that differ by the layer's number alone as one: `layers.{0,1}.mlp.up_proj.weight`."""
+    layers: dict[tuple[str, ...], list[str]] = {}
+    for name in sorted(names):
+        front, *rest = re.split(r"\.(\d+)\.", name, maxsplit=1)
+        layers.setdefault((front, *rest[1:]), []).extend(rest[:1])
+    joined = {parts: ",".join(sorted(numbers, key=int)) for parts, numbers in layers.items()}
+    return ", ".join((f".{{{n}}}." if "," in n else f".{n}.").join(parts) for parts, n in joined.items())

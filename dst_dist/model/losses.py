@@ -10,6 +10,10 @@ from dst_dist.model.smolvlm_dst import DSTOutput
 FOCAL_GAMMA = 2.0
 
 
+class NonFiniteError(RuntimeError):
+    """A loss, a gradient or a logit is not a number; the weights were not touched."""
+
+
 def compute_loss(
     output: DSTOutput, batch: PackedBatch, counts: torch.Tensor, weights: Loss, balance: str
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dst_dist.config import Recipe
 from dst_dist.data.batching import BatchPlan, Draw, MicroBatchSampler, PackedBatch
 from dst_dist.data.dataset import SampleDataset, make_loader
-from dst_dist.evaluate.teacher_forced import evaluation_specs, join_processes, read_model, summarise
+from dst_dist.evaluate.teacher_forced import check_finite, evaluation_specs, join_processes, read_model, summarise
 from dst_dist.logs import logger
 from dst_dist.model.finetune import load_model, parameter_groups, save_model, saved_names
 from dst_dist.prepare import DataSetup, Faults
@@ -16,7 +16,7 @@ from dst_dist.train.metrics import Stopwatch, TrainLog, add_log_file, peak_memor
 from dst_dist.train.optim import build_optimizer, rate_factor, set_rates
 from dst_dist.train.preemption import StopRequest
 from dst_dist.train.random_state import seed_all
-from dst_dist.train.resume import frozen_digest, identify, resume, to_training
+from dst_dist.train.resume import best_by, frozen_digest, identify, resume, to_training
 from dst_dist.train.run_folder import DONE, STOPPED, RunFolder
 from dst_dist.train.step import forward, optimizer_step, sizes, step_batches
 
@@ -59,6 +59,7 @@ class Trainer:
         # Where an earlier start of this run was cut
         self.identity = identify(recipe, self.data, setup.model_files, frozen, self.engine)
         self.progress = resume(self.engine, self.checkpoints, self.identity, allowed)
+        self.progress.compare_by(best_by(recipe, self.datasets.get("val")))
         run.step = self.start_step = self.progress.step
         if self.engine.is_main:
             run.write_config(recipe.to_yaml())
@@ -126,7 +127,9 @@ class Trainer:
         if columns is None:
             return False
         thresholds = {"dst_update": recipe.eval.dst_threshold, "speaking": recipe.eval.speaking_threshold}
-        metrics = engine.from_main(summarise(join_processes(engine.gather_objects(columns)), recipe, thresholds))
+        columns = join_processes(engine.gather_objects(columns))
+        check_finite(columns, data)
+        metrics = engine.from_main(summarise(columns, recipe, thresholds))
         self.log.evaluation(self.progress.step, "val", metrics)
         return self.progress.note_evaluation(metrics, recipe.checkpoint.best.removeprefix("val/"))
 
@@ -144,8 +147,7 @@ class Trainer:
     def patience_is_over(self) -> bool:
         """Early stopping: so many evaluations in a row were no better than the best."""
         patience = self.recipe.eval.patience
-        since_best = self.progress.evaluated_step - self.progress.best_step
-        return patience is not None and self.progress.best_step > 0 and since_best >= patience * self.recipe.eval.every_steps
+        return patience is not None and self.progress.num_since_best >= patience
 
     def stopped(self) -> int:
         """Asked to stop, and saved (collective)."""
@@ -156,6 +158,9 @@ class Trainer:
 
     def finish(self) -> None:
         """Write `final/`, a Hugging Face folder with the thresholds chosen on validation (collective)."""
+        if self.progress.step < self.num_steps:
+            number, best = self.progress.num_since_best, self.progress.best_step
+            logger.info("eval.patience: %d evaluations in a row were no better than that of step %d; training ends", number, best)
         weights = self.engine.full_state_dict(saved_names(self.engine.unwrapped))
         if self.engine.is_main:
             model = self.engine.unwrapped

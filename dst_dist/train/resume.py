@@ -26,8 +26,12 @@ class Progress:
     step: int = 0
     """Optimizer steps done; the place in the batch plan follows from it."""
     evaluated_step: int = 0
+    best_by: str = ""
+    """What the best is the best of: a metric, on certain clips."""
     best_value: float | None = None
     best_step: int = 0
+    num_since_best: int = 0
+    """Evaluations."""
     thresholds: dict[str, float] = field(default_factory=dict)
 
     def note_evaluation(self, metrics: dict[str, float], best_metric: str) -> bool:
@@ -38,13 +42,20 @@ class Progress:
         """
         if best_metric not in metrics:
             raise ConfigError(f"checkpoint.best: no metric val/{best_metric}; there are {', '.join(sorted(metrics))}")
-        self.evaluated_step = self.step
+        self.evaluated_step, self.num_since_best = self.step, self.num_since_best + 1
         self.thresholds = {head: metrics[f"{head}/threshold"] for head in HEADS if f"{head}/threshold" in metrics}
         value, lower_is_better = metrics[best_metric], best_metric.startswith(("loss", "lm/perplexity"))
         if self.best_value is not None and (value >= self.best_value if lower_is_better else value <= self.best_value):
             return False
-        self.best_value, self.best_step = value, self.step
+        self.best_value, self.best_step, self.num_since_best = value, self.step, 0
         return True
+
+    def compare_by(self, what: str) -> None:
+        """Evaluations are from now on measured by this; a best that was measured otherwise cannot be compared with."""
+        if self.best_step and self.best_by != what:
+            logger.warning("the best so far, of step %d, was measured by %s and now it is %s: it is chosen anew", self.best_step, self.best_by, what)
+            self.best_value, self.best_step, self.num_since_best = None, 0, 0
+        self.best_by = what
 
 
 WHAT = {
@@ -80,6 +91,13 @@ class Identity:
 
 def identify(recipe: Recipe, data: SampleDataset, model: ModelFiles, frozen: str, engine: Engine) -> Identity:
     return Identity(recipe.model_dump(mode="json"), **data.digests(), model=model.digest, frozen=frozen, engine=engine.kind)
+
+
+def best_by(recipe: Recipe, validation: SampleDataset | None) -> str:
+    """What decides which checkpoint is the best, in words."""
+    clips = "no clips" if validation is None else f"the clips {validation.digests()['dataset'][:8]}"
+    most = recipe.eval.max_clips
+    return f"{recipe.checkpoint.best} on {clips if most is None else f'{most} of {clips}'}"
 
 
 def to_training(identity: Identity, progress: Progress, engine: Engine) -> dict[str, Any]:

@@ -11,16 +11,13 @@ from dst_dist.config import Recipe
 from dst_dist.data.batching import MicroBatchSpec, PackedBatch
 from dst_dist.data.dataset import SampleDataset
 from dst_dist.data.samples import COUNT_NAMES
-from dst_dist.model.losses import compute_loss
+from dst_dist.model.losses import NonFiniteError, compute_loss
+from dst_dist.model.out_of_memory import naming_the_batch, naming_the_update
 from dst_dist.model.smolvlm_dst import DSTOutput
 from dst_dist.train.engine import Engine
 from dst_dist.train.metrics import Stopwatch
 
 TERMS = ("lm", "dst_gen", "dst_update", "speaking")
-
-
-class NonFiniteError(RuntimeError):
-    """A loss or a gradient is not a number; the weights were not touched."""
 
 
 def step_batches(batches: Iterator[PackedBatch], watch: Stopwatch) -> Iterator[PackedBatch]:
@@ -44,10 +41,8 @@ def optimizer_step(engine: Engine, recipe: Recipe, data: SampleDataset, batches:
         batch.check()
         if counts is None:
             counts = engine.sum_over_processes(batch.step_counts)
-        try:
+        with naming_the_batch(data, batch):
             shares.append(micro_batch_shares(engine, recipe, batch, counts))
-        except torch.OutOfMemoryError as error:
-            raise RuntimeError(out_of_memory(data, batch, error)) from error
         specs.append(batch.spec)
         num_placeholders += batch.num_placeholders
     own_shares = torch.stack(shares).double()
@@ -58,7 +53,8 @@ def optimizer_step(engine: Engine, recipe: Recipe, data: SampleDataset, batches:
     if not math.isfinite(norm):
         names = ", ".join(filter(None, engine.gather_objects(data_names(data, specs))))
         raise NonFiniteError(f"step {specs[0].step + 1}: the gradient is not finite; the step's samples: {names}")
-    engine.step()
+    with naming_the_update(specs[0].step):
+        engine.step()
     return step_values(recipe, totals, counts.tolist(), norm)
 
 
@@ -70,16 +66,6 @@ def micro_batch_shares(engine: Engine, recipe: Recipe, batch: PackedBatch, count
     # Engines average gradients over processes; what is wanted is their sum.
     engine.backward(loss * engine.num_processes)
     return torch.stack([terms[name] for name in TERMS])
-
-
-def out_of_memory(data: SampleDataset, batch: PackedBatch, error: torch.OutOfMemoryError) -> str:
-    """Which micro-batch was too much, and what to turn."""
-    return (
-        f"step {batch.spec.step + 1}: out of memory in a micro-batch of {len(batch.spec.draws)} samples, "
-        f"{len(batch.input_ids)} tokens and {len(batch.frames)} frames ({data_names(data, [batch.spec])}): lower "
-        "train.max_tokens, train.max_frames or model.vision_batch_size, or set train.gradient_checkpointing to true; "
-        f"a continued run may have these changed, down to its longest sample. {error}"
-    )
 
 
 def forward(engine: Engine, recipe: Recipe, batch: PackedBatch) -> DSTOutput:

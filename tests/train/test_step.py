@@ -4,7 +4,8 @@ import json
 
 import torch
 
-from dst_dist.train import step
+from dst_dist.train import loop, step
+from dst_dist.train.engine import Engine
 from tests.train.in_process import train
 from tests.train.runs import cut_words
 
@@ -32,3 +33,21 @@ def test_out_of_memory_names_the_micro_batch_and_the_keys(demo_words, tmp_path, 
     # What it says to turn may be turned.
     monkeypatch.setattr(step, "compute_loss", intact)
     assert train([*words, "train.max_frames=16", "train.max_tokens=400"]) == 0
+
+
+def out_of_memory(*_):
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+
+
+def test_out_of_memory_in_an_evaluation_names_its_micro_batch(demo_words, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "forward", out_of_memory)
+    assert train([*cut_words(demo_words), f"output_dir={tmp_path}/run"]) == 1
+    reason = json.loads((tmp_path / "run/status.json").read_text())["reason"]
+    assert "out of memory in a micro-batch of 1 samples, " in reason and "(garden/garden-val-" in reason and "train.max_frames" in reason
+
+
+def test_out_of_memory_in_the_update_names_what_would_make_it_smaller(demo_words, tmp_path, monkeypatch):
+    monkeypatch.setattr(Engine, "step", out_of_memory)
+    assert train([*cut_words(demo_words), f"output_dir={tmp_path}/run"]) == 1
+    reason = json.loads((tmp_path / "run/status.json").read_text())["reason"]
+    assert reason.startswith("RuntimeError: step 1: out of memory in the update") and "launch/zero2_offload.yaml" in reason
