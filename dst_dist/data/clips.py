@@ -13,6 +13,9 @@ from dst_dist.data.state import Transition
 
 Role = Literal["system", "user", "assistant", "DST_UPDATE"]
 
+CLOCK_ERROR_S = 1e-6
+"""Times are frames divided by frames a second: the edge of a tolerance or a window may be missed by a rounding."""
+
 
 @dataclass(frozen=True, slots=True)
 class Step:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from dst_dist.data.clips import Clip
+from dst_dist.data.clips import CLOCK_ERROR_S, Clip
 from dst_dist.evaluate.metrics import Metrics
 from dst_dist.evaluate.replies import count_replies, reply_metrics, window_of
 from dst_dist.evaluate.similarity import Similarity
@@ -39,9 +39,9 @@ def match(gold_s: Sequence[float], predicted_s: Sequence[float], allowed: np.nda
     if not len(gold_s) or not len(predicted_s):
         return []
     distance = np.abs(np.subtract.outer(np.asarray(gold_s), np.asarray(predicted_s)))
-    possible = allowed & (distance <= tolerance_s)
+    possible = allowed & (distance <= tolerance_s + CLOCK_ERROR_S)
     # One more pair is worth more than all distances together can cost.
-    worth = np.where(possible, 1 + len(gold_s) + len(predicted_s) - distance / max(tolerance_s, 1e-9), 0)
+    worth = np.where(possible, 1 + len(gold_s) + len(predicted_s) - distance / max(tolerance_s, CLOCK_ERROR_S), 0)
     rows, columns = linear_sum_assignment(worth, maximize=True)
     return [(int(row), int(column)) for row, column in zip(rows, columns, strict=True) if possible[row, column]]
 
@@ -96,15 +96,15 @@ def _count_times(counted: Tally, head: str, gold_s: list[float], predicted_s: li
         counted.sums[f"{head}/matched@{wide_s:g}s"] = len(matches[wide_s])
     widest = matches[TOLERANCES_S[-1]]
     delays_s = np.array([predicted_s[column] - gold_s[row] for row, column in widest])
-    taken = {column for _, column in widest}
+    taken, within_s = {column for _, column in widest}, tolerance_s + CLOCK_ERROR_S
     second = [time_s for column, time_s in enumerate(predicted_s) if column not in taken]
     counted.delays_s[head] = delays_s.tolist()
     counted.sums |= {
         f"{head}/gold": len(gold_s),
         f"{head}/predicted": len(predicted_s),
-        f"{head}/early": int((delays_s < -tolerance_s).sum()),
-        f"{head}/late": int((delays_s > tolerance_s).sum()),
-        f"{head}/duplicate": sum(any(abs(time_s - at_s) <= tolerance_s for at_s in gold_s) for time_s in second),
+        f"{head}/early": int((delays_s < -within_s).sum()),
+        f"{head}/late": int((delays_s > within_s).sum()),
+        f"{head}/duplicate": sum(any(abs(time_s - at_s) <= within_s for at_s in gold_s) for time_s in second),
     }
 
 

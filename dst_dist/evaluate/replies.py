@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from dst_dist.data.clips import CLOCK_ERROR_S
 from dst_dist.evaluate.metrics import Metrics
 from dst_dist.evaluate.similarity import Similarity
 
@@ -25,8 +26,6 @@ CORRECT_ABOVE = 0.5
 """Similarity."""
 TIE = 1e-9
 """A pair that costs as much as silence is matched."""
-CLOCK_ERROR_S = 1e-6
-"""Times are frames divided by frames a second: an edge of the window may be missed by a rounding."""
 NGRAMS = (1, 2, 3, 4)
 
 

@@ -41,6 +41,35 @@ def test_pairs_beyond_the_tolerance_or_not_allowed_do_not():
     assert match([], [1.0], np.ones((0, 1), bool), 2.0) == []
 
 
+@pytest.mark.parametrize("fps", [5, 10, 24, 29.97, 30])
+def test_a_pair_exactly_at_the_tolerance_matches_at_any_frame(fps):
+    """A difference of two times may be a rounding more than the time that as many frames take; one frame more is more."""
+    for apart in (round(fps), round(2 * fps)):
+        tolerance_s = apart / fps
+        times_s = [(first / fps, (first + apart) / fps) for first in range(500)]
+        assert all(match([one_s], [other_s], ALL[:1, :1], tolerance_s) for one_s, other_s in times_s)
+        assert not any(match([one_s], [other_s + 1 / fps], ALL[:1, :1], tolerance_s) for one_s, other_s in times_s)
+
+
+@pytest.mark.parametrize(
+    ("told", "written", "expected"),
+    [
+        # 60 frames are 2 s, the tolerance.
+        ([64], [124], {"late": 0, "missed": 0, "f1@2s": 1}),
+        ([124], [64], {"early": 0, "missed": 0, "f1@2s": 1}),
+        ([124], [64, 124], {"early": 0, "duplicate": 1 / 2, "f1@2s": 2 / 3}),
+        # 150 frames are 5 s, the widest.
+        ([98], [248], {"late": 1, "missed": 0, "f1@5s": 1, "false_per_minute": 0}),
+    ],
+)
+def test_what_is_off_by_exactly_a_tolerance(told, written, expected):
+    """30 frames a second, at frames where a rounding makes it more."""
+    assert 124 / 30 - 64 / 30 > 2 and 248 / 30 - 98 / 30 > 5
+    gold, predicted = (Timeline(replies=[(frame / 30, "x") for frame in frames]) for frames in (told, written))
+    metrics = event_metrics(gold, predicted, [], 1.0)
+    assert {name: metrics[f"speaking/{name}"] for name in expected} == expected
+
+
 def hand_worked():
     """A clip of a minute and one step: started at 10 s, completed at 30 s; one reply at 30 s."""
     gold = Timeline(

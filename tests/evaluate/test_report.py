@@ -43,6 +43,13 @@ def test_wrong_transitions_pair_up_one_to_one_nearest_first():
     assert pair_wrong(gold, predicted, tolerance_frames=5) == ({(0, 0), (1, 0)}, {(1, 0), (2, 0)})
 
 
+def test_a_wrong_transition_exactly_at_the_tolerance_is_one_error():
+    """At 30 frames a second 123 frames are 4.1 s, but 4.1 * 30 is 122.99999999999999."""
+    gold, predicted = ({"updates": [written(frame, change(step, "start", False))], "replies": []} for frame, step in ((100, "S1"), (223, "S2")))
+    described = describe_clip(clip("bicycle", fps=30.0, end_frame=300, tolerance_s=4.1, gold=gold, predicted=predicted), "test")
+    assert {kind: number for kind, number in described["errors"].items() if number} == {"wrong": 1}
+
+
 def test_errors_of_a_clip_worked_out_by_hand():
     described = describe_clip(clip_with_errors("bicycle"), "test")
     # Missed: the reply at 102 and S2 start at 114. The wrong one counts once.

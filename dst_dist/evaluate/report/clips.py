@@ -7,6 +7,7 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
+from dst_dist.data.clips import CLOCK_ERROR_S
 from dst_dist.data.state import NOT_STARTED, Transition, apply_transition
 from dst_dist.evaluate.report.run_folder import SPLITS, read_json_lines
 from dst_dist.evaluate.report.thinning import rounded, thin
@@ -49,7 +50,7 @@ def describe_clip(record: Record, split: str) -> dict[str, Any]:
     if end <= first or not record["fps"] > 0:
         raise ValueError("a clip has frames, and frames a second")
     gold, predicted = record["gold"], record["predicted"]
-    wrong = pair_wrong(gold["updates"], predicted["updates"], record["tolerance_s"] * record["fps"])
+    wrong = pair_wrong(gold["updates"], predicted["updates"], (record["tolerance_s"] + CLOCK_ERROR_S) * record["fps"])
     gold_courses, _ = follow_states(first, record["initial_state"], gold["updates"])
     courses, illegal = follow_states(first, record["initial_state"], predicted["updates"])
     marks = [
