@@ -90,21 +90,22 @@ def tally(
 
 
 def _count_times(counted: Tally, head: str, gold_s: list[float], predicted_s: list[float], tolerance_s: float) -> None:
-    matches = {}
     for wide_s in TOLERANCES_S:
-        matches[wide_s] = match_times(gold_s, predicted_s, wide_s)
-        counted.sums[f"{head}/matched@{wide_s:g}s"] = len(matches[wide_s])
-    widest = matches[TOLERANCES_S[-1]]
-    delays_s = np.array([predicted_s[column] - gold_s[row] for row, column in widest])
+        counted.sums[f"{head}/matched@{wide_s:g}s"] = len(match_times(gold_s, predicted_s, wide_s))
+    # What is found within the tolerance is not missed.
+    widest = match_times(gold_s, predicted_s, max(*TOLERANCES_S, tolerance_s))
+    found_s = [gold_s[row] for row, _ in widest]
+    delays_s = np.array([predicted_s[column] for _, column in widest]) - found_s
     taken, within_s = {column for _, column in widest}, tolerance_s + CLOCK_ERROR_S
     second = [time_s for column, time_s in enumerate(predicted_s) if column not in taken]
     counted.delays_s[head] = delays_s.tolist()
     counted.sums |= {
         f"{head}/gold": len(gold_s),
         f"{head}/predicted": len(predicted_s),
+        f"{head}/matched": len(widest),
         f"{head}/early": int((delays_s < -within_s).sum()),
         f"{head}/late": int((delays_s > within_s).sum()),
-        f"{head}/duplicate": sum(any(abs(time_s - at_s) <= within_s for at_s in gold_s) for time_s in second),
+        f"{head}/duplicate": sum(any(abs(time_s - at_s) <= within_s for at_s in found_s) for time_s in second),
     }
 
 
@@ -182,18 +183,17 @@ def _timing_metrics(head: str, sums: dict[str, float], delays_s: np.ndarray) -> 
     """When it writes, whatever it writes.
 
     `early`, `late` and `missed` are shares of what should be written: off by more than the tolerance, or by more than
-    the widest. `duplicate` is the share of what was written that stands, within the tolerance, beside something that
-    should be written but was written already.
+    the widest (which is the tolerance itself, if that is more). `duplicate` is the share of what was written that
+    stands, within the tolerance, beside something that should be written but was written already.
     """
-    gold, predicted = sums[f"{head}/gold"], sums[f"{head}/predicted"]
+    gold, predicted, found = (sums[f"{head}/{name}"] for name in ("gold", "predicted", "matched"))
     if not gold and not predicted:
         return {}
-    matched = {wide_s: sums[f"{head}/matched@{wide_s:g}s"] for wide_s in TOLERANCES_S}
-    metrics = {f"{head}/f1@{wide_s:g}s": 2 * number / (gold + predicted) for wide_s, number in matched.items()}
-    metrics[f"{head}/false_per_minute"] = (predicted - matched[TOLERANCES_S[-1]]) / sums["minutes"]
+    metrics = {f"{head}/f1@{wide_s:g}s": 2 * sums[f"{head}/matched@{wide_s:g}s"] / (gold + predicted) for wide_s in TOLERANCES_S}
+    metrics[f"{head}/false_per_minute"] = (predicted - found) / sums["minutes"]
     if gold:
         metrics |= {f"{head}/{name}": sums[f"{head}/{name}"] / gold for name in ("early", "late")}
-        metrics[f"{head}/missed"] = (gold - matched[TOLERANCES_S[-1]]) / gold
+        metrics[f"{head}/missed"] = (gold - found) / gold
     if predicted:
         metrics[f"{head}/duplicate"] = sums[f"{head}/duplicate"] / predicted
     if len(delays_s):

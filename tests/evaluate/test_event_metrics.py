@@ -131,6 +131,16 @@ def test_early_late_missed_and_duplicate_by_hand():
     assert metrics["speaking/latency_s"] == 0.0 and metrics["speaking/latency_s_90"] == pytest.approx(3.2)
 
 
+def test_a_tolerance_above_five_seconds_widens_what_is_missed():
+    """Told at 5 s, written 7 s late and again at 13 s, a far one at 50 s: found, and written twice, within 10 s."""
+    gold = Timeline(updates=[(5.0, (A,))])
+    alone, more = (Timeline(updates=[(time_s, (A,)) for time_s in times_s]) for times_s in ([12.0], [12.0, 13.0, 50.0]))
+    found, again = (event_metrics(gold, predicted, ["S1"], 1.0, tolerance_s=10.0) for predicted in (alone, more))
+    assert found["transition/f1"] == 1 and found["dst_update/f1@5s"] == 0
+    assert [found[f"dst_update/{name}"] for name in ("missed", "late", "duplicate", "false_per_minute", "latency_s")] == [0, 0, 0, 0, 7]
+    assert (again["dst_update/missed"], again["dst_update/duplicate"], again["dst_update/false_per_minute"]) == (0, 1 / 3, 2)
+
+
 def test_weights_are_how_often_a_clip_counts():
     """A clip drawn twice is two clips; one of weight 0 is none."""
     clip = make_clip(update(2), reply(2), end=120)
