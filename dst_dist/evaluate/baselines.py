@@ -46,8 +46,8 @@ def text_baselines(clips: Iterable[Clip]) -> dict[str, Metrics]:
             if turn.role != "DST_UPDATE":
                 continue
             by_rule = format_update(rule_update(state, step_ids)) == format_update(turn.transitions)
-            num_allowed = max(1, len(allowed_transitions(state, step_ids)))
-            by_chance = 1 / num_allowed if len(turn.transitions) == 1 else 0.0
+            allowed = [(change,) for change in allowed_transitions(state, step_ids)]
+            by_chance = 1 / len(allowed) if turn.transitions in allowed else 0.0
             hits.append((by_chance, float(by_rule)))
             state, _ = apply_update(state, turn.transitions)
     if not hits:

@@ -51,6 +51,13 @@ def test_baselines_follow_the_gold_state(tmp_path):
     assert found["rule"]["update/exact_match"] == 0.0
 
 
+def test_chance_never_writes_what_the_state_does_not_allow():
+    """Of two steps, S1 in progress: six transitions are allowed, among them its completion, but none before it started."""
+    told = [dialogs.update(2, "S1 complete"), dialogs.update(4, "S1 start"), dialogs.update(6, "S1 complete")]
+    found = baselines.text_baselines([dialogs.make_clip(*told)])
+    assert found["chance"]["update/exact_match"] == pytest.approx((0 + 1 / 4 + 1 / 6) / 3)
+
+
 def test_without_updates_there_is_no_baseline():
     assert baselines.text_baselines(ClipIndex.from_clips([])) == {}
 
