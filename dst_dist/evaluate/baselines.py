@@ -9,7 +9,7 @@ from dst_dist.data.clips import Clip
 from dst_dist.data.conversation import arrange
 from dst_dist.data.state import TRANSITIONS, Transition, apply_update, format_update, without_not_started
 from dst_dist.evaluate.metrics import Metrics
-from dst_dist.evaluate.timeline import EVENTS, Timeline
+from dst_dist.evaluate.timeline import EVENTS, Timeline, is_asked
 
 Rates = Mapping[str, float]
 """By head, how many of the frames are positive."""
@@ -61,6 +61,7 @@ def decision_baselines(metrics: Metrics, head: str, minutes: float, training_rat
 
     Args:
         metrics: the model's, for the counts of the split.
+        minutes: of the split, those in which the head is asked.
         training_rate: share of positives in training; None where it is not known.
     """
     positives, negatives = metrics[f"num_{head}_positives"], metrics[f"num_{head}_negatives"]
@@ -86,8 +87,7 @@ def baseline_timelines(clips: Sequence[Clip], gold: Sequence[Timeline], training
     is true at random frames, all with the text rule's update; `random` writes as often as in training, at random frames,
     any update that the state allows. None has anything to say.
     """
-    num_frames = sum(len(one.states) for one in gold)
-    true_rates = {head: sum(len(getattr(one, kind)) for one in gold) / num_frames for head, kind in EVENTS.items()}
+    true_rates = {head: _true_rate(head, clips, gold) for head in EVENTS}
     makers: dict[str, tuple[Callable, Callable]] = {
         "never": (lambda head, frame, rng: False, _by_rule),
         "always": (lambda head, frame, rng: True, _by_rule),
@@ -97,6 +97,13 @@ def baseline_timelines(clips: Sequence[Clip], gold: Sequence[Timeline], training
     if training_rates is not None:
         makers["random"] = (lambda head, frame, rng: rng.random() < training_rates[head], _by_chance)
     return {name: [_timeline(clip, *rules, random.Random(f"{name}/{clip.id}")) for clip in clips] for name, rules in makers.items()}
+
+
+def _true_rate(head: str, clips: Sequence[Clip], gold: Sequence[Timeline]) -> float:
+    """The share of the frames at which the head is asked that have an event; 0 where it is never asked."""
+    asked = [told for clip, told in zip(clips, gold, strict=True) if is_asked(head, clip)]
+    num_frames = sum(len(told.states) for told in asked)
+    return sum(len(getattr(told, EVENTS[head])) for told in asked) / num_frames if num_frames else 0.0
 
 
 def _by_rule(state: Mapping[str, str], step_ids: list[str], rng: random.Random) -> list[Transition]:
@@ -111,7 +118,7 @@ def _timeline(clip: Clip, decides: Callable, update: Callable, rng: random.Rando
     timeline, state, step_ids = Timeline(), dict(clip.initial_state), [step.id for step in clip.steps]
     for frame in range(clip.end_frame - clip.start_frame):
         time_s = (clip.start_frame + frame) / clip.fps
-        if step_ids and decides("dst_update", frame, rng):
+        if is_asked("dst_update", clip) and decides("dst_update", frame, rng):
             transitions = tuple(update(state, step_ids, rng))
             state, _ = apply_update(state, transitions)
             # The rule has nothing to say once all is done.

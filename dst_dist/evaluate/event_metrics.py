@@ -11,7 +11,7 @@ from dst_dist.data.clips import CLOCK_ERROR_S, Clip
 from dst_dist.evaluate.metrics import Metrics
 from dst_dist.evaluate.replies import count_replies, reply_metrics, window_of
 from dst_dist.evaluate.similarity import Similarity
-from dst_dist.evaluate.timeline import EVENTS, Timeline
+from dst_dist.evaluate.timeline import EVENTS, Timeline, asked_minutes
 from dst_dist.evaluate.watch import Watched
 
 TOLERANCES_S = (1.0, 2.0, 5.0)
@@ -70,7 +70,7 @@ def tally(
         similarity: compares replies; None where there is nothing to read in them.
     """
     duration_s, step_ids = (clip.end_frame - clip.start_frame) / clip.fps, [step.id for step in clip.steps]
-    counted = Tally({"minutes": duration_s / 60})
+    counted = Tally({"minutes": duration_s / 60} | {f"{head}/minutes": minutes for head, minutes in asked_minutes(clip).items()})
     counted.sums |= {
         "transition/gold": len(gold.transitions),
         "transition/predicted": len(predicted.transitions),
@@ -190,7 +190,7 @@ def _timing_metrics(head: str, sums: dict[str, float], delays_s: np.ndarray) -> 
     if not gold and not predicted:
         return {}
     metrics = {f"{head}/f1@{wide_s:g}s": 2 * sums[f"{head}/matched@{wide_s:g}s"] / (gold + predicted) for wide_s in TOLERANCES_S}
-    metrics[f"{head}/false_per_minute"] = (predicted - found) / sums["minutes"]
+    metrics[f"{head}/false_per_minute"] = (predicted - found) / sums[f"{head}/minutes"]
     if gold:
         metrics |= {f"{head}/{name}": sums[f"{head}/{name}"] / gold for name in ("early", "late")}
         metrics[f"{head}/missed"] = (gold - found) / gold

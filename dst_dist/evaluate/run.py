@@ -22,7 +22,7 @@ from dst_dist.evaluate.results import Result, read_others, write_clips, write_re
 from dst_dist.evaluate.similarity import Similarity, open_similarity
 from dst_dist.evaluate.stream import Streamer, Thresholds, check_openings
 from dst_dist.evaluate.teacher_forced import HEADS, TeacherForced, check_finite, evaluation_specs, join_processes, losses, numbered_among, read_model, spread
-from dst_dist.evaluate.timeline import Timeline, delays, gold_timeline, predicted_timeline, timeline_on_the_clock
+from dst_dist.evaluate.timeline import Timeline, asked_minutes, delays, gold_timeline, predicted_timeline, timeline_on_the_clock
 from dst_dist.evaluate.watch import Watched, tell, tell_clip, watch
 from dst_dist.logs import logger
 from dst_dist.model.smolvlm_dst import DSTOutput, SmolVLMForDST
@@ -49,10 +49,11 @@ def evaluate_run(run_folder: Path, split: str, overrides: Sequence[str] = (), be
     chosen, joined = spread(len(data.clips.index), recipe.eval.max_clips), join_processes(gathered)
     check_finite(joined, data)
     columns, clips = numbered_among(joined, chosen), [data.clips.index[int(position)] for position in chosen]
-    minutes = np.array([clip.end_frame - clip.start_frame for clip in clips]) / [clip.fps * 60 for clip in clips]
+    asked = [asked_minutes(clip) for clip in clips]
+    minutes = {head: np.array([of_clip[head] for of_clip in asked]) for head in HEADS}
     measure = TeacherForced(columns, run.thresholds, minutes)
     result = losses(columns, recipe) | measured(measure, clips) | _trained_on(run)
-    result["baselines"] = _teacher_forced_baselines(result, clips, float(minutes.sum()), run.training_rates) | others
+    result["baselines"] = _teacher_forced_baselines(result, clips, minutes, run.training_rates) | others
     result["curves"] = measure.curves()
     write_result(run_folder, split, "teacher_forced", result)
     return result
@@ -196,9 +197,11 @@ def _forward_of(model: SmolVLMForDST):
     return forward
 
 
-def _teacher_forced_baselines(metrics: Metrics, clips: Sequence[Clip], minutes: float, rates: Mapping[str, float] | None) -> dict[str, Metrics]:
+def _teacher_forced_baselines(
+    metrics: Metrics, clips: Sequence[Clip], minutes: Mapping[str, np.ndarray], rates: Mapping[str, float] | None
+) -> dict[str, Metrics]:  # fmt: skip
     baselines: dict[str, Metrics] = {}
-    parts = [text_baselines(clips), *(decision_baselines(metrics, head, minutes, rates and rates[head]) for head in HEADS)]
+    parts = [text_baselines(clips), *(decision_baselines(metrics, head, float(minutes[head].sum()), rates and rates[head]) for head in HEADS)]
     for part in parts:
         for name, values in part.items():
             baselines[name] = baselines.get(name, {}) | values

@@ -1,6 +1,6 @@
 """Evaluation with the gold history: loss terms, decisions, and updates that greedy decoding would write."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -109,10 +109,12 @@ class TeacherForced:
 
     Args:
         thresholds: by head; None chooses the best on these readings.
-        minutes: of each clip; without them there are no false alarms a minute.
+        minutes: by head, of each clip those in which it is asked; without them there are no false alarms a minute.
     """
 
-    def __init__(self, columns: dict[str, np.ndarray], thresholds: dict[str, float | None], minutes: np.ndarray | None = None):
+    def __init__(
+        self, columns: dict[str, np.ndarray], thresholds: dict[str, float | None], minutes: Mapping[str, np.ndarray] | None = None
+    ):
         self.columns, self.minutes = columns, minutes
         self.decisions, self.thresholds = {}, {}
         for head in HEADS:
@@ -124,8 +126,8 @@ class TeacherForced:
 
     def __call__(self, weights: np.ndarray) -> Metrics:
         metrics: Metrics = {}
-        minutes = None if self.minutes is None else float(weights @ self.minutes)
         for head in HEADS:
+            minutes = None if self.minutes is None else float(weights @ self.minutes[head])
             metrics |= self.decisions[head].metrics(head, weights, self.thresholds[head], minutes)
         columns, is_update = self.columns, self.columns["turn_is_dst"]
         means = {
@@ -143,7 +145,7 @@ class TeacherForced:
     def curves(self) -> dict[str, dict[str, list[float]]]:
         """By head, scores over thresholds."""
         assert self.minutes is not None
-        found = {head: self.decisions[head].curve(float(self.minutes.sum())) for head in HEADS}
+        found = {head: self.decisions[head].curve(float(self.minutes[head].sum())) for head in HEADS}
         return {head: curve for head, curve in found.items() if curve is not None}
 
 

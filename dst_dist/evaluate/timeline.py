@@ -30,6 +30,17 @@ class Timeline:
         return [(time_s, change) for time_s, changes in self.updates for change in changes]
 
 
+def is_asked(head: str, clip: Clip) -> bool:
+    """Whether a head is asked anything in a clip: without steps there is no state that could change."""
+    return head != "dst_update" or bool(clip.steps)
+
+
+def asked_minutes(clip: Clip) -> dict[str, float]:
+    """By head, the minutes of video in which it is asked."""
+    minutes = (clip.end_frame - clip.start_frame) / clip.fps / 60
+    return {head: minutes if is_asked(head, clip) else 0.0 for head in EVENTS}
+
+
 def gold_timeline(clip: Clip) -> Timeline:
     """As the clip's turns say; replies and updates of one outcome are one."""
     timeline, state = Timeline(), dict(clip.initial_state)

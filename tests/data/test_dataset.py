@@ -219,6 +219,11 @@ def test_expected_classes_are_what_an_epoch_counts(demo):
     assert dataset.expected_classes()["speaking"] == (counts[4], pytest.approx(0.1 * counts[5]))
 
 
+def test_the_rate_of_updates_is_that_of_clips_with_steps(root):
+    alone, both = (make_dataset(root, names).positive_rates() for names in (["kitchen"], ["kitchen", DIALOGS]))
+    assert both["dst_update"] == alone["dst_update"] > 0 and both["speaking"] != alone["speaking"]
+
+
 def test_weights_are_draws_an_epoch(root):
     dataset = make_dataset(root, [{"kitchen": 2}, "toys"], Limits(4096, 5))
     parts = [dataset.clips.index[int(clip)].dataset for clip in dataset.samples["clip"]]

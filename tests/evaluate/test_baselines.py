@@ -52,7 +52,7 @@ def test_baselines_follow_the_gold_state(tmp_path):
 
 
 def test_chance_never_writes_what_the_state_does_not_allow():
-    """Of two steps, S1 in progress: six transitions are allowed, among them its completion, but none before it started."""
+    """S1 is not started, and is completed nonetheless; then its start is one of 4 that are allowed, its completion of 6."""
     told = [dialogs.update(2, "S1 complete"), dialogs.update(4, "S1 start"), dialogs.update(6, "S1 complete")]
     found = baselines.text_baselines([dialogs.make_clip(*told)])
     assert found["chance"]["update/exact_match"] == pytest.approx((0 + 1 / 4 + 1 / 6) / 3)
@@ -100,6 +100,19 @@ def test_streams_that_do_not_look():
     assert len(at_random.updates) == 20 and not at_random.replies
     assert all(len(changes) == 1 for _, changes in at_random.updates)
     assert "random" not in baselines.baseline_timelines([clip], [gold_timeline(clip)], None)
+
+
+def test_clips_without_steps_change_no_update_of_a_stream_that_does_not_look():
+    """The ten frames of the other clip ask nothing about updates, and hold one more reply."""
+    turns = [*(dialogs.update(frame, f"S1 {name}") for frame, name in ((3, "start"), (12, "complete"))), dialogs.reply(7)]
+    clips = [dialogs.make_clip(*turns, end=20), dialogs.make_clip(dialogs.reply(2), end=10, steps=(), id="kitchen/tea/1")]
+    gold, rates = [gold_timeline(clip) for clip in clips], {"dst_update": 0.5, "speaking": 0.0}
+    alone, both = (baselines.baseline_timelines(clips[:number], gold[:number], rates) for number in (1, 2))
+    assert {name: found[0].updates for name, found in both.items()} == {name: found[0].updates for name, found in alone.items()}
+    assert [time_s for time_s, _ in both["periodic"][0].updates] == [4.5, 9.5]
+    assert not any(found[1].updates for found in both.values())
+    # Two replies of thirty frames, not one of twenty.
+    assert [time_s for time_s, _ in both["periodic"][0].replies] == [7.0] and [time_s for time_s, _ in alone["periodic"][0].replies] == [9.5]
 
 
 def test_the_same_clips_give_the_same_draws():

@@ -141,6 +141,17 @@ def test_a_tolerance_above_five_seconds_widens_what_is_missed():
     assert (again["dst_update/missed"], again["dst_update/duplicate"], again["dst_update/false_per_minute"]) == (0, 1 / 3, 2)
 
 
+def test_updates_are_false_in_minutes_of_clips_with_steps_alone():
+    """A minute with a false update and a false reply, and three without steps, with another false reply."""
+    false = Timeline(updates=[(50.0, (A,))], replies=[(50.0, "x")], states=[{}])
+    clips = [make_clip(end=120), make_clip(end=360, steps=())]
+    tallies = [tally(clip, Timeline(states=[{}]), written, 2.0) for clip, written in zip(clips, (false, replace(false, updates=[])), strict=True)]
+    alone, both = Tallies(tallies[:1])(np.ones(1)), Tallies(tallies)(np.ones(2))
+    assert both["dst_update/false_per_minute"] == alone["dst_update/false_per_minute"] == 1
+    assert both["speaking/false_per_minute"] == 2 / 4
+    assert "dst_update/false_per_minute" not in Tallies(tallies)(np.array([0.0, 1.0]))
+
+
 def test_weights_are_how_often_a_clip_counts():
     """A clip drawn twice is two clips; one of weight 0 is none."""
     clip = make_clip(update(2), reply(2), end=120)

@@ -181,9 +181,23 @@ def test_a_split_by_hand():
     assert measured["dst_update/threshold"] == pytest.approx(0.6)
     assert "speaking/f1" not in measured
     # The second clip alone: one update, right; two tokens, both losses counted.
-    second = TeacherForced(columns, {"dst_update": 0.5, "speaking": 0.5}, minutes=array(1.0, 0.5))(array(0.0, 1.0))
+    minutes = {"dst_update": array(1.0, 0.5), "speaking": array(1.0, 0.5)}
+    second = TeacherForced(columns, {"dst_update": 0.5, "speaking": 0.5}, minutes)(array(0.0, 1.0))
     assert (second["update/exact_match"], second["num_updates"], second["lm/token_accuracy"]) == (1.0, 1, 0.5)
     assert second["lm/perplexity"] == pytest.approx(np.exp(4.5))
+
+
+def test_each_head_has_its_own_minutes():
+    """Of two clips the second has no steps. Above 0.5 one update of two is false, and two replies of three."""
+    text = {name: np.zeros(0, int) for name in ("lm_loss", "lm_is_dst", "lm_hit", "lm_clip", "turn_hit", "turn_is_dst", "turn_clip")}
+    decided = {"dst_update": array(1, 0, IGNORE, IGNORE), "speaking": array(1, 0, 0, 0), "is_frame": np.ones(4, bool), "clip": array(0, 0, 1, 1)}
+    logits = {"dst_update_logits": logits_of([0.9, 0.8, 0.9, 0.9]), "speaking_logits": logits_of([0.9, 0.8, 0.7, 0.2])}
+    minutes = {"dst_update": array(0.5, 0.0), "speaking": array(0.5, 1.5)}
+    measure = TeacherForced(text | decided | logits, {"dst_update": 0.5, "speaking": 0.5}, minutes)
+    measured = measure(np.ones(2))
+    assert (measured["dst_update/false_per_minute"], measured["speaking/false_per_minute"]) == (1 / 0.5, 2 / 2)
+    # Above 0 every negative is a false alarm.
+    assert [measure.curves()[head]["false_per_minute"][0] for head in ("dst_update", "speaking")] == [1 / 0.5, 3 / 2]
 
 
 # Against decoding

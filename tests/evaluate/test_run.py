@@ -181,6 +181,22 @@ def test_a_stream_says_what_it_sees_otherwise_than_training(run, caplog):
     assert sum("learned from the frames of turns alone" in line for line in caplog.messages) == 1
 
 
+def test_clips_without_steps_change_no_number_of_updates(run):
+    """The same predictions on the same clips, beside as many minutes in which nothing is asked about updates."""
+    for evaluation in (evaluate_run, stream_run):
+        with own_logging():
+            alone, both = (evaluation(run, "val", [f"data.val=[{names}]"]) for names in ("kitchen", "kitchen, proassist_demo/train.jsonl"))
+        assert both["num_videos"] > alone["num_videos"] and both["speaking/false_per_minute"] != alone["speaking/false_per_minute"]
+        ours, theirs = (updates_of(result) | {name: updates_of(values) for name, values in result["baselines"].items()} for result in (both, alone))
+        assert "dst_update/false_per_minute" in ours
+        assert_close(ours, theirs)
+
+
+def updates_of(result):
+    kinds = ("dst_update", "transition", "update", "joint_goal_accuracy", "step_status_accuracy", "num_dst_update", "num_updates")
+    return {key: value for key, value in result.items() if key.startswith(kinds) and not key.endswith("ci95")}
+
+
 def test_faults_are_told_once(run, tmp_path):
     done = launch("cpu_ddp", ["--split", "train", "data.train=[]", "--beside", f"blind={tmp_path}"], tmp_path / "output", module=("dst_dist", "evaluate", str(run)))
     assert done.returncode != 0 and done.output.count("not evaluated yet") == 1 and "Traceback (most recent call last):\n  File \"/" not in done.output.split("not evaluated yet")[0]
