@@ -65,19 +65,17 @@ def decision_baselines(metrics: Metrics, head: str, minutes: float, training_rat
         training_rate: share of positives in training; None where it is not known.
     """
     positives, negatives = metrics[f"num_{head}_positives"], metrics[f"num_{head}_negatives"]
-    if f"{head}/base_rate" not in metrics:
+    if not positives + negatives:
         return {}
     base_rate = positives / (positives + negatives)
-    found = {"never": {f"{head}/recall": 0.0, f"{head}/f1": 0.0, f"{head}/false_per_minute": 0.0}}
+    never = {f"{head}/recall": 0.0, f"{head}/f1": 0.0} if positives else {}
     at_random = {f"{head}/average_precision{at}": metrics[f"{head}/base_rate{at}"] for at in ("", "_at_frames") if f"{head}/base_rate{at}" in metrics}
     if training_rate is not None:
-        at_random |= {
-            f"{head}/precision": base_rate,
-            f"{head}/recall": training_rate,
-            f"{head}/f1": 2 * base_rate * training_rate / (base_rate + training_rate) if base_rate + training_rate else 0.0,
-            f"{head}/false_per_minute": training_rate * negatives / minutes,
-        }
-    return found | {"chance": at_random}
+        found, decided = base_rate * training_rate, training_rate
+        shares = {"precision": (found, decided), "recall": (found, base_rate), "f1": (2 * found, decided + base_rate)}
+        at_random |= {f"{head}/{name}": part / whole for name, (part, whole) in shares.items() if whole}
+        at_random[f"{head}/false_per_minute"] = training_rate * negatives / minutes
+    return {"never": never | {f"{head}/false_per_minute": 0.0}} | ({"chance": at_random} if at_random else {})
 
 
 def baseline_timelines(clips: Sequence[Clip], gold: Sequence[Timeline], training_rates: Rates | None) -> dict[str, list[Timeline]]:

@@ -187,10 +187,11 @@ def _timing_metrics(head: str, sums: dict[str, float], delays_s: np.ndarray) -> 
     stands, within the tolerance, beside something that should be written but was written already.
     """
     gold, predicted, found = (sums[f"{head}/{name}"] for name in ("gold", "predicted", "matched"))
-    if not gold and not predicted:
-        return {}
-    metrics = {f"{head}/f1@{wide_s:g}s": 2 * sums[f"{head}/matched@{wide_s:g}s"] / (gold + predicted) for wide_s in TOLERANCES_S}
-    metrics[f"{head}/false_per_minute"] = (predicted - found) / sums[f"{head}/minutes"]
+    metrics = {}
+    if sums[f"{head}/minutes"]:
+        metrics[f"{head}/false_per_minute"] = (predicted - found) / sums[f"{head}/minutes"]
+    if gold or predicted:
+        metrics |= {f"{head}/f1@{wide_s:g}s": 2 * sums[f"{head}/matched@{wide_s:g}s"] / (gold + predicted) for wide_s in TOLERANCES_S}
     if gold:
         metrics |= {f"{head}/{name}": sums[f"{head}/{name}"] / gold for name in ("early", "late")}
         metrics[f"{head}/missed"] = (gold - found) / gold

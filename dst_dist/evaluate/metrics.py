@@ -57,8 +57,11 @@ class Decisions:
             return None
         return best_threshold(self.positive, self.probabilities)
 
-    def metrics(self, head: str, weights: np.ndarray, threshold: float, minutes: float | None = None) -> Metrics:
-        """Keys begin with `head`; decided is above `threshold`; false alarms a minute of `minutes` of video."""
+    def metrics(self, head: str, weights: np.ndarray, threshold: float | None, minutes: float | None = None) -> Metrics:
+        """Keys begin with `head`; decided is above `threshold`; false alarms a minute of `minutes` of video.
+
+        Without a threshold nothing is decided on, and without a counted position there is nothing to decide.
+        """
         weight = weights[self.clip]
         num_positives = float(weight @ self.positive)
         counts = {f"num_{head}_positives": num_positives, f"num_{head}_negatives": float(weight.sum()) - num_positives}
@@ -68,12 +71,12 @@ class Decisions:
             if 0 < base_rate < 1:
                 found[f"{head}/average_precision{name}"] = self._average_precision(chosen)
                 found[f"{head}/base_rate{name}"] = base_rate
-        if f"{head}/average_precision" not in found:
+        if threshold is None or not weight.sum():
             return counts
         scores = self._at(threshold, weight)
+        num_false = scores.pop("num_false")
         if minutes:
-            scores["false_per_minute"] = scores["num_false"] / minutes
-        del scores["num_false"]
+            scores["false_per_minute"] = num_false / minutes
         return counts | found | {f"{head}/{name}": value for name, value in scores.items()} | {f"{head}/threshold": threshold}
 
     def _average_precision(self, weight: np.ndarray) -> float:
@@ -86,22 +89,21 @@ class Decisions:
         decided = self.probabilities > threshold
         found, num_decided = float(weight[decided] @ self.positive[decided]), float(weight[decided].sum())
         num_positives = float(weight @ self.positive)
-        return {
-            "precision": found / num_decided if num_decided else 0.0,
-            "recall": found / num_positives,
-            "f1": 2 * found / (num_decided + num_positives),
-            "num_false": num_decided - found,
-        }
+        shares = {"precision": (found, num_decided), "recall": (found, num_positives), "f1": (2 * found, num_decided + num_positives)}
+        return {"num_false": num_decided - found} | {name: part / whole for name, (part, whole) in shares.items() if whole}
 
-    def curve(self, minutes: float) -> dict[str, list[float]] | None:
-        """Scores over thresholds, half of them where positives score and half where negatives do; None without both."""
+    def curve(self, minutes: float) -> dict[str, list[float | None]] | None:
+        """Scores over thresholds, half of them where positives score and half where negatives do; None without both.
+
+        Precision is None where nothing is decided.
+        """
         positives, negatives = (self.probabilities[self.positive == value] for value in (1, 0))
         if not len(positives) or not len(negatives):
             return None
         levels = np.linspace(0, 1, CURVE_POINTS // 2)
         thresholds = np.unique([0.0, *np.quantile(positives, levels), *np.quantile(negatives, levels)])
         points = [self._at(threshold, np.ones(len(self.positive))) for threshold in thresholds]
-        curve = {name: [point[name] for point in points] for name in ("precision", "recall", "f1")}
+        curve = {name: [point.get(name) for point in points] for name in ("precision", "recall", "f1")}
         per_minute = [point["num_false"] / minutes for point in points]
         return {"threshold": thresholds.tolist(), **curve, "false_per_minute": per_minute}
 

@@ -40,11 +40,13 @@ class Progress:
         Raises:
             ConfigError: if there is no such metric.
         """
-        if best_metric not in metrics:
+        if best_metric not in metrics and not _needs_a_decision(best_metric, metrics):
             raise ConfigError(f"checkpoint.best: no metric val/{best_metric}; there are {', '.join(sorted(metrics))}")
         self.evaluated_step, self.num_since_best = self.step, self.num_since_best + 1
         self.thresholds = {head: metrics[f"{head}/threshold"] for head in HEADS if f"{head}/threshold" in metrics}
-        value, lower_is_better = metrics[best_metric], best_metric.startswith(("loss", "lm/perplexity"))
+        value, lower_is_better = metrics.get(best_metric), best_metric.startswith(("loss", "lm/perplexity"))
+        if value is None:
+            return False
         if self.best_value is not None and (value >= self.best_value if lower_is_better else value <= self.best_value):
             return False
         self.best_value, self.best_step, self.num_since_best = value, self.step, 0
@@ -66,6 +68,12 @@ WHAT = {
     "engine": "the way to train on several processes",
 }
 """What must be the same beside the recipe."""
+
+
+def _needs_a_decision(metric: str, metrics: dict[str, float]) -> bool:
+    """Of a head that is measured, whether a metric is absent as long as the head decides nothing."""
+    head, _, name = metric.rpartition("/")
+    return name in ("precision", "f1") and f"{head}/threshold" in metrics
 
 
 @dataclass(frozen=True)

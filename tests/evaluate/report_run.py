@@ -75,7 +75,7 @@ def clip_with_nasty_text(name: str) -> dict[str, Any]:
 def teacher_forced_result() -> dict[str, Any]:
     scores = {"dst_update/average_precision": 0.75, "dst_update/average_precision/ci95": [0.625, 0.875], "dst_update/threshold": 0.5}
     curve = {
-        "threshold": [0.0, 0.5, 1.0], "precision": [0.25, 0.75, 0.0], "recall": [1.0, 0.5, 0.0],
+        "threshold": [0.0, 0.5, 1.0], "precision": [0.25, 0.75, None], "recall": [1.0, 0.5, 0.0],
         "f1": [0.4, 0.6, 0.0], "false_per_minute": [30.0, 2.0, 0.0],
     }  # fmt: skip
     return scores | {

@@ -77,7 +77,13 @@ def test_decisions_at_random_and_never_by_hand():
         }
     )  # fmt: skip
     assert "speaking/f1" not in baselines.decision_baselines(counts, "speaking", 2.0, None)["chance"]
-    assert baselines.decision_baselines({"num_speaking_positives": 0.0, "num_speaking_negatives": 3.0}, "speaking", 2.0, 0.2) == {}
+    silent, empty = ({"num_speaking_positives": 0.0, "num_speaking_negatives": negatives} for negatives in (30.0, 0.0))
+    assert baselines.decision_baselines(silent, "speaking", 2.0, 0.2) == {
+        "never": {"speaking/false_per_minute": 0.0},
+        "chance": {"speaking/precision": 0.0, "speaking/f1": 0.0, "speaking/false_per_minute": 3.0},
+    }
+    assert baselines.decision_baselines(silent, "speaking", 2.0, None) == {"never": {"speaking/false_per_minute": 0.0}}
+    assert baselines.decision_baselines(empty, "speaking", 2.0, 0.2) == {}
 
 
 # Of streams

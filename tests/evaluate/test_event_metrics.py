@@ -106,9 +106,20 @@ def test_the_right_change_of_the_wrong_step_is_no_match():
 
 def test_what_does_not_apply_is_absent():
     empty = Timeline(states=[{}])
-    assert event_metrics(empty, empty, [], 1.0) == {}
+    assert not any("dst_update" in key for key in event_metrics(empty, empty, [], 1.0))
     without_steps = event_metrics(Timeline(replies=[(1.0, "x")], states=[{}]), empty, [], 1.0)
     assert without_steps["speaking/f1@2s"] == 0 and not any("joint" in key or "transition" in key for key in without_steps)
+
+
+def test_of_silence_where_nothing_should_be_written_no_minute_has_a_false_alarm():
+    """Not so with one reply there, in half a minute; a draw of the silent clip alone has 0."""
+    clip, silent, spoken = make_clip(end=60), Timeline(states=[{}]), Timeline(replies=[(1.0, "x")], states=[{}])
+    tallies = Tallies([tally(clip, silent, written, 2.0) for written in (silent, spoken)])
+    timing = {"dst_update/false_per_minute", "speaking/false_per_minute"}
+    quiet = tallies(np.array([1.0, 0.0]))
+    assert {key: value for key, value in quiet.items() if not key.startswith(("joint", "step"))} == dict.fromkeys(timing, 0)
+    assert tallies(np.array([0.0, 1.0]))["speaking/false_per_minute"] == 2
+    assert tallies(np.ones(2))["speaking/false_per_minute"] == 1
 
 
 def test_the_perfect_stream_is_perfect():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from dst_dist.evaluate.intervals import measured
+from dst_dist.evaluate.metrics import Decisions
 from tests.data.dialogs import make_clip
 
 
@@ -49,6 +50,15 @@ def test_groups_are_the_measure_of_their_clips_alone():
     assert {name: group["right"] for name, group in found["by_domain"].items()} == {"cooking": 0.5}
     alone = measured(share_measure([1, 0]), clips[:2])
     assert found["by_dataset"]["kitchen"]["right/ci95"] == alone["right/ci95"]
+
+
+def test_draws_in_which_nothing_should_be_written_count():
+    """Two videos of a minute: one false alarm beside a positive, and three beside none; so 1, 2 or 3 a minute."""
+    labels, clip = np.array([1, 0, 0, 0, 0]), np.array([0, 0, 1, 1, 1])
+    decided = Decisions.read(labels, np.full(5, 0.9), np.ones(5, bool), clip)
+    found = measured(lambda weights: decided.metrics("speaking", weights, 0.5, weights.sum()), clips_of("a", "b"))
+    assert (found["speaking/false_per_minute"], found["speaking/false_per_minute/ci95"]) == (2, [1, 3])
+    assert found["speaking/recall/ci95"] == [1, 1]
 
 
 def test_it_is_the_same_every_time():

@@ -95,19 +95,42 @@ def test_decisions_by_hand():
 
 def test_a_probability_at_the_threshold_is_not_above_it():
     measured = decisions(array(1, 0), array(0.5, 0.5)).metrics("speaking", np.ones(1), 0.5)
-    assert measured["speaking/recall"] == 0.0 and measured["speaking/precision"] == 0.0
+    assert measured["speaking/recall"] == 0.0 and "speaking/precision" not in measured
 
 
 @pytest.mark.parametrize("labels", [[IGNORE, IGNORE], [1, 1], [0, IGNORE], []])
-def test_what_does_not_apply_is_absent(labels):
+def test_without_both_classes_no_threshold_is_chosen(labels):
     labels = np.array(labels, dtype=int)
     found = decisions(labels, np.full(len(labels), 0.5))
     assert found.best_threshold() is None and found.curve(1.0) is None
-    measured = found.metrics("dst_update", np.ones(1), 0.5)
+    measured = found.metrics("dst_update", np.ones(1), None, minutes=1.0)
     assert measured == {
         "num_dst_update_positives": float((labels == 1).sum()),
         "num_dst_update_negatives": float((labels == 0).sum()),
     }
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        # Above 0.5 are the first two of four. Nothing should be written: two false alarms in half a minute.
+        ([0, 0, 0, 0], {"precision": 0.0, "f1": 0.0, "false_per_minute": 4.0}),
+        # Nothing is above: neither is there anything to be precise in.
+        ([IGNORE, IGNORE, 0, 0], {"false_per_minute": 0.0}),
+        ([IGNORE, IGNORE, 1, 1], {"recall": 0.0, "f1": 0.0, "false_per_minute": 0.0}),
+        ([1, 1, 1, 1], {"precision": 1.0, "recall": 0.5, "f1": 2 / 3, "false_per_minute": 0.0}),
+    ],
+)
+def test_what_does_not_apply_is_absent(labels, expected):
+    labels = np.array(labels)
+    measured = decisions(labels, array(0.9, 0.8, 0.2, 0.1)).metrics("speaking", np.ones(1), 0.5, minutes=0.5)
+    counts = {"num_speaking_positives": (labels == 1).sum(), "num_speaking_negatives": (labels == 0).sum()}
+    assert measured == {**counts, "speaking/threshold": 0.5} | {f"speaking/{name}": value for name, value in expected.items()}
+
+
+def test_without_a_counted_position_there_is_nothing_to_measure():
+    measured = decisions(array(IGNORE, IGNORE), array(0.9, 0.1)).metrics("speaking", np.ones(1), 0.5, minutes=0.5)
+    assert measured == {"num_speaking_positives": 0, "num_speaking_negatives": 0}
 
 
 def average_precision_by_definition(labels, scores):
@@ -143,7 +166,7 @@ def test_a_curve_by_hand():
     assert (curve["precision"][0], curve["recall"][0], curve["false_per_minute"][0]) == (0.5, 1.0, 1.0)
     assert (curve["precision"][at(0.1)], curve["false_per_minute"][at(0.1)]) == (pytest.approx(2 / 3), 0.5)
     assert (curve["f1"][at(0.3)], curve["false_per_minute"][at(0.3)]) == (1.0, 0.0)
-    assert (curve["recall"][at(0.9)], curve["f1"][at(0.9)]) == (0.0, 0.0)
+    assert (curve["precision"][at(0.9)], curve["recall"][at(0.9)], curve["f1"][at(0.9)]) == (None, 0.0, 0.0)
 
 
 # A split

@@ -62,6 +62,9 @@ def test_the_chosen_threshold_is_marked_on_the_curves(browser, page):
     # Precision 0.75 at recall 0.5, in the chart's own coordinates.
     ring = browser.run("(({cx, cy}) => [cx.baseVal.value, cy.baseVal.value])(document.querySelector('#decisions .pin circle'))")
     assert ring == pytest.approx([44 + 0.5 * 286, 8 + 0.25 * 152], abs=0.1)
+    # At threshold 1 nothing is decided: there is no precision.
+    said = browser.run("document.querySelectorAll('#decisions .chart')[1].getAttribute('aria-label')")
+    assert "precision: 0.750 at threshold 0.500. recall: 0 at threshold 1." in said
 
 
 def test_a_chart_is_read_by_arrow_keys(browser, page):

@@ -16,6 +16,7 @@ from dst_dist import cli, config
 from dst_dist.errors import ConfigError
 from dst_dist.evaluate.run import evaluate_run
 from dst_dist.model.smolvlm_dst import SmolVLMForDST
+from dst_dist.train.resume import Progress
 from dst_dist.train.run_folder import RunFolder
 from tests.train.in_process import own_logging, train
 
@@ -215,6 +216,20 @@ def test_without_validation_the_run_says_so_and_stores_no_threshold(demo_words, 
     assert not lines_of(tmp_path / "run", "val")
     assert json.loads((tmp_path / "run/final/config.json").read_text()).get("dst_threshold") is None
     assert evaluate_run(tmp_path / "run", "val", ["data.val=[kitchen]"])["dst_update/threshold"] == 0.5
+
+
+def test_the_best_is_never_an_evaluation_without_its_metric():
+    """A head that decides nothing has no precision; it may have one later. A metric that never comes is an error."""
+    silent = {"speaking/threshold": 0.5, "speaking/recall": 0.0}
+    spoken, progress = silent | {"speaking/precision": 0.25}, Progress()
+    for step, metrics, is_best in ((1, silent, False), (2, spoken, True), (3, silent, False)):
+        progress.step = step
+        assert progress.note_evaluation(metrics, "speaking/precision") == is_best
+        assert progress.evaluated_step == step
+    assert (progress.best_step, progress.best_value) == (2, 0.25)
+    for name in ("speaking/precison", "dst_update/precision", "f1"):
+        with pytest.raises(ConfigError, match=f"no metric val/{name}"):
+            progress.note_evaluation(silent, name)
 
 
 def test_a_crash_says_where_and_a_new_start_forgets_it(demo_words, tmp_path, monkeypatch, capsys):

@@ -27,9 +27,10 @@ function lineChart(title, lines, options) {
 }
 
 function summary(lines, options) {
-  return lines.map((line) => {
-    const [x, y] = line.points[line.points.length - 1];
-    return `${line.name}: ${number(y)} at ${options.x} ${number(x)}.`;
+  const known = lines.map((line) => [line.name, line.points.filter((point) => point[1] !== null)]).filter(([, points]) => points.length);
+  return known.map(([name, points]) => {
+    const [x, y] = points[points.length - 1];
+    return `${name}: ${number(y)} at ${options.x} ${number(x)}.`;
   }).join(" ");
 }
 
