@@ -77,6 +77,12 @@ def test_a_chart_is_read_by_arrow_keys(browser, page):
     assert browser.run("document.querySelector('#training .readout').textContent") == "step 3: train 2.667, val 2"
 
 
+def test_times_are_rounded_before_they_are_split_into_minutes(browser, page):
+    browser.open(page)
+    times = {0: "0.0 s", 9.96: "10.0 s", 59.94: "59.9 s", 59.97: "1:00.0", 61.04: "1:01.0", 119.9667: "2:00.0", 3599.99: "60:00.0"}
+    assert browser.run(f"{list(times)}.map(seconds)") == list(times.values())
+
+
 def test_every_event_is_a_mark_in_its_lane_and_shape(browser, page):
     open_clips(browser, page)
     drawn = Counter(map(tuple, browser.run(f"{MARKS}.map((one) => [one.dataset.lane, one.dataset.look])")))

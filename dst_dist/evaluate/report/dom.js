@@ -40,9 +40,10 @@ function number(value) {
   return value.toPrecision(2);
 }
 
+/** `59.9 s`, then `1:00.0`. */
 function seconds(value) {
-  const rest = (value % 60).toFixed(1);
-  return value < 60 ? `${value.toFixed(1)} s` : `${Math.floor(value / 60)}:${rest.padStart(4, "0")}`;
+  const tenths = Math.round(value * 10), rest = ((tenths % 600) / 10).toFixed(1);
+  return tenths < 600 ? `${rest} s` : `${Math.floor(tenths / 600)}:${rest.padStart(4, "0")}`;
 }
 
 function plural(count, one, many = `${one}s`) {
