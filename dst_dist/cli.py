@@ -56,7 +56,7 @@ def build_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     evaluate.add_argument(
         "--beside", action="append", default=[], type=_named_run, metavar="NAME=RUN",
-        help="show another run's evaluation among the baselines, for example blind=runs/demo-blind",
+        help="show another run's evaluation of the same clips among the baselines, for example blind=runs/demo-blind",
     )  # fmt: skip
     evaluate.add_argument("words", nargs="*", metavar="key=value", help="change the run's recipe, for example data.root=...")
     evaluate.set_defaults(run=_evaluate)
@@ -113,11 +113,10 @@ def _evaluate(options: argparse.Namespace) -> int:
     from dst_dist.logs import set_up_logging
 
     set_up_logging(is_main=os.environ.get("RANK", "0") == "0")
-    beside = dict(options.beside)
     if options.streaming or options.on_the_clock:
-        stream_run(options.run_folder, options.split, options.words, beside, options.on_the_clock)
+        stream_run(options.run_folder, options.split, options.words, options.beside, options.on_the_clock)
     else:
-        evaluate_run(options.run_folder, options.split, options.words, beside)
+        evaluate_run(options.run_folder, options.split, options.words, options.beside)
     return 0
 
 

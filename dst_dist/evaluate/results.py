@@ -5,8 +5,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dst_dist.errors import ConfigError
-
 Result = dict[str, Any]
 
 TABLE_KEYS = {
@@ -33,19 +31,6 @@ def result_file(run_folder: Path, split: str, kind: str) -> Path:
 def clips_file(run_folder: Path, split: str) -> Path:
     """What was streamed, a JSON object a line for each clip."""
     return run_folder / "evaluation" / f"{split}-streaming-clips.jsonl"
-
-
-def read_others(beside: Mapping[str, Path], split: str, kind: str) -> dict[str, Result]:
-    """The metrics of other runs by the names given to them, without what is nested in them.
-
-    Raises:
-        ConfigError: naming every run that has no such evaluation.
-    """
-    missing = [f"{folder}: not evaluated yet, there is no {path}" for folder in beside.values() if not (path := result_file(folder, split, kind)).is_file()]
-    if missing:
-        raise ConfigError(missing)
-    results = {other: json.loads(result_file(folder, split, kind).read_text()) for other, folder in beside.items()}
-    return {other: {key: value for key, value in result.items() if isinstance(value, int | float)} for other, result in results.items()}
 
 
 def write_clips(run_folder: Path, split: str, records: Iterable[Mapping[str, Any]]) -> None:

@@ -8,17 +8,18 @@ import numpy as np
 from tqdm import tqdm
 
 from dst_dist.data.batching import PackedBatch
-from dst_dist.data.clips import Clip
+from dst_dist.data.clips import Clip, ClipIndex
 from dst_dist.data.video_input import read_task, read_video
 from dst_dist.errors import DataError
 from dst_dist.evaluate.baselines import baseline_timelines, decision_baselines, text_baselines
+from dst_dist.evaluate.beside import NamedRuns, measured_on, metrics_of_others, read_others
 from dst_dist.evaluate.event_metrics import Tallies, tally
 from dst_dist.evaluate.finished_run import FinishedRun
 from dst_dist.evaluate.intervals import measured
 from dst_dist.evaluate.metrics import Metrics
 from dst_dist.evaluate.record import clip_record
 from dst_dist.evaluate.replies import window_of
-from dst_dist.evaluate.results import Result, read_others, write_clips, write_result
+from dst_dist.evaluate.results import Result, write_clips, write_result
 from dst_dist.evaluate.similarity import Similarity, open_similarity
 from dst_dist.evaluate.stream import Streamer, Thresholds, check_openings
 from dst_dist.evaluate.teacher_forced import HEADS, TeacherForced, check_finite, evaluation_specs, join_processes, losses, numbered_among, read_model, spread
@@ -28,39 +29,43 @@ from dst_dist.logs import logger
 from dst_dist.model.smolvlm_dst import DSTOutput, SmolVLMForDST
 
 
-def evaluate_run(run_folder: Path, split: str, overrides: Sequence[str] = (), beside: Mapping[str, Path] = {}) -> Result | None:
+def evaluate_run(run_folder: Path, split: str, overrides: Sequence[str] = (), beside: NamedRuns = ()) -> Result | None:
     """Teacher-forced; the main process writes `evaluation/<split>-teacher_forced.json` and returns it (collective).
 
     Args:
-        beside: by name, other runs evaluated on the same split, whose metrics stand among the baselines.
+        beside: other runs evaluated in the same way, whose metrics stand among the baselines.
 
     Raises:
-        ConfigError, DataError: as `FinishedRun.open`, or if a run beside it was not evaluated.
+        ConfigError, DataError: as `FinishedRun.open`, or if a run beside it was not evaluated, or was in another way.
     """
     others = read_others(beside, split, "teacher_forced")
     run = FinishedRun.open(run_folder, split, overrides)
     recipe, data, processes = run.recipe, run.data, run.processes
+    clips = _evaluated(run)
+    basis = measured_on(run, clips, "teacher_forced")
+    beside_it = metrics_of_others(others, basis, split)
     specs = evaluation_specs(data, run.setup.limits, processes.rank, processes.num_processes, recipe.eval.max_clips)
     read = read_model(_forward_of(run.model), data, specs, processes.device, recipe.data.num_workers, show_progress=processes.is_main)
     assert read is not None
     gathered = processes.gather(read)
     if not processes.is_main:
         return None
-    chosen, joined = spread(len(data.clips.index), recipe.eval.max_clips), join_processes(gathered)
+    joined = join_processes(gathered)
     check_finite(joined, data)
-    columns, clips = numbered_among(joined, chosen), [data.clips.index[int(position)] for position in chosen]
+    columns, clips = numbered_among(joined, spread(len(data.clips.index), recipe.eval.max_clips)), list(clips)
     asked = [asked_minutes(clip) for clip in clips]
     minutes = {head: np.array([of_clip[head] for of_clip in asked]) for head in HEADS}
     measure = TeacherForced(columns, run.thresholds, minutes)
     result = losses(columns, recipe) | measured(measure, clips) | _trained_on(run)
-    result["baselines"] = _teacher_forced_baselines(result, clips, minutes, run.training_rates) | others
+    result["baselines"] = _teacher_forced_baselines(result, clips, minutes, run.training_rates) | beside_it
+    result["measured_on"] = basis
     result["curves"] = measure.curves()
     write_result(run_folder, split, "teacher_forced", result)
     return result
 
 
 def stream_run(
-    run_folder: Path, split: str, overrides: Sequence[str] = (), beside: Mapping[str, Path] = {}, on_the_clock: bool = False
+    run_folder: Path, split: str, overrides: Sequence[str] = (), beside: NamedRuns = (), on_the_clock: bool = False
 ) -> Result | None:  # fmt: skip
     """Stream every clip of a split from its own start; the main process writes `evaluation/<split>-streaming.json`, and
     what happened in each clip into `<split>-streaming-clips.jsonl`, and returns the first (collective).
@@ -74,6 +79,8 @@ def stream_run(
     """
     others = read_others(beside, split, "streaming")
     run = FinishedRun.open(run_folder, split, overrides)
+    basis = measured_on(run, _evaluated(run), "streaming")
+    beside_it = metrics_of_others(others, basis, split)
     similarity = open_similarity(run.recipe.eval.similarity, run.model.device)
     _warn_of_other_frames(run)
     check_openings(run.data.clips.index, run.data.maker)
@@ -92,7 +99,8 @@ def stream_run(
         logger.info("%s, streamed: %d %s", split, number, kind)
     result["reply/similarity"] = similarity.name
     result["reply/windows"] = {one.clip.dataset: vars(window_of(one.clip.dataset)) for one in streams}
-    result["baselines"] = _streaming_baselines(run, [one.clip for one in streams], gold) | others
+    result["baselines"] = _streaming_baselines(run, [one.clip for one in streams], gold) | beside_it
+    result["measured_on"] = basis
     tolerance_s = run.recipe.eval.tolerance_s
     records = [clip_record(*of_clip, run.thresholds, tolerance_s) for of_clip in zip(streams, gold, predicted, strict=True)]
     write_clips(run_folder, split, records)
@@ -177,10 +185,15 @@ def _streamer(run: FinishedRun, task: Clip) -> Streamer:
     return Streamer(run.model, task, run.setup.maker(), Thresholds(**run.thresholds), run.recipe.eval.on_full_context)
 
 
+def _evaluated(run: FinishedRun) -> ClipIndex:
+    """The clips of the split, or as many of them as `eval.max_clips` says."""
+    index = run.data.clips.index
+    return index.subset(spread(len(index), run.recipe.eval.max_clips).tolist())
+
+
 def _watch_all(run: FinishedRun, num_streams: int) -> list[Watched] | None:
     """Every clip once, on whichever process; in their order on the main process, None on the others (collective)."""
-    index, processes = run.data.clips.index, run.processes
-    clips = [index[int(position)] for position in spread(len(index), run.recipe.eval.max_clips)]
+    clips, processes = _evaluated(run), run.processes
     mine = processes.share_of(clips)
     shown = tqdm(watch(run, [clips[position] for position in mine], num_streams), "stream", len(mine), leave=False, disable=None if processes.is_main else True)
     gathered = processes.gather(dict(zip(mine, shown, strict=True)))

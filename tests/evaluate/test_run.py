@@ -7,7 +7,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from dst_dist import cli
+from dst_dist.errors import ConfigError
 from dst_dist.evaluate import watch
+from dst_dist.evaluate.beside import TAKEN_NAMES
 from dst_dist.evaluate.run import evaluate_run, stream_run
 from tests.launching import launch
 from tests.train.in_process import own_logging, train
@@ -80,17 +83,25 @@ def test_what_is_measured(alone):
     result = files["val-teacher_forced.json"]
     assert set(result["by_dataset"]) == {"workshop", "kitchen"} and "by_domain" not in result
     assert result["num_videos"] == 4 and result["by_dataset"]["kitchen"]["num_videos"] == 2
-    assert set(result["baselines"]) == {"chance", "rule", "never"} and set(result["curves"]) == {"dst_update", "speaking"}
+    assert set(result["baselines"]) == {"chance", "rule", "never"} <= set(TAKEN_NAMES) and set(result["curves"]) == {"dst_update", "speaking"}
     low, high = result["dst_update/average_precision/ci95"]
     assert low <= result["dst_update/average_precision"] <= high
     # The rate of training is stored with the model.
     assert 0.1 < result["baselines"]["chance"]["dst_update/recall"] < 0.4
     result = streamed["val-streaming.json"]
-    assert set(result["baselines"]) == {"never", "always", "periodic", "rule", "random"}
+    assert set(result["baselines"]) == {"never", "always", "periodic", "rule", "random"} <= set(TAKEN_NAMES)
     assert result["reply/similarity"] == "lexical" and result["reply/windows"]["kitchen"]["name"] == "default"
     assert {"reply/recall", "transition/f1", "joint_goal_accuracy/frames", "step_status_accuracy", "real_time_factor", "speaking/early"} <= set(result)
     assert all("ci95" not in key for values in result["baselines"].values() for key in values)
     assert "joint_goal_accuracy/frames" in streamed_output and "never" in streamed_output
+
+
+def test_what_it_was_measured_on(alone):
+    """As many clips as there are, by the same fingerprint, with the settings that change each kind's numbers."""
+    forced, streamed = alone[0][1]["val-teacher_forced.json"]["measured_on"], alone[1][1]["val-streaming.json"]["measured_on"]
+    both = {"clips": forced["clips"], "num_clips": 12, "eval.max_clips": None, "dst_update/threshold": 0.3, "speaking/threshold": 0.3}
+    assert forced == both | {"data.frames": "continuous", "labels.positive_frames": "last"}
+    assert streamed == both | {"eval.tolerance_s": 2.0, "eval.similarity": "lexical", "eval.on_full_context": "carry_state"}
 
 
 def test_the_record_of_each_clip(alone, demo):
@@ -124,6 +135,30 @@ def test_on_the_clock_and_beside_another_run(run, alone, tmp_path):
     on_the_clock = result["on_the_clock"]
     assert 0 < on_the_clock["delay_s"] <= on_the_clock["delay_s_90"] <= on_the_clock["delay_s_most"]
     assert on_the_clock["real_time_factor"] == result["real_time_factor"]
+
+
+def test_a_run_measured_otherwise_is_refused_before_anything_is_measured(run, alone, tmp_path, monkeypatch):
+    for name in ("val-streaming", "val-teacher_forced"):
+        path = tmp_path / "evaluation" / f"{name}.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps((alone[0][1] | alone[1][1])[path.name]))
+    for work in ("read_model", "_watch_all"):
+        monkeypatch.setattr(f"dst_dist.evaluate.run.{work}", None)
+    with own_logging():
+        with pytest.raises(ConfigError, match=r"other: measured with eval.tolerance_s=2.0, here eval.tolerance_s=5.0"):
+            stream_run(run, "val", ["eval.tolerance_s=5"], [("other", tmp_path)])
+        for measure in (evaluate_run, stream_run):
+            with pytest.raises(ConfigError, match=r"other: measured on other clips \(12 with eval.max_clips=null; here 3"):
+                measure(run, "val", ["eval.max_clips=3"], [("other", tmp_path)])
+
+
+def test_names_of_columns_are_refused_before_anything_is_read(tmp_path, capsys):
+    command = ["evaluate", str(tmp_path), *(word for name in ("never", "x", "x") for word in ("--beside", f"{name}={tmp_path}"))]
+    for more in ([], ["--streaming"]):
+        with own_logging():
+            assert cli.main([*command, *more]) == 2
+        told = capsys.readouterr().err
+        assert "--beside never: a column has this name" in told and "--beside x: given to 2 runs" in told
 
 
 def test_a_model_slower_than_its_video_misses_everything_on_the_clock(run, monkeypatch):
