@@ -5,19 +5,21 @@ from typing import Any
 
 from dst_dist.data.clips import Clip
 from dst_dist.data.state import Transition
-from dst_dist.evaluate.event_metrics import match_times, match_transitions
+from dst_dist.evaluate.event_metrics import match_transitions
+from dst_dist.evaluate.replies import match_replies, window_of
+from dst_dist.evaluate.similarity import Similarity
 from dst_dist.evaluate.timeline import EVENTS, Timeline
 from dst_dist.evaluate.watch import Watched
 
 
-def clip_record(watched: Watched, gold: Timeline, predicted: Timeline, thresholds: dict[str, float], tolerance_s: float) -> dict[str, Any]:
-    """One clip. Frames are absolute; `matched` is one to one within the tolerance: a transition with the same
-    transition, a reply with a reply, whatever it says."""
+def clip_record(
+    watched: Watched, gold: Timeline, predicted: Timeline, thresholds: dict[str, float], tolerance_s: float, similarity: Similarity
+) -> dict[str, Any]:  # fmt: skip
+    """One clip. Frames are absolute; a transition is `matched` with the same transition, one to one within the
+    tolerance; `reply_matches` are pairs of replies by their places, as `reply/*` counts them."""
     clip = watched.clip
     transitions = match_transitions(gold, predicted, tolerance_s)
-    replies = match_times([at_s for at_s, _ in gold.replies], [at_s for at_s, _ in predicted.replies], tolerance_s)
     gold_hits, predicted_hits = ({pair[side] for pair in transitions} for side in (0, 1))
-    gold_replied, predicted_replied = ({pair[side] for pair in replies} for side in (0, 1))
     written = [event for event in watched.events if event.role == "DST_UPDATE"]
     said = [event for event in watched.events if event.role == "assistant"]
     return {
@@ -27,21 +29,16 @@ def clip_record(watched: Watched, gold: Timeline, predicted: Timeline, threshold
                 {"frame": _frame(clip, at_s), "transitions": changes}
                 for (at_s, _), changes in zip(gold.updates, _changes((c for _, c in gold.updates), gold_hits), strict=True)
             ],
-            "replies": [
-                {"frame": _frame(clip, at_s), "text": text, "matched": place in gold_replied}
-                for place, (at_s, text) in enumerate(gold.replies)
-            ],
+            "replies": [{"frame": _frame(clip, at_s), "text": text} for at_s, text in gold.replies],
         },
         "predicted": {
             "updates": [
                 {"frame": event.frame, "text": event.text, "probability": event.probability, "num_illegal": event.num_illegal, "transitions": changes}
                 for event, changes in zip(written, _changes((event.transitions for event in written), predicted_hits), strict=True)
             ],
-            "replies": [
-                {"frame": event.frame, "text": event.text, "probability": event.probability, "matched": place in predicted_replied}
-                for place, event in enumerate(said)
-            ],
+            "replies": [{"frame": event.frame, "text": event.text, "probability": event.probability} for event in said],
         },
+        "reply_matches": _reply_matches(clip, gold, predicted, similarity),
         "probabilities": {
             head: [round(float(value), 4) for value in watched.probabilities[:, column]]
             for column, head in enumerate(EVENTS)
@@ -64,6 +61,13 @@ def _about(clip: Clip) -> dict[str, Any]:
 
 def _frame(clip: Clip, time_s: float) -> int:
     return round(time_s * clip.fps)
+
+
+def _reply_matches(clip: Clip, gold: Timeline, predicted: Timeline, similarity: Similarity) -> list[dict[str, Any]]:
+    return [
+        {"gold": match.gold, "predicted": match.predicted, "similarity": round(match.similarity, 4), "correct": match.is_correct}
+        for match in match_replies(gold.replies, predicted.replies, window_of(clip.dataset), similarity)
+    ]
 
 
 def _changes(updates: Iterable[Iterable[Transition]], hits: set[int]) -> Iterator[list[dict[str, Any]]]:

@@ -102,7 +102,7 @@ def stream_run(
     result["baselines"] = _streaming_baselines(run, [one.clip for one in streams], gold) | beside_it
     result["measured_on"] = basis
     tolerance_s = run.recipe.eval.tolerance_s
-    records = [clip_record(*of_clip, run.thresholds, tolerance_s) for of_clip in zip(streams, gold, predicted, strict=True)]
+    records = [clip_record(*of_clip, run.thresholds, tolerance_s, similarity) for of_clip in zip(streams, gold, predicted, strict=True)]
     write_clips(run_folder, split, records)
     write_result(run_folder, split, "streaming", result)
     return result

@@ -20,6 +20,10 @@ def written(frame: int, *changes: dict[str, Any], text: str = "[...]") -> dict[s
     return {"frame": frame, "text": text, "probability": 0.75, "num_illegal": 0, "transitions": list(changes)}
 
 
+def answer(gold: int, predicted: int, similarity: float) -> dict[str, Any]:
+    return {"gold": gold, "predicted": predicted, "similarity": similarity, "correct": similarity > 0.5}
+
+
 def clip(name: str, **changes: Any) -> dict[str, Any]:
     """Twenty frames, from 100 on, at two a second; S1 is started at 104 and completed at 110, and nothing is wrong."""
     updates = [{"frame": 104, "transitions": [change("S1", "start")]}, {"frame": 110, "transitions": [change("S1", "complete")]}]
@@ -28,18 +32,19 @@ def clip(name: str, **changes: Any) -> dict[str, Any]:
         "start_frame": 100, "end_frame": 120, "fps": 2.0, "goal": "Make tea", "prompt": "You help.",
         "steps": [{"id": "S1", "name": "Boil water"}, {"id": "S2", "name": "Pour it"}], "initial_state": {},
         "user": [{"frame": 100, "text": "I want tea."}],
-        "gold": {"updates": updates, "replies": [{"frame": 104, "text": "Good.", "matched": True}]},
+        "gold": {"updates": updates, "replies": [{"frame": 104, "text": "Good."}]},
         "predicted": {
             "updates": [written(104, change("S1", "start")), written(111, change("S1", "complete"))],
-            "replies": [{"frame": 105, "text": "Fine.", "probability": 0.5, "matched": True}],
+            "replies": [{"frame": 105, "text": "Good!", "probability": 0.5}],
         },
+        "reply_matches": [answer(0, 0, 1.0)],
         "probabilities": {"dst_update": [0.0, 1.0] * 10, "speaking": [0.125] * 20},
         "thresholds": THRESHOLDS, "tolerance_s": 2.0, "counts": {},
     } | changes  # fmt: skip
 
 
 def clip_with_errors(name: str) -> dict[str, Any]:
-    """One missed and one false reply, and of updates:
+    """Of replies a missed one at 102, a false one at 117, and wrong words at 108; of updates:
 
     104  S1 start is written as S2 start: wrong transition
     106  a text that is no JSON: unreadable
@@ -58,14 +63,16 @@ def clip_with_errors(name: str) -> dict[str, Any]:
     ]  # fmt: skip
     return clip(
         name, goal="Repair a bicycle",
-        gold={"updates": gold, "replies": [{"frame": 102, "text": "Hello.", "matched": False}]},
-        predicted={"updates": predicted, "replies": [{"frame": 117, "text": "Bye.", "probability": 0.5, "matched": False}]},
-        counts={"updates that cannot be read": 1},
+        gold={"updates": gold, "replies": [{"frame": 102, "text": "Hello."}, {"frame": 108, "text": "Stop! Turn it off."}]},
+        predicted={"updates": predicted, "replies": [
+            {"frame": 108, "text": "Well done.", "probability": 0.5}, {"frame": 117, "text": "Bye.", "probability": 0.5},
+        ]},
+        reply_matches=[answer(1, 0, 0.125)], counts={"updates that cannot be read": 1},
     )  # fmt: skip
 
 
 def clip_with_nasty_text(name: str) -> dict[str, Any]:
-    quiet = {"updates": [], "replies": [{"frame": 103, "text": NASTY, "matched": True}]}
+    quiet = {"updates": [], "replies": [{"frame": 103, "text": NASTY}]}
     return clip(
         name, goal=NASTY, steps=[{"id": "S1", "name": NASTY}], user=[{"frame": 101, "text": NASTY}], domain=None,
         gold=quiet, predicted={"updates": [], "replies": [quiet["replies"][0] | {"probability": 0.5}]},

@@ -11,7 +11,7 @@ from dst_dist.evaluate.report import write_report
 from dst_dist.evaluate.report.clips import describe_clip, follow_states, pair_wrong
 from dst_dist.evaluate.report.thinning import thin
 from tests.data.handmade import video
-from tests.evaluate.report_run import change, clip, clip_with_errors, data_of, make_run, trained, write_clips, written
+from tests.evaluate.report_run import answer, change, clip, clip_with_errors, data_of, make_run, trained, write_clips, written
 
 
 @pytest.fixture(scope="module")
@@ -52,13 +52,14 @@ def test_a_wrong_transition_exactly_at_the_tolerance_is_one_error():
 
 def test_errors_of_a_clip_worked_out_by_hand():
     described = describe_clip(clip_with_errors("bicycle"), "test")
-    # Missed: the reply at 102 and S2 start at 114. The wrong one counts once.
-    assert described["errors"] == {"wrong": 1, "unreadable": 1, "illegal": 2, "missed": 2, "false": 2}
+    # Missed: the reply at 102 and S2 start at 114. The wrong ones count once.
+    assert described["errors"] == {"wrong": 1, "wrong_words": 1, "unreadable": 1, "illegal": 2, "missed": 2, "false": 2}
     kinds = {(mark["lane"], mark["frame"]): mark["kinds"] for mark in described["marks"]}
     assert kinds == {
         ("user", 100): [], ("gold_update", 104): ["wrong"], ("gold_update", 110): [], ("gold_update", 114): ["missed"],
         ("predicted_update", 104): ["wrong"], ("predicted_update", 106): ["unreadable"], ("predicted_update", 110): ["illegal"],
         ("predicted_update", 119): ["false", "illegal"], ("gold_reply", 102): ["missed"], ("predicted_reply", 117): ["false"],
+        ("gold_reply", 108): ["wrong_words"], ("predicted_reply", 108): ["wrong_words"],
     }  # fmt: skip
     # What was illegal left S1 where it was.
     assert [(step["gold"][-1], step["predicted"][-1]) for step in described["steps"]] == [
@@ -68,6 +69,37 @@ def test_errors_of_a_clip_worked_out_by_hand():
 
 def test_a_right_clip_has_no_errors():
     assert describe_clip(clip("tea"), "test")["errors"] == {}
+
+
+@pytest.mark.parametrize(
+    ("written_at", "matches", "errors"),
+    [
+        (104, [answer(0, 0, 0.0)], {"wrong_words": 1}),
+        # Half a second off, so strangers are no match: still another text at the same time.
+        (105, [], {"wrong_words": 1}),
+        (108, [], {"wrong_words": 1}),
+        (109, [], {"missed": 1, "false": 1}),
+        # In a dataset's window, which may be wider than the tolerance.
+        (112, [answer(0, 0, 0.25)], {"wrong_words": 1}),
+        (112, [answer(0, 0, 0.75)], {}),
+    ],
+)
+def test_a_reply_is_right_only_with_the_right_words(written_at, matches, errors):
+    """Told at frame 104, within a tolerance of four frames."""
+    gold, predicted = {"frame": 104, "text": "Stop! Danger."}, {"frame": written_at, "text": "Well done.", "probability": 0.5}
+    one = clip("tea", gold={"updates": [], "replies": [gold]}, predicted={"updates": [], "replies": [predicted]}, reply_matches=matches)
+    described = describe_clip(one, "test")
+    assert described["errors"] == errors
+    told, said = (next(mark for mark in described["marks"] if mark["lane"] == lane) for lane in ("gold_reply", "predicted_reply"))
+    assert told.get("similarity") == said.get("similarity") == (matches[0]["similarity"] if matches else None)
+
+
+def test_a_clip_written_before_replies_were_compared_is_not_called_right(tmp_path):
+    older = clip("older")
+    del older["reply_matches"]
+    write_clips(trained(tmp_path / "run"), [older, clip("odd", reply_matches=[answer(5, 0, 1.0)])])
+    data = data_of(write_report(tmp_path / "run"))
+    assert data["clips"] == [] and "2 lines of test-streaming-clips.jsonl could not be read; evaluate again" in data["clip_notes"][0]
 
 
 def test_a_long_clip_has_thinned_curves_that_keep_the_peak():

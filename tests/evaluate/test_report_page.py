@@ -89,9 +89,9 @@ def test_every_event_is_a_mark_in_its_lane_and_shape(browser, page):
     expected = Counter()
     for described in data_of(page)["clips"]:
         for mark in described["marks"]:
-            gravest = [kind for kind in ("unreadable", "illegal", "wrong", "false", "missed") if kind in mark["kinds"]]
+            gravest = [kind for kind in ("unreadable", "illegal", "wrong", "wrong_words", "false", "missed") if kind in mark["kinds"]]
             expected[mark["lane"], gravest[0] if gravest else "user" if mark["lane"] == "user" else "right"] += 1
-    assert drawn == expected and drawn.total() == 7 + 10 + 3
+    assert drawn == expected and drawn.total() == 7 + 12 + 3
     shapes = browser.run(f"{MARKS}.every((one) => one.querySelector('use').href.baseVal === '#shape-' + one.dataset.look)")
     assert shapes, "marked by shape, not by colour alone"
 
@@ -131,7 +131,24 @@ def test_text_search_and_kinds_of_error_filter_the_clips(browser, page):
     browser.pointer("click", ".kind[data-kind=wrong]")
     assert len(visible_clips(browser)) == 3
     counts = browser.run("[...document.querySelectorAll('.kind')].map((one) => one.textContent.trim())")
-    assert counts == ["missed 1", "false 1", "wrong transition 1", "unreadable 1", "illegal 1"]
+    assert counts == ["missed 1", "false 1", "wrong transition 1", "wrong words 1", "unreadable 1", "illegal 1"]
+
+
+def test_wrong_words_are_told_to_eyes_ears_and_filters(browser, page):
+    open_clips(browser, page)
+    bicycle = "document.querySelectorAll('.clip')[1]"
+    badge = browser.run(f"[...{bicycle}.querySelectorAll('.badge')].map((one) => one.textContent.trim())")
+    assert "1 wrong words" in badge
+    label = browser.run(f"[...{bicycle}.querySelectorAll('.mark[data-look=wrong_words]')].map((one) => one.getAttribute('aria-label'))")
+    assert label == ["54.0 s, gold reply, wrong words, Stop! Turn it off.", "54.0 s, predicted reply, wrong words, Well done."]
+    browser.run(f"{bicycle}.querySelector('.mark[data-lane=predicted_reply]').focus()")
+    told = browser.run(f"{bicycle}.querySelector('.detail').innerText")
+    assert "Well done." in told and "similarity 0.125" in told and "wrong words: a reply at the right time that says something else" in told
+    rows = browser.run(f"[...{bicycle}.querySelectorAll('.events tr')].map((row) => row.textContent)")
+    assert "54.0 spredicted replyWell done. wrong words" in rows
+    assert "wrong words" in browser.run("document.querySelector('.key-box').textContent")
+    browser.pointer("click", ".kind[data-kind=wrong_words]")
+    assert visible_clips(browser) == ["bicycle"]
 
 
 def test_nothing_found_is_said(browser, page):
@@ -176,11 +193,11 @@ def test_the_keyboard_reaches_every_mark_and_shows_its_text(browser, page):
     browser.run("document.querySelectorAll('.clip')[1].querySelector('summary').focus()")
     browser.press("Tab")
     reached = set()
-    for key in ["ArrowDown", "Home", *["ArrowRight"] * 2, "ArrowDown", "Home", *["ArrowRight"] * 3, "ArrowDown", "ArrowDown", "ArrowUp"]:
+    for key in ["ArrowDown", "Home", *["ArrowRight"] * 2, "ArrowDown", "Home", *["ArrowRight"] * 3, "ArrowDown", "ArrowDown", "End", "ArrowUp", "Home"]:
         reached.add(browser.run("document.activeElement.getAttribute('aria-label')"))
         browser.press(key)
     reached.add(browser.run("document.activeElement.getAttribute('aria-label')"))
-    assert len(reached) == 10 and "52.0 s, gold update, wrong transition, S1 start" in reached
+    assert len(reached) == 12 and "52.0 s, gold update, wrong transition, S1 start" in reached
     text = "document.querySelectorAll('.clip')[1].querySelector('.detail').innerText"
     assert "Hello." in browser.run(text) and "missed" in browser.run(text)
     ring = browser.run("getComputedStyle(document.activeElement).outlineStyle")
@@ -238,7 +255,7 @@ def test_dark_is_dark_and_readable(browser, page):
         open_clips(browser, page)
         paper = luminance(browser.run("getComputedStyle(document.body).backgroundColor"))
         assert (paper < 0.1) is is_dark
-        texts, shapes = ("h1", ".quiet", ".lane-name", ".note"), ("missed", "false", "wrong", "illegal", "unreadable")
+        texts, shapes = ("h1", ".quiet", ".lane-name", ".note"), ("missed", "false", "wrong", "wrong_words", "illegal", "unreadable")
         for selector, least in [*((text, 4.5) for text in texts), *((f".shape.{kind}", 3) for kind in shapes)]:
             ink = luminance(browser.run(f"getComputedStyle(document.querySelector('{selector}')).color"))
             light, dark = max(ink, paper), min(ink, paper)

@@ -118,6 +118,13 @@ def test_the_record_of_each_clip(alone, demo):
             matched[side] += sum(change["matched"] for one in record[side]["updates"] for change in one["transitions"])
         decided = sum(value > 0.3 for value in record["probabilities"]["dst_update"])
         assert decided <= len(record["predicted"]["updates"]) <= decided + len(record["user"])
+    for side, unmatched in (("gold", "missing"), ("predicted", "redundant")):
+        places = [(number, match[side]) for number, record in enumerate(records) for match in record["reply_matches"]]
+        num_replies = sum(len(record[side]["replies"]) for record in records)
+        assert len(set(places)) == len(places) > 0 and result[f"reply/{unmatched}"] == pytest.approx(1 - len(places) / num_replies)
+    num_correct = sum(match["correct"] for record in records for match in record["reply_matches"])
+    assert result["reply/recall"] == pytest.approx(num_correct / sum(len(record["gold"]["replies"]) for record in records))
+    assert all(match["correct"] == (match["similarity"] > 0.5) for record in records for match in record["reply_matches"])
     num_gold = sum(len(one["transitions"]) for record in records for one in record["gold"]["updates"])
     assert num_gold == sum(len(turn["content"]) for clip in clips for turn in clip["conversation"] if turn["role"] == "DST_UPDATE")
     assert matched["gold"] == matched["predicted"] == num_gold - result["transition/missed"]

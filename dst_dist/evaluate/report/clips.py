@@ -33,7 +33,7 @@ def read_clip_records(run_folder: Path, most_bytes: int) -> tuple[list[dict[str,
         for record in records:
             try:
                 clips.append(describe_clip(record, split))
-            except (KeyError, TypeError, ValueError, AttributeError):
+            except (LookupError, TypeError, ValueError, AttributeError):
                 num_bad += 1
         if num_bad:
             notes.append(f"{num_bad} lines of {path.name} could not be read; evaluate again to write them anew.")
@@ -44,21 +44,21 @@ def read_clip_records(run_folder: Path, most_bytes: int) -> tuple[list[dict[str,
 
 
 def describe_clip(record: Record, split: str) -> dict[str, Any]:
-    """One clip of the page. Raises KeyError, TypeError or ValueError of a record that is not one."""
+    """One clip of the page. Raises LookupError, TypeError, ValueError or AttributeError of a record that is not one."""
     steps = [step["id"] for step in record["steps"]]
     first, end = int(record["start_frame"]), int(record["end_frame"])
     if end <= first or not record["fps"] > 0:
         raise ValueError("a clip has frames, and frames a second")
     gold, predicted = record["gold"], record["predicted"]
-    wrong = pair_wrong(gold["updates"], predicted["updates"], (record["tolerance_s"] + CLOCK_ERROR_S) * record["fps"])
+    tolerance_frames = (record["tolerance_s"] + CLOCK_ERROR_S) * record["fps"]
+    wrong = pair_wrong(gold["updates"], predicted["updates"], tolerance_frames)
     gold_courses, _ = follow_states(first, record["initial_state"], gold["updates"])
     courses, illegal = follow_states(first, record["initial_state"], predicted["updates"])
     marks = [
         *({"lane": "user", "frame": turn["frame"], "text": turn["text"], "kinds": []} for turn in record["user"]),
         *_update_marks("gold_update", gold["updates"], "missed", wrong[0], set()),
         *_update_marks("predicted_update", predicted["updates"], "false", wrong[1], illegal),
-        *_reply_marks("gold_reply", gold["replies"], "missed"),
-        *_reply_marks("predicted_reply", predicted["replies"], "false"),
+        *_reply_marks(record, tolerance_frames),
     ]
     curves = {head: curve(first, values) for head, values in record["probabilities"].items() if steps or head != "dst_update"}
     never = [(first, NOT_STARTED)]
@@ -101,7 +101,29 @@ def pair_wrong(gold: Sequence[Record], predicted: Sequence[Record], tolerance_fr
     Returns:
         Of both sides, places (update, place in it); nearest in time first, each in one pair.
     """
-    ours, theirs = _unmatched(gold), _unmatched(predicted)
+    return _pair_nearest(_unmatched(gold), _unmatched(predicted), tolerance_frames)
+
+
+def judge_replies(record: Record, tolerance_frames: float) -> dict[str, list[list[str]]]:
+    """By side, what is wrong with each reply: nothing, `missed`, `false`, or `wrong_words` on both sides.
+
+    Words are wrong in a match that is not correct, and in two replies without a match that stand at the same time:
+    texts that have nothing in common are matched at the same instant alone.
+    """
+    replies = {side: record[side]["replies"] for side in ("gold", "predicted")}
+    kinds = {side: [[alone] for _ in replies[side]] for side, alone in (("gold", "missed"), ("predicted", "false"))}
+    for match in record["reply_matches"]:
+        for side, of_side in kinds.items():
+            of_side[match[side]] = [] if match["correct"] else ["wrong_words"]
+    apart = ({place: replies[side][place]["frame"] for place, kind in enumerate(kinds[side]) if kind in (["missed"], ["false"])} for side in kinds)
+    for side, places in zip(kinds, _pair_nearest(*apart, tolerance_frames), strict=True):
+        for place in places:
+            kinds[side][place] = ["wrong_words"]
+    return kinds
+
+
+def _pair_nearest(ours: Mapping[Any, int], theirs: Mapping[Any, int], tolerance_frames: float) -> tuple[set, set]:
+    """The places of both sides that pair up, given their frames: nearest in time first, each in one pair."""
     pairs = sorted(
         (abs(frame - other_frame), place, other)
         for place, frame in ours.items() for other, other_frame in theirs.items()
@@ -116,11 +138,11 @@ def pair_wrong(gold: Sequence[Record], predicted: Sequence[Record], tolerance_fr
 
 
 def count_errors(marks: Iterable[Record]) -> Counter[str]:
-    """By kind: transitions, updates that cannot be read, and replies. A wrong one counts once, where it was written."""
+    """By kind: transitions, updates that cannot be read, and replies. What is wrong counts once, where it was written."""
     return Counter(
         kind
         for mark in marks for part in mark.get("parts") or [mark] for kind in part["kinds"]
-        if not (kind == "wrong" and mark["lane"] == "gold_update")
+        if not (kind in ("wrong", "wrong_words") and mark["lane"].startswith("gold"))
     )  # fmt: skip
 
 
@@ -151,10 +173,15 @@ def _update_marks(lane: str, updates: Sequence[Record], unmatched: str, wrong: s
         yield {"lane": lane, "frame": update["frame"], "text": text, "kinds": kinds} | several | _probability(update)
 
 
-def _reply_marks(lane: str, replies: Sequence[Record], unmatched: str) -> Iterable[dict[str, Any]]:
-    for reply in replies:
-        kinds = [] if reply["matched"] else [unmatched]
-        yield {"lane": lane, "frame": reply["frame"], "text": reply["text"], "kinds": kinds} | _probability(reply)
+def _reply_marks(record: Record, tolerance_frames: float) -> Iterable[dict[str, Any]]:
+    for side, kinds in judge_replies(record, tolerance_frames).items():
+        marks = [
+            {"lane": f"{side}_reply", "frame": reply["frame"], "text": reply["text"], "kinds": wrong} | _probability(reply)
+            for reply, wrong in zip(record[side]["replies"], kinds, strict=True)
+        ]
+        for match in record["reply_matches"]:
+            marks[match[side]]["similarity"] = rounded(match["similarity"])
+        yield from marks
 
 
 def _probability(event: Record) -> dict[str, float]:

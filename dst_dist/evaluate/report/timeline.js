@@ -3,17 +3,18 @@
 // One clip over time. All places are shares of the track's width, so it fits a screen, a phone and paper alike.
 
 const ERRORS = {
-  missed: "missed", false: "false", wrong: "wrong transition", unreadable: "unreadable", illegal: "illegal",
+  missed: "missed", false: "false", wrong: "wrong transition", wrong_words: "wrong words", unreadable: "unreadable", illegal: "illegal",
 };
 const ERROR_HELP = {
   missed: "should have been written and was not",
   false: "was written and should not have been",
   wrong: "an update at the right time that says another change; metrics count it as one missed and one extra",
+  wrong_words: "a reply at the right time that says something else; metrics count it as not correct, or as one missing and one redundant",
   unreadable: "an update that is no valid JSON of known steps and transitions",
   illegal: "a transition that the dialog state did not allow; it left the state alone",
 };
 // Of several, the one that a mark's shape shows.
-const GRAVITY = ["unreadable", "illegal", "wrong", "false", "missed"];
+const GRAVITY = ["unreadable", "illegal", "wrong", "wrong_words", "false", "missed"];
 const LANES = {
   user: "user", gold_update: "gold update", predicted_update: "predicted update", gold_reply: "gold reply", predicted_reply: "predicted reply",
 };
@@ -190,11 +191,11 @@ function pictureAt(clip, frame) {
 function tell(view, mark) {
   const { clip, detail, playhead } = view;
   const picture = pictureAt(clip, mark.frame);
-  const probability = mark.probability === undefined ? null : `probability ${number(mark.probability)}`;
+  const shares = ["probability", "similarity"].filter((name) => mark[name] !== undefined).map((name) => `${name} ${number(mark[name])}`);
   detail.replaceChildren(
     ...(picture ? [html("img", { alt: `Frame ${picture[0]}`, src: source(picture[1]) })] : []),
     html("div", {},
-      html("p", { class: "quiet" }, [`${time(clip, mark.frame)}, frame ${mark.frame}`, LANES[mark.lane], probability].filter(Boolean).join("; ")),
+      html("p", { class: "quiet" }, [`${time(clip, mark.frame)}, frame ${mark.frame}`, LANES[mark.lane], ...shares].join("; ")),
       html("p", { class: "said" }, mark.text),
       html("p", {}, mark.parts ? mark.parts.map((part) => html("span", { class: "part" }, shape(look({ kinds: part.kinds })), ` ${part.text}: ${verdict(part)}`)) : chips(mark))));
   detail.classList.add("telling");
