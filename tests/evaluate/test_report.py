@@ -46,7 +46,7 @@ def test_wrong_transitions_pair_up_one_to_one_nearest_first():
 def test_a_wrong_transition_exactly_at_the_tolerance_is_one_error():
     """At 30 frames a second 123 frames are 4.1 s, but 4.1 * 30 is 122.99999999999999."""
     gold, predicted = ({"updates": [written(frame, change(step, "start", False))], "replies": []} for frame, step in ((100, "S1"), (223, "S2")))
-    described = describe_clip(clip("bicycle", fps=30.0, end_frame=300, tolerance_s=4.1, gold=gold, predicted=predicted), "test")
+    described = describe_clip(clip("bicycle", fps=30.0, end_frame=300, tolerance_s=4.1, gold=gold, predicted=predicted, reply_matches=[]), "test")
     assert {kind: number for kind, number in described["errors"].items() if number} == {"wrong": 1}
 
 
