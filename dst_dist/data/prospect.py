@@ -90,7 +90,7 @@ def read_prospect(raw: dict, log: ClipLog, finder: FramesFinder, strict: bool) -
     if head is not None:
         _check_ranges(head, turns, log)
     if head is not None and len(turns) == len(pairs):
-        _replay(_initial_state(head, turns), turns, log, strict)
+        _replay(head, turns, log, strict)
     if steps is not None:
         _check_declared(head, steps, turns, log)
     path = find_frames(head, finder, log) if head is not None else None
@@ -167,24 +167,33 @@ def _check_declared(head: _Head | None, steps: list[Step], turns: Turns, log: Cl
 
 
 def _initial_state(head: _Head, turns: Turns) -> dict[str, str]:
-    """Given, or else the first `dst_state`, which is the state before its turn, unless an update came earlier."""
+    """Given, or else of each step what the first `dst_state` says that names it, if no update changed it before.
+
+    A `dst_state` is the state before its turn and names only steps seen so far: what it does not name yet may have any
+    status, and keeps it until it is named or changed.
+    """
     if head.initial_dst_state is not None:
         return dict(head.initial_dst_state)
+    state: dict[str, str] = {}
+    changed: set[str] = set()
     for _, turn in turns:
-        if turn.dst_state is not None:
-            return dict(turn.dst_state)
+        state = {step: status for step, status in (turn.dst_state or {}).items() if step not in changed} | state
         if turn.role == "DST_UPDATE":
-            break
-    return {}
+            changed |= {change.id for change in turn.content}
+    return state
 
 
-def _replay(state: dict[str, str], turns: Turns, log: ClipLog, strict: bool) -> None:
+def _replay(head: _Head, turns: Turns, log: ClipLog, strict: bool) -> None:
     """Follow the dialog state through the clip, looking for contradictions and illegal transitions."""
+    state, seen = _initial_state(head, turns), set(head.initial_dst_state or {})
     for label, turn in turns:
-        if turn.dst_state is not None and without_not_started(turn.dst_state) != without_not_started(state):
-            log.count("dst_state entries that contradict the transitions before them", label)
+        if turn.dst_state is not None:
+            seen |= turn.dst_state.keys()
+            if any(turn.dst_state.get(step, NOT_STARTED) != state.get(step, NOT_STARTED) for step in seen):
+                log.count("dst_state entries that contradict the transitions before them", label)
         if turn.role != "DST_UPDATE":
             continue
+        seen |= {change.id for change in turn.content}
         for change in turn.transitions:
             status = state.get(change.id, NOT_STARTED)
             state, legal = apply_transition(state, change)
