@@ -94,7 +94,7 @@ def test_a_finished_run_says_so(earlier):
 @both
 def test_nothing_in_the_folder_is_pickled(earlier):
     files = [path for path in earlier.rglob("*") if path.is_file() and path.name != ".lock"]
-    assert {path.suffix for path in files} <= {".yaml", ".json", ".jsonl", ".log", ".safetensors"}
+    assert {path.suffix for path in files} <= {".yaml", ".json", ".jsonl", ".log", ".txt", ".safetensors"}
     # Pickles, and the zip files that torch.save makes.
     assert not [path for path in files if path.read_bytes()[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")]
 
