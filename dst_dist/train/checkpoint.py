@@ -11,7 +11,8 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -98,11 +99,7 @@ class Checkpoints:
         if is_best:
             self._link("best", target)
         self.fault("before prune")
-        try:
-            self._prune()
-        except OSError as error:
-            # One too many does no harm, and is tried again after the next save.
-            logger.warning("an old checkpoint could not be removed: %s", error)
+        self._prune()
         self.fault("after prune")
 
     def _link(self, name: str, target: Path) -> None:
@@ -133,11 +130,12 @@ class Checkpoints:
         good = [path for path in self.existing() if (path / MANIFEST).is_file()]
         for path in good[: -self.keep]:
             if path.name not in kept:
-                # Renamed first, so that a half removed one is never taken for a checkpoint.
-                doomed = path.with_name(path.name + UNFINISHED)
-                path.rename(doomed)
-                self.fault("inside prune")
-                shutil.rmtree(doomed)
+                with _if_possible(path):
+                    # Renamed first, so that a half removed one is never taken for a checkpoint.
+                    doomed = path.with_name(path.name + UNFINISHED)
+                    path.rename(doomed)
+                    self.fault("inside prune")
+                    shutil.rmtree(doomed)
 
     def existing(self) -> list[Path]:
         """Checkpoints by step, oldest first; whether they are good is not said."""
@@ -168,9 +166,10 @@ class Checkpoints:
         return None
 
     def clear_unfinished(self) -> None:
-        """Remove what a killed process left half written; called by one process."""
+        """Remove what a killed process left half written or half removed; called by one process."""
         for path in self.folder.glob(f"*{UNFINISHED}*"):
-            shutil.rmtree(path)
+            with _if_possible(path):
+                shutil.rmtree(path)
 
     def _verify_part(self, path: Path, engine: Engine) -> list[str]:
         """What is wrong with this process's share of the files."""
@@ -179,6 +178,15 @@ class Checkpoints:
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             return [f"no readable {MANIFEST} ({type(error).__name__})"]
         return list(filter(None, (_file_fault(path / name, files[name]) for name in sorted(files)[engine.rank :: engine.num_processes])))
+
+
+@contextmanager
+def _if_possible(path: Path) -> Iterator[None]:
+    """Around the removal of a folder: one too many does no harm, and is tried again later."""
+    try:
+        yield
+    except OSError as error:
+        logger.warning("%s could not be removed: %s", path, error)
 
 
 def on_every(engine: Engine, action: Callable[[], Any]) -> list[Any]:

@@ -1,0 +1,28 @@
+"""Run folders that a file system or a person left in disorder: a start makes do, or says what to do."""
+
+import errno
+import os
+import shutil
+
+from tests.train.test_checkpoint import names, newest, saved
+
+
+def test_what_cannot_be_removed_is_said_and_left(tmp_path, caplog, monkeypatch):
+    """As on NFS, where a file that a process still has open stays as `.nfs...`."""
+    intact, gone = shutil.rmtree, []
+
+    def rmtree(path, *others):
+        if "step-00000001" in str(path):
+            raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), str(path))
+        gone.append(path.name)
+        intact(path, *others)
+
+    monkeypatch.setattr(shutil, "rmtree", rmtree)
+    saved(tmp_path, [1, 2, 3, 4], number=1)
+    leftover = tmp_path / "checkpoints/step-00000009.unfinished-ab"
+    leftover.mkdir()
+    assert newest(tmp_path, 1) == [tmp_path / "checkpoints/step-00000004"]
+    assert gone == ["step-00000002.unfinished", leftover.name], "one that stays keeps no other"
+    assert names(tmp_path) == ["step-00000001.unfinished", "step-00000003", "step-00000004"]
+    said = [line for line in caplog.messages if "step-00000001" in line and "could not be removed: " in line]
+    assert len(said) == 2 and all("not empty" in line for line in said)
