@@ -104,12 +104,38 @@ class Checkpoints:
 
     def _link(self, name: str, target: Path) -> None:
         self.fault(f"before link {name}")
+        self._make_way(name)
         beside = self.run_folder / f".{name}{UNFINISHED}"
         beside.unlink(missing_ok=True)
         beside.symlink_to(target.relative_to(self.run_folder))
         self.fault(f"inside link {name}")
         beside.replace(self.run_folder / name)
         self.fault(f"after link {name}")
+
+    def _make_way(self, name: str) -> None:
+        """Remove the copy of a checkpoint that stands where a link goes, in a run copied with its links followed."""
+        place = self.run_folder / name
+        if self._is_copy(place):
+            doomed = self.folder / f"{name}{UNFINISHED}-{secrets.token_hex(4)}"
+            place.rename(doomed)
+            with _if_possible(doomed):
+                shutil.rmtree(doomed)
+
+    def _is_copy(self, place: Path) -> bool:
+        """Whether a link's place holds a copy of one of the checkpoints instead.
+
+        Raises:
+            CheckpointError: if it holds another folder, which may be the only one of its kind.
+        """
+        if place.is_symlink() or not place.is_dir():
+            return False
+        manifests = [file.read_bytes() for path in (place, *self.existing()) if (file := path / MANIFEST).is_file()]
+        if (place / MANIFEST).is_file() and manifests[0] in manifests[1:]:
+            return True
+        raise CheckpointError(
+            f"{place} is a folder where a link to a checkpoint goes, and no copy of one in {self.folder}: move it away, "
+            f"or, to go on from it, into {self.folder} as step-... with the step in eight digits"
+        )
 
     def link_again(self, last: Path, best_step: int) -> None:
         """Mend the links after a start: an earlier one may have been cut before it moved them; called by one process.
@@ -122,6 +148,7 @@ class Checkpoints:
         if best_step and best.is_dir():
             self._link("best", best)
         else:
+            self._make_way("best")
             (self.run_folder / "best").unlink(missing_ok=True)
 
     def _prune(self) -> None:
@@ -166,7 +193,14 @@ class Checkpoints:
         return None
 
     def clear_unfinished(self) -> None:
-        """Remove what a killed process left half written or half removed; called by one process."""
+        """Remove what a killed process left half written or half removed; called by one process.
+
+        Raises:
+            CheckpointError: if a folder stands where the first save would put a link.
+        """
+        # Whether they can make way is said before anything is trained.
+        for name in ("last", "best"):
+            self._is_copy(self.run_folder / name)
         for path in self.folder.glob(f"*{UNFINISHED}*"):
             with _if_possible(path):
                 shutil.rmtree(path)
