@@ -76,6 +76,7 @@ def _train(options: argparse.Namespace, run: RunFolder) -> int:
     set_up_logging(is_main())
     if run.is_finished(recipe.model_dump(mode="json")):
         logger.info("%s was trained to its end already; see %s", run.path, run.final)
+        run.step = run.steps_done()
         return DONE
     setup = DataSetup(recipe)
     faults = setup.check() if is_node_leader() else None

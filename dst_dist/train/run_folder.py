@@ -85,6 +85,13 @@ class RunFolder:
         """Whether this training was done to its end here."""
         return self.final.is_dir() and self._holds(recipe)
 
+    def steps_done(self) -> int:
+        """Optimizer steps of the run so far, as its metrics say; 0 if they are gone."""
+        try:
+            return json.loads(self.metrics_file.read_text().splitlines()[-1])["step"]
+        except (OSError, ValueError, LookupError):
+            return 0
+
     def _holds(self, recipe: dict[str, Any]) -> bool:
         return self.config_file.is_file() and not recipe_differences(yaml.safe_load(self.config_file.read_text()), recipe)
 

@@ -255,6 +255,22 @@ def test_a_crash_says_where_and_a_new_start_forgets_it(demo_words, tmp_path, mon
     assert status_of(folder)["code"] == 0
 
 
+@pytest.mark.parametrize("between", [(), ("train.max_steps=0",)], ids=["done", "after bad input"])
+def test_a_finished_run_that_is_started_again_keeps_its_step(full, demo_words, between):
+    if between:
+        assert train(recipe_words(demo_words, full, *FULL, *between)) == 2
+    assert train(recipe_words(demo_words, full, *FULL)) == 0
+    assert status_of(full) == {"code": 0, "reason": "done", "step": 4}
+
+
+def test_a_finished_run_without_its_metrics_is_still_done(full, demo_words, tmp_path):
+    shutil.copytree(full, tmp_path / "run", symlinks=True)
+    for content in ("", "\0\0", '{"step": 4}\n{"st'):
+        (tmp_path / "run/metrics.jsonl").write_text(content)
+        assert train(recipe_words(demo_words, tmp_path / "run", *FULL)) == 0
+        assert status_of(tmp_path / "run")["code"] == 0
+
+
 def test_bad_input_leaves_an_earlier_run_as_it_is_but_for_the_status(full, demo_words):
     before = {path: path.read_bytes() for path in full.rglob("*") if path.is_file() and path.name != "status.json"}
     status = (full / "status.json").read_text()
