@@ -20,7 +20,7 @@ class StopRequest:
 
     def __init__(self, run: RunFolder, watches_file: bool):
         self.run = run
-        self.file = run.path / "STOP"
+        self.file = run.stop_file
         self.watches_file = watches_file
         self.first_signal_s: float | None = None
 

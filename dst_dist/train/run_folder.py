@@ -58,6 +58,10 @@ class RunFolder:
     def final(self) -> Path:
         return self.path / "final"
 
+    @property
+    def stop_file(self) -> Path:
+        return self.path / "STOP"
+
     def lock(self) -> None:
         """Hold the folder for this process until it ends, however it ends.
 
@@ -106,13 +110,20 @@ class RunFolder:
         checkpoints = [path for path in (self.path / "checkpoints").glob("step-*") if not path.suffix]
         can_continue = bool(checkpoints) and not self.final.is_dir()
         if self.config_file.exists() and not can_continue and not self._holds(recipe):
-            moved = self._free_name()
-            self.path.rename(moved)
-            if self._earlier_status is not None and self.status_file.parent == self.path:
-                (moved / "status.json").write_text(self._earlier_status)
-            self.lock()
+            moved = self._move_aside()
         if self.metrics_file.exists():
             _drop_cut_line(self.metrics_file)
+        return moved
+
+    def _move_aside(self) -> Path:
+        """Free the name. How the earlier run ended goes with it; a request to stop was made of the one that starts."""
+        moved = self._free_name()
+        self.path.rename(moved)
+        if self._earlier_status is not None and self.status_file.parent == self.path:
+            (moved / "status.json").write_text(self._earlier_status)
+        self.lock()
+        if (moved / self.stop_file.name).exists():
+            (moved / self.stop_file.name).rename(self.stop_file)
         return moved
 
     def write_config(self, recipe_yaml: str) -> None:

@@ -301,6 +301,17 @@ def test_a_run_of_another_recipe_is_moved_aside_whole(tmp_path):
     assert [status_of(tmp_path / f"run.earlier-{number}")["reason"] for number in (1, 2)] == ["end 1", "end 2"]
 
 
+def test_a_request_to_stop_stays_when_the_run_before_is_moved_aside(tmp_path):
+    """It was written while the new run started up."""
+    start(tmp_path / "run", 1)
+    (tmp_path / "run/STOP").touch()
+    _, moved = start(tmp_path / "run", 2)
+    assert (tmp_path / "run/STOP").exists() and not (moved / "STOP").exists()
+    (tmp_path / "run/STOP").unlink()
+    start(tmp_path / "run", 3)
+    assert not (tmp_path / "run/STOP").exists()
+
+
 def test_a_run_that_can_be_continued_stays(tmp_path):
     start(tmp_path / "run", 1)
     assert start(tmp_path / "run", 1)[1] is None
