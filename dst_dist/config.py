@@ -4,6 +4,7 @@ import difflib
 import importlib.util
 import math
 import os
+import re
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -256,11 +257,20 @@ def _is_override(word: str) -> bool:
     return "=" in word and not os.path.isfile(word)
 
 
-def output_dir_of(arguments: Sequence[str]) -> str:
-    """`output_dir` as far as it can be told, even from a recipe with faults elsewhere."""
-    merged, _ = _merged(arguments)
-    value = merged.get("output_dir")
-    return value if isinstance(value, str) and value else Recipe().output_dir
+def output_dir_of(arguments: Sequence[str]) -> str | None:
+    """`output_dir`, even from a recipe with faults elsewhere. None, which `load` will say more of, if another may be
+    meant: a source cannot be read and nothing after it says, or the key or its value is mistyped."""
+    settings = [word for word in arguments if _is_override(word)]
+    _, unread = _merged([word for word in arguments if word not in settings])
+    # A mistyped option, or the path of a file that is not there.
+    unread += [word for word in settings if not re.match(r"[\w.]*=", word)]
+    is_unclear = bool(unread) or not arguments
+    merged, faults = _merged(settings if is_unclear else arguments)
+    unknown = [str(key) for key in merged if key not in Recipe.model_fields]
+    if difflib.get_close_matches("output_dir", unknown) or any("output_dir" in fault for fault in faults):
+        return None
+    value = merged.get("output_dir", None if is_unclear else Recipe().output_dir)
+    return value if isinstance(value, str) and value else None
 
 
 def _parse(text: str) -> Any:

@@ -188,10 +188,30 @@ def test_long_values_are_cut_short():
 
 def test_the_output_folder_is_known_in_spite_of_faults(tmp_path):
     path = write(tmp_path, "a.yaml", "output_dir: runs/x\nfoo: 1\n")
-    assert config.output_dir_of([path, "none.yaml", "seed=["]) == "runs/x"
+    assert config.output_dir_of([path, "seed=[", "optim.lr=3"]) == "runs/x"
     assert config.output_dir_of(["demo", "output_dir=runs/y"]) == "runs/y"
+    assert config.output_dir_of([path, "none.yaml", "--lr=3", "output_dir=runs/y"]) == "runs/y"
     assert config.output_dir_of(["demo"]) == "runs/demo"
-    assert config.output_dir_of(["lora", "output_dir="]) == "runs/lora"
+    assert config.output_dir_of(["seed=3"]) == "runs/lora"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["a.yaml", "dmeo"], ["a.yaml", "cut.yaml"], ["a.yaml", "--output-dir", "runs/y"], ["a.yaml", "--output_dir=runs/y"],
+        ["a.yaml", "outptu_dir=runs/y"], ["a.yaml", "runs/lr=3/confg.yaml"], ["a.yaml", "output_dir=[runs/y"],
+        ["a.yaml", "output_dir="], ["a.yaml", "output_dir={a: 1}"], ["number.yaml"], ["mistyped.yaml"], [],
+    ],
+)  # fmt: skip
+def test_the_output_folder_is_unknown_where_another_may_have_been_meant(tmp_path, monkeypatch, words):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path, "a.yaml", "output_dir: runs/x\n")
+    write(tmp_path, "cut.yaml", "output_dir: [\n")
+    write(tmp_path, "number.yaml", "output_dir: 3\n")
+    write(tmp_path, "mistyped.yaml", "outputdir: runs/y\n")
+    assert config.output_dir_of(words) is None
+    with pytest.raises(ConfigError):
+        config.load(words)
 
 
 def test_a_recipe_cannot_be_changed_afterwards():

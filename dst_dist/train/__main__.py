@@ -8,9 +8,9 @@ from pathlib import Path
 
 from dst_dist import config
 from dst_dist.ending import leave, let_leader_speak
-from dst_dist.errors import DstDistError
+from dst_dist.errors import ConfigError, DstDistError
 from dst_dist.train.preemption import StopRequest
-from dst_dist.train.run_folder import BAD_USAGE, DONE, FAILED, RunFolder
+from dst_dist.train.run_folder import BAD_USAGE, DONE, FAILED, RunFolder, write_status_file
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -36,14 +36,15 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 def main(arguments: list[str]) -> int:
     """Train as the command line says; returns the exit code, which status.json gets too."""
     options = parse(arguments)
-    run = RunFolder(Path(config.output_dir_of(options.recipe)), options.status_file)
+    folder = config.output_dir_of(options.recipe)
+    if folder is None:
+        return _refuse_recipe(options)
+    run = RunFolder(Path(folder), options.status_file)
     try:
         code = _train(options, run)
     except DstDistError as error:
         run.write_status(BAD_USAGE, str(error))
-        let_leader_speak()
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        return BAD_USAGE
+        return _refuse(error)
     except KeyboardInterrupt:
         run.write_status(FAILED, "interrupted from the keyboard; the same command continues")
         return FAILED
@@ -59,6 +60,24 @@ def main(arguments: list[str]) -> int:
 
 def is_main() -> bool:
     return os.environ.get("RANK", "0") == "0"
+
+
+def _refuse(error: DstDistError) -> int:
+    """Say what the user can mend."""
+    let_leader_speak()
+    print(f"{type(error).__name__}: {error}", file=sys.stderr)
+    return BAD_USAGE
+
+
+def _refuse_recipe(options: argparse.Namespace) -> int:
+    """Say what is wrong with a recipe that does not tell its run's folder. None is touched: any may be another run's."""
+    try:
+        config.load(options.recipe)
+    except ConfigError as error:
+        if is_main() and options.status_file is not None:
+            write_status_file(options.status_file, BAD_USAGE, str(error), step=0, replaces=True)
+        return _refuse(error)
+    raise AssertionError("a recipe without faults says which folder")
 
 
 def _train(options: argparse.Namespace, run: RunFolder) -> int:

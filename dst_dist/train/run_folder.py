@@ -166,13 +166,21 @@ class RunFolder:
         """
         if not self.is_held and self.status_file.parent == self.path:
             return
-        try:
-            self.status_file.parent.mkdir(parents=True, exist_ok=True)
-            if self.status_file.exists():
-                return
-            _write_whole(self.status_file, json.dumps({"code": code, "reason": reason, "step": self.step}, indent=2) + "\n")
-        except OSError as error:
-            print(f"cannot write {self.status_file}: {error}", file=sys.stderr)
+        write_status_file(self.status_file, code, reason, self.step, replaces=False)
+
+
+def write_status_file(file: Path, code: int, reason: str, step: int, replaces: bool) -> None:
+    """Say how a start ended; whole or not at all.
+
+    Args:
+        replaces: whether over what is there; else that stays.
+    """
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if replaces or not file.exists():
+            _write_whole(file, json.dumps({"code": code, "reason": reason, "step": step}, indent=2) + "\n")
+    except OSError as error:
+        print(f"cannot write {file}: {error}", file=sys.stderr)
 
 
 def flush(path: Path) -> None:

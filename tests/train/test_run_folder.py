@@ -280,6 +280,19 @@ def test_bad_input_leaves_an_earlier_run_as_it_is_but_for_the_status(full, demo_
     (full / "status.json").write_text(status)
 
 
+@pytest.mark.parametrize("words", [["dmeo.yaml"], ["lora", "output_dir="], ["lora", "--output-dir", "runs/mine"], []])
+def test_a_recipe_that_does_not_say_which_folder_touches_none(tmp_path, monkeypatch, capsys, words):
+    """Not the default's either, where another run may have ended well."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "status").write_text("of an earlier start")
+    assert train([*words, "--status-file", "status"]) == 2
+    assert "ConfigError: " in capsys.readouterr().err
+    told = json.loads((tmp_path / "status").read_text())
+    assert (told["code"], told["step"]) == (2, 0) and told["reason"]
+    assert [path.name for path in tmp_path.iterdir()] == ["status"]
+    assert train(words) == 2
+
+
 def start(folder, seed):
     run = RunFolder(folder)
     run.lock()
