@@ -40,6 +40,8 @@ class RunFolder:
         self._lock = None
         self.is_held = False
         """Whether this process knows that its run holds the folder: the main process by its lock, others from it."""
+        self._is_refused = False
+        """Whether this start cannot have the folder, but may say so where it was told to."""
         self._earlier_status: str | None = None
 
     @property
@@ -68,20 +70,25 @@ class RunFolder:
         Raises:
             ConfigError: if another run holds it, or it cannot be written.
         """
+        self.is_held = False
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = open(self.path / ".lock", "a+")
         except OSError as error:
+            self._is_refused = not self._status_is_inside
             raise ConfigError(f"output_dir: {self.path} cannot be written: {error.strerror}") from error
         try:
             # A record lock belongs to this process alone: data workers that outlive it do not keep it.
             fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             self._lock.seek(0)
-            holder = self._lock.read().strip() or "another process"
+            holder, _, its_status_file = self._lock.read().strip().partition("\n")
+            # Where the holder will write, nobody else does.
+            self._is_refused = not self._status_is_inside and its_status_file not in ("", str(self.status_file.resolve()))
+            holder = holder or "another process"
             raise ConfigError(f"output_dir {self.path} is in use by {holder}; choose another output_dir") from error
         self._lock.truncate(0)
-        self._lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        self._lock.write(f"process {os.getpid()} on {socket.gethostname()}\n{self.status_file.resolve()}\n")
         self._lock.flush()
         self.is_held = True
 
@@ -119,7 +126,7 @@ class RunFolder:
         """Free the name. How the earlier run ended goes with it; a request to stop was made of the one that starts."""
         moved = self._free_name()
         self.path.rename(moved)
-        if self._earlier_status is not None and self.status_file.parent == self.path:
+        if self._earlier_status is not None and self._status_is_inside:
             (moved / "status.json").write_text(self._earlier_status)
         self.lock()
         if (moved / self.stop_file.name).exists():
@@ -160,13 +167,18 @@ class RunFolder:
             self.status_file.unlink()
 
     def write_status(self, code: int, reason: str) -> None:
-        """Say how the run ended; whole or not at all. A folder that may be another run's is left alone.
+        """Say how the start ended, if it holds the folder. One that was refused may say so in a file of its own.
 
-        The first process to say so is believed: the others fail because it did.
+        The first process that fails is believed: the others fail because it did. A good end is the main process's to
+        say, over what a start that was refused may have written meanwhile.
         """
-        if not self.is_held and self.status_file.parent == self.path:
-            return
-        write_status_file(self.status_file, code, reason, self.step, replaces=False)
+        if self.is_held or self._is_refused:
+            replaces = self._is_refused or code in (DONE, STOPPED)
+            write_status_file(self.status_file, code, reason, self.step, replaces)
+
+    @property
+    def _status_is_inside(self) -> bool:
+        return self.status_file.parent.resolve() == self.path.resolve()
 
 
 def write_status_file(file: Path, code: int, reason: str, step: int, replaces: bool) -> None:
