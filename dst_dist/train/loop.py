@@ -54,7 +54,7 @@ class Trainer:
 
         # The folder, which takes back what was never finished
         self.checkpoints = Checkpoints(run.path, recipe.checkpoint.keep)
-        open_run(self.engine, recipe, run, self.checkpoints)
+        open_run(self.engine, recipe, run, self.checkpoints, allowed)
 
         # Where an earlier start of this run was cut
         self.identity = identify(recipe, self.data, setup.model_files, frozen, self.engine)
@@ -180,10 +180,10 @@ class Trainer:
         self.engine.close()
 
 
-def open_run(engine: Engine, recipe: Recipe, run: RunFolder, checkpoints: Checkpoints) -> None:
+def open_run(engine: Engine, recipe: Recipe, run: RunFolder, checkpoints: Checkpoints, allowed: list[str]) -> None:
     """The main process makes the run folder and its log file (collective)."""
     if engine.is_main:
-        moved = run.open(recipe.model_dump(mode="json"))
+        moved = run.open(recipe.model_dump(mode="json"), allowed)
         add_log_file(run)
         checkpoints.clear_unfinished()
         if moved is not None:

@@ -6,7 +6,7 @@ import os
 import shutil
 import socket
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -64,6 +64,11 @@ class RunFolder:
     def stop_file(self) -> Path:
         return self.path / "STOP"
 
+    @property
+    def _goes_on_file(self) -> Path:
+        """Stands while a finished run goes on with another recipe: `final/` is the earlier one's until the new one is."""
+        return self.path / ".goes-on"
+
     def lock(self) -> None:
         """Hold the folder for this process until it ends, however it ends.
 
@@ -94,7 +99,11 @@ class RunFolder:
 
     def is_finished(self, recipe: dict[str, Any]) -> bool:
         """Whether this training was done to its end here."""
-        return self.final.is_dir() and self._holds(recipe)
+        return self._is_over and self._holds(recipe)
+
+    @property
+    def _is_over(self) -> bool:
+        return self.final.is_dir() and not self._goes_on_file.exists()
 
     def steps_done(self) -> int:
         """Optimizer steps of the run so far, as its metrics say; 0 if they are gone."""
@@ -106,17 +115,28 @@ class RunFolder:
     def _holds(self, recipe: dict[str, Any]) -> bool:
         return self.config_file.is_file() and not recipe_differences(yaml.safe_load(self.config_file.read_text()), recipe)
 
-    def open(self, recipe: dict[str, Any]) -> Path | None:
+    def open(self, recipe: dict[str, Any], allowed: Sequence[str] = ()) -> Path | None:
         """Make room for a run. What is of another recipe and cannot be continued (it is finished, or was cut before
         its first checkpoint) is moved aside, never written over.
 
+        Args:
+            allowed: keys that may differ. Whoever names any wants to go on, from a finished run too.
+
         Returns:
             where the earlier run is now, or None.
+
+        Raises:
+            ConfigError: if a finished run should go on, but has no checkpoint.
         """
         moved = None
         checkpoints = [path for path in (self.path / "checkpoints").glob("step-*") if not path.suffix]
-        can_continue = bool(checkpoints) and not self.final.is_dir()
+        can_continue = bool(checkpoints) and (bool(allowed) or not self._is_over)
         if self.config_file.exists() and not can_continue and not self._holds(recipe):
+            if allowed and self._is_over:
+                raise ConfigError(
+                    f"{self.path} is finished and has no checkpoint to go on from: choose another output_dir, "
+                    f"with model.name_or_path={self.final} to start from its model"
+                )
             moved = self._move_aside()
         if self.metrics_file.exists():
             _drop_cut_line(self.metrics_file)
@@ -134,7 +154,9 @@ class RunFolder:
         return moved
 
     def write_config(self, recipe_yaml: str) -> None:
-        """Keep the recipe, whole or not at all."""
+        """Keep the recipe, whole or not at all. From here on a final model of another recipe is not this run's."""
+        if self._is_over and not self._holds(yaml.safe_load(recipe_yaml)):
+            _write_whole(self._goes_on_file, "final/ is of an earlier recipe until this run is done\n")
         _write_whole(self.config_file, recipe_yaml)
 
     def write_videos(self, videos: Iterable[str]) -> None:
@@ -150,15 +172,19 @@ class RunFolder:
     @contextmanager
     def making_final(self) -> Iterator[Path]:
         """A folder to write the final model into; it becomes `final/` when it is whole and on the disk."""
-        beside = self.path / ".final"
-        shutil.rmtree(beside, ignore_errors=True)
+        beside, earlier = self.path / ".final", self.path / ".final.earlier"
+        for leftover in (beside, earlier):
+            shutil.rmtree(leftover, ignore_errors=True)
         yield beside
         for file in beside.rglob("*"):
             flush(file)
         flush(beside)
-        shutil.rmtree(self.final, ignore_errors=True)
+        if self.final.is_dir():
+            self.final.rename(earlier)
         beside.rename(self.final)
         flush(self.path)
+        self._goes_on_file.unlink(missing_ok=True)
+        shutil.rmtree(earlier, ignore_errors=True)
 
     def forget_status(self) -> None:
         """Remove how an earlier start ended: whoever reads a status while this one runs must not believe it."""

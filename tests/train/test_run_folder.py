@@ -328,6 +328,8 @@ def test_a_run_that_can_be_continued_stays(tmp_path):
     (tmp_path / "run/checkpoints/step-00000005").mkdir(parents=True)
     # Of another recipe: whether that is allowed is the checkpoint's to say.
     assert start(tmp_path / "run", 2)[1] is None
+    (tmp_path / "run/config.yaml").write_text("seed: [")
+    assert start(tmp_path / "run", 2)[1] is None
 
 
 def test_a_line_that_was_cut_is_dropped(tmp_path):

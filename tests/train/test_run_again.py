@@ -1,0 +1,122 @@
+"""Another recipe in a folder that has a finished run: continued where that was asked for, never begun again unasked."""
+
+import json
+import shutil
+
+import pytest
+
+from dst_dist import config
+from dst_dist.train.run_folder import RunFolder
+from tests.train.in_process import train
+from tests.train.killing import AT_WORK, Faults, installed
+from tests.train.runs import assert_same_run, curve, cut_words, final_weights, same, status_of
+
+ALLOWED = ("--allow-changed", "train.max_steps")
+
+
+@pytest.fixture(scope="module")
+def words(demo_words):
+    """Whose rates do not depend on the number of steps."""
+    return cut_words(demo_words, "lora", "data.val=[]", "optim.schedule=constant", "optim.warmup_steps=0")
+
+
+@pytest.fixture(scope="module")
+def longer(words, tmp_path_factory):
+    """5 steps at one go."""
+    folder = tmp_path_factory.mktemp("longer") / "run"
+    assert train([*words, "train.max_steps=5", f"output_dir={folder}"]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def shorter(words, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("shorter") / "run"
+    assert train([*words, "train.max_steps=3", f"output_dir={folder}"]) == 0
+    return folder
+
+
+@pytest.fixture
+def folder(shorter, tmp_path):
+    """3 steps, finished."""
+    return shutil.copytree(shorter, tmp_path / "run", symlinks=True)
+
+
+def words_of(words, folder, *extra):
+    return [*words, "train.max_steps=5", f"output_dir={folder}", *extra]
+
+
+def is_finished(words, folder, *extra):
+    return RunFolder(folder).is_finished(config.load(words_of(words, folder, *extra)).model_dump(mode="json"))
+
+
+def test_a_finished_run_goes_on_where_the_change_is_allowed(words, longer, folder):
+    assert train(words_of(words, folder, *ALLOWED)) == 0
+    assert_same_run(folder, longer)
+    assert [path.name for path in folder.parent.iterdir()] == ["run"]
+    assert is_finished(words, folder)
+    assert {path.name for path in folder.iterdir()} == {path.name for path in longer.iterdir()}
+
+
+def test_it_may_be_cut_and_go_on(words, longer, folder):
+    """The earlier final model stands until the new one does, and is never taken for it."""
+    before = final_weights(folder)
+    with installed(Faults(lambda: (folder / "STOP").touch(), AT_WORK, 2)):
+        assert train(words_of(words, folder, *ALLOWED)) == 85
+    assert status_of(folder)["step"] == 4
+    assert same(final_weights(folder), before) and not is_finished(words, folder)
+    # The checkpoints are of the new recipe now: nothing is left to allow.
+    assert train(words_of(words, folder)) == 0
+    assert_same_run(folder, longer)
+
+
+@pytest.mark.parametrize("point", ["before the earlier goes", "before the new comes"])
+def test_cut_while_the_final_model_is_replaced(words, longer, folder, monkeypatch, point):
+    intact = type(folder).rename
+
+    def rename(self, target):
+        if (self.name, point) in (("final", "before the earlier goes"), (".final", "before the new comes")):
+            raise KeyboardInterrupt
+        return intact(self, target)
+
+    before = final_weights(folder)
+    monkeypatch.setattr(type(folder), "rename", rename)
+    assert train(words_of(words, folder, *ALLOWED)) == 1
+    monkeypatch.setattr(type(folder), "rename", intact)
+    assert not is_finished(words, folder)
+    assert not (folder / "final").exists() or same(final_weights(folder), before)
+    assert train(words_of(words, folder, *ALLOWED)) == 0
+    assert_same_run(folder, longer)
+    assert {path.name for path in folder.iterdir()} == {path.name for path in longer.iterdir()}
+
+
+def test_free_keys_may_change_with_it(words, longer, folder):
+    assert train(words_of(words, folder, *ALLOWED, "eval.every_steps=2", "checkpoint.every_steps=2")) == 0
+    assert curve(folder) == curve(longer)
+
+
+@pytest.mark.parametrize(
+    "extra, says", [(["optim.weight_decay=0.5", *ALLOWED], "weight_decay"), (["--allow-changed", "train.max_step"], "max_steps")]
+)
+def test_what_else_differs_is_refused(words, folder, extra, says):
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.suffix != ".log"}
+    assert train(words_of(words, folder, *extra)) == 2
+    assert "add --allow-changed" in status_of(folder)["reason"] and says in status_of(folder)["reason"]
+    after = {path: path.read_bytes() for path in before}
+    changed = {path.name for path in before if after[path] != before[path]}
+    assert changed <= {"status.json", ".lock"} and [path.name for path in folder.parent.iterdir()] == ["run"]
+    assert train([*words, "train.max_steps=3", f"output_dir={folder}"]) == 0
+    assert status_of(folder) == {"code": 0, "reason": "done", "step": 3}
+
+
+def test_without_a_checkpoint_it_cannot_go_on(words, folder):
+    shutil.rmtree(folder / "checkpoints")
+    assert train(words_of(words, folder, *ALLOWED)) == 2
+    assert "no checkpoint to go on from" in status_of(folder)["reason"]
+    assert (folder / "final").is_dir() and [path.name for path in folder.parent.iterdir()] == ["run"]
+
+
+def test_unasked_it_is_moved_aside_and_said(words, folder, capsys):
+    assert train(words_of(words, folder)) == 0
+    assert "held another run, which is now" in capsys.readouterr().out
+    assert json.loads((folder / "metrics.jsonl").read_text().splitlines()[0])["step"] == 1
+    assert (folder.with_name("run.earlier-1") / "final").is_dir()
