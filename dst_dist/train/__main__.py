@@ -87,6 +87,7 @@ def _train(options: argparse.Namespace, run: RunFolder) -> int:
         run.lock()
         run.forget_status()
     recipe = config.load(options.recipe)
+    run.check_model(recipe.model.name_or_path)
     # Torch and transformers take seconds to import; a mistyped key should not have to wait for them.
     from dst_dist.logs import logger, set_up_logging
     from dst_dist.prepare import DataSetup, is_node_leader

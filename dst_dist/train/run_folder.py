@@ -97,6 +97,17 @@ class RunFolder:
         self._lock.flush()
         self.is_held = True
 
+    def check_model(self, name: str) -> None:
+        """Raises ConfigError if the model to start from, or the base that it adapts, lies in this folder: the run would
+        move it away, or write over it at its end."""
+        base = _adapter_base(Path(name))
+        for place, what in ((name, name), (base, f"{name} adapts {base}, which")):
+            if place is not None and Path(place).exists() and _lies_in(Path(place), self.path):
+                raise ConfigError(
+                    f"model.name_or_path: {what} lies inside output_dir {self.path}, where the run would move it away "
+                    "or write over it; choose another output_dir"
+                )
+
     def is_finished(self, recipe: dict[str, Any]) -> bool:
         """Whether this training was done to its end here."""
         return self._is_over and self._holds(recipe)
@@ -253,6 +264,20 @@ def _flat(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in nested.items():
         flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
     return flat
+
+
+def _adapter_base(folder: Path) -> str | None:
+    """What a local adapter says it adapts; what is wrong with an adapter is said when the model is checked."""
+    try:
+        return str(json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+
+
+def _lies_in(place: Path, folder: Path) -> bool:
+    """Whether by its name or by where links lead."""
+    inner, outer = ((Path(os.path.abspath(path)), path.resolve()) for path in (place, folder))
+    return any(path.is_relative_to(above) for path in inner for above in outer)
 
 
 def _drop_cut_line(path: Path) -> None:

@@ -120,3 +120,61 @@ def test_unasked_it_is_moved_aside_and_said(words, folder, capsys):
     assert "held another run, which is now" in capsys.readouterr().out
     assert json.loads((folder / "metrics.jsonl").read_text().splitlines()[0])["step"] == 1
     assert (folder.with_name("run.earlier-1") / "final").is_dir()
+
+
+# A run that starts from what lies in its own folder
+
+
+def adapter_on(base, folder):
+    """A folder that names its base, as far as it must."""
+    folder.mkdir()
+    (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "base_model_name_or_path": str(base)}))
+    return folder
+
+
+def link_to(place, link):
+    link.symlink_to(place)
+    return link
+
+
+INSIDE = {
+    "its final": lambda run: run / "final",
+    "relative": lambda run: "other/../run/final",
+    "itself": lambda run: run,
+    "through a link": lambda run: link_to(run, run.parent / "link") / "final",
+    "a link in it": lambda run: link_to(run.parent / "other", run / "link"),
+    "beyond a link in it": lambda run: link_to(run.parent, run / "link") / "other",
+    "an adapter's base": lambda run: adapter_on(run / "final", run.parent / "adapter"),
+}
+
+
+@pytest.mark.parametrize("place", INSIDE)
+def test_a_run_does_not_start_from_its_own_folder(words, tmp_path, monkeypatch, capsys, place):
+    """It would move its model away, or write over it at its end."""
+    monkeypatch.chdir(tmp_path)
+    for folder in ("run/final", "other"):
+        (tmp_path / folder).mkdir(parents=True)
+    model = INSIDE[place](tmp_path / "run")
+    for folder in (tmp_path / "run", "run"):
+        assert train([*words, f"model.name_or_path={model}", f"output_dir={folder}"]) == 2
+        assert "choose another output_dir" in status_of(tmp_path / "run")["reason"]
+        assert "lies inside output_dir" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("model", ["run-2/final", "run.earlier-1/final", "run/../run-2", "adapter", "hub/name"])
+def test_models_beside_the_run_are_no_part_of_it(tmp_path, monkeypatch, model):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("run-2/final", "run.earlier-1/final", "run/final"):
+        (tmp_path / folder).mkdir(parents=True)
+    adapter_on("run-2/final", tmp_path / "adapter")
+    RunFolder(tmp_path / "run").check_model(model)
+    # A model of the hub, whatever the folder is called.
+    RunFolder(tmp_path / "hub").check_model("hub/name")
+
+
+def test_a_finished_run_is_not_moved_from_under_itself(words, folder):
+    before = final_weights(folder)
+    own = [*words, f"model.name_or_path={folder}/final", f"output_dir={folder}"]
+    for _ in range(2):
+        assert train(own) == 2
+    assert [path.name for path in folder.parent.iterdir()] == ["run"] and same(final_weights(folder), before)
