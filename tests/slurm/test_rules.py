@@ -87,24 +87,44 @@ def test_the_time_limits_signal_queues_again_up_to_the_limit(cluster, submit):
     assert "start 2 on n1, newest checkpoint: step-00000000" in log
 
 
+def test_a_save_that_the_time_limit_overtakes_queues_again(cluster, submit):
+    """What is sent at the limit, SIGTERM, reaches a run that was asked to save and has not yet."""
+    overtaken = "trap 'sleep 3; checkpoint 1; status 85; exit' TERM; touch $run/ready; while :; do sleep 0.1; done"
+    script = f'[ "$start" = 1 ] && {{ status 0; exit; }}; scancel --batch --signal=USR1 "$SLURM_JOB_ID"; {overtaken}'
+    job, run = submit(script, *ONE_NODE)
+    cluster.wait_until((run / "ready").exists, TIMEOUT_S)
+    cluster.run("scontrol", "update", f"JobId={job}", "EndTime=now")
+    state = cluster.wait_for_end(job, 2 * TIMEOUT_S)
+    log = (run / "slurm.log").read_text()
+    assert (state["JobState"], state["Restarts"], starts_of(run)) == ("COMPLETED", "1", ["0", "1"]), log
+    assert "DUE TO TIME LIMIT" in log and log.count("a larger --signal-s") == 1
+    assert "start 2 on n1, newest checkpoint: step-00000001" in log
+
+
 def test_a_stop_file_by_hand_is_not_queued_again(cluster, submit):
     job, run = submit("touch $run/ready; wait_for_stop; checkpoint 1; status 85", *ONE_NODE)
     cluster.wait_until((run / "ready").exists, TIMEOUT_S)
     (run / "STOP").touch()
     state = cluster.wait_for_end(job, TIMEOUT_S)
     assert (state["JobState"], state["ExitCode"], state["Restarts"]) == ("FAILED", "85:0", "0")
+    assert "not queued again: stopped by a STOP file" in (run / "slurm.log").read_text()
 
 
-@pytest.mark.parametrize("end", ("status 85", "exit"), ids=("saved in time", "died"))
-def test_a_cancelled_job_does_not_queue_itself_again(cluster, submit, end):
-    job, run = submit(f"trap '' TERM; touch $run/ready; wait_for_stop; checkpoint 1; {end}", *ONE_NODE)
+@pytest.mark.parametrize(
+    "begin, end",
+    [("", "status 85"), ("", "exit"), ('scancel --batch --signal=USR1 "$SLURM_JOB_ID"; wait_for_stop;', "status 85")],
+    ids=("saved in time", "died", "asked to save before"),
+)
+def test_a_cancelled_job_does_not_queue_itself_again(cluster, submit, begin, end):
+    job, run = submit(f"trap '' TERM; {begin} touch $run/ready; wait_for_stop; checkpoint 1; {end}", *ONE_NODE)
     cluster.wait_until((run / "ready").exists, TIMEOUT_S)
     cluster.run("scancel", job)
     cluster.wait_until(lambda: "ended with code" in (run / "slurm.log").read_text(), TIMEOUT_S)
     state = cluster.wait_for_end(job, TIMEOUT_S)
     time.sleep(3)
     assert cluster.job(job)["JobState"] == "CANCELLED" and state["Restarts"] == "0"
-    assert "newest checkpoint: step-00000001" in (run / "slurm.log").read_text()
+    log = (run / "slurm.log").read_text()
+    assert "newest checkpoint: step-00000001" in log and "not queued again: cancelled" in log
 
 
 def test_a_crash_is_queued_again_only_while_it_gets_further(cluster, submit):
@@ -112,6 +132,7 @@ def test_a_crash_is_queued_again_only_while_it_gets_further(cluster, submit):
     state = cluster.wait_for_end(job, TIMEOUT_S)
     assert (state["JobState"], state["ExitCode"], state["Restarts"]) == ("FAILED", "1:0", "1")
     assert starts_of(run) == ["0", "1"]
+    assert "not queued again: it failed, and got no further" in (run / "slurm.log").read_text()
 
 
 def test_the_first_process_may_finish_writing_when_another_node_has_failed(cluster, submit):
