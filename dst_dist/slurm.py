@@ -14,6 +14,8 @@ from dst_dist.errors import ConfigError
 from dst_dist.train.run_folder import RunFolder, recipe_differences
 
 TEMPLATE, SITE = Path("slurm/train.sbatch"), Path("slurm/site.sh")
+EARLY_S = 60
+"""Slurm's signal before the limit may come so much earlier than asked for."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,24 @@ def _check(job: Job) -> None:
         raise ConfigError(f"no {', '.join(missing)} here; run it from the repository's root, with one of launch/*.yaml as engine")
     if min(job.nodes, job.processes_per_node) < 1:
         raise ConfigError("a job needs at least one node, and one process on each")
+    limit_s = time_limit_s(job.time)
+    if limit_s is not None and limit_s <= job.signal_s + EARLY_S:
+        raise ConfigError(
+            f"--time {job.time} is not well above the {job.signal_s} s of --signal-s: each start would be asked to stop "
+            "before its first step; give it more --time or a smaller --signal-s"
+        )
+
+
+def time_limit_s(time: str) -> int | None:
+    """What sbatch makes of a `--time`, in whole minutes as there; None for no limit, and for what sbatch will refuse."""
+    if not re.fullmatch(r"(\d+-)?\d+(:\d+){0,2}", time):
+        return None
+    days, _, rest = time.rpartition("-")
+    parts = [int(part) for part in rest.split(":")]
+    # A number alone is minutes, after days it is hours; two are minutes and seconds, after days hours and minutes.
+    hours, minutes, seconds = ([0, *parts, 0] if not days and len(parts) < 3 else [*parts, 0, 0])[:3]
+    total_minutes = (int(days or 0) * 24 + hours) * 60 + minutes + -(-seconds // 60)
+    return total_minutes * 60 or None
 
 
 def _slurm_pattern(folder: Path, name: str) -> str:

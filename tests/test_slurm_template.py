@@ -132,12 +132,25 @@ def test_another_runs_folder_is_refused(capsys, tmp_path, sbatch):
         (["--engine", "zero3"], "no launch/zero3.yaml here"),
         (["--nodes", "0"], "at least one node"),
         (["--processes-per-node", "0"], "at least one node"),
+        (["--time", "5"], "--time 5 is not well above the 300 s of --signal-s"),
+        (["--time", "6:00"], "more --time or a smaller --signal-s"),
+        (["--time", "0-2:59:01", "--signal-s", "10740"], "--time 0-2:59:01 is not well above"),
     ],
 )
 def test_a_job_that_cannot_be_is_refused(capsys, tmp_path, sbatch, words, told):
     calls = sbatch()
     assert main(["slurm", "demo", f"output_dir={tmp_path}/run", *words]) == 2
     assert told in capsys.readouterr().err and not calls.exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["--time", "7"], ["--time", "0"], ["--time", "UNLIMITED"], ["--time", "1-0", "--signal-s", "65535"]],
+    ids=lambda words: words[1],
+)
+def test_a_time_that_leaves_room_is_sbatchs_to_judge(tmp_path, sbatch, words):
+    calls = sbatch()
+    assert main(["slurm", "demo", f"output_dir={tmp_path}/run", *words]) == 0 and calls.exists()
 
 
 def test_outside_the_repository_it_says_so(capsys, tmp_path, monkeypatch):

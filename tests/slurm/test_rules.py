@@ -1,12 +1,14 @@
 """The shipped template on a real Slurm, rule by rule. A stand-in of a few lines takes the place of `accelerate`."""
 
 import json
+import re
 import subprocess
 import sys
 import time
 
 import pytest
 
+from dst_dist.slurm import time_limit_s
 from tests.launching import REPOSITORY
 
 TIMEOUT_S = 60
@@ -69,6 +71,15 @@ def test_sbatchs_refusal_is_the_commands(cluster, tmp_path):
     assert refused.returncode == 2 and "Invalid --time specification" in refused.stderr
 
 
+def test_a_time_is_read_as_slurm_reads_it(cluster):
+    """Held jobs of every form, and the limit that Slurm gives them."""
+    for time_words in ("90", "90:01", "2:90:59", "1-2", "1-2:30", "1-2:30:01", "0:30", "3:0:0", "007"):
+        job = cluster.run("sbatch", "--parsable", "--hold", f"--time={time_words}", "--wrap=true").strip()
+        days, hours, minutes, seconds = map(int, re.match(r"(?:(\d+)-)?(\d+):(\d+):(\d+)$", cluster.job(job)["TimeLimit"]).groups("0"))
+        cluster.run("scancel", job)
+        assert time_limit_s(time_words) == ((days * 24 + hours) * 60 + minutes) * 60 + seconds, time_words
+
+
 def test_bad_usage_is_not_queued_again(cluster, submit):
     job, run = submit("checkpoint 1; status 2", *ONE_NODE)
     state = cluster.wait_for_end(job, TIMEOUT_S)
@@ -85,6 +96,16 @@ def test_the_time_limits_signal_queues_again_up_to_the_limit(cluster, submit):
     log = (run / "slurm.log").read_text()
     assert log.count("ended with code 85") == 2 and "not queued again: --max-requeues is 1" in log
     assert "start 2 on n1, newest checkpoint: step-00000000" in log
+
+
+def test_starts_that_are_stopped_before_their_first_step_end_at_the_second_in_a_row(cluster, submit):
+    script = 'checkpoint $((start ? 7 : 0)); scancel --batch --signal=USR1 "$SLURM_JOB_ID"; wait_for_stop; status 85'
+    job, run = submit(script, *ONE_NODE)
+    state = cluster.wait_for_end(job, TIMEOUT_S)
+    log = (run / "slurm.log").read_text()
+    # The first makes no step, the second seven, the others none.
+    assert (state["JobState"], state["ExitCode"], starts_of(run)) == ("FAILED", "85:0", ["0", "1", "2", "3"]), log
+    assert "not queued again: two starts in a row were stopped before their first step" in log and "more --time" in log
 
 
 def test_a_save_that_the_time_limit_overtakes_queues_again(cluster, submit):
