@@ -86,6 +86,7 @@ def build_parser() -> argparse.ArgumentParser:
     slurm.add_argument("--time", default="24:00:00", help="limit of one start; the job is queued again until it is done")
     slurm.add_argument("--signal-s", type=int, default=300, help="seconds before the limit at which the run saves and stops")
     slurm.add_argument("--max-requeues", type=int, default=50)
+    slurm.add_argument("--allow-changed", action="append", default=[], metavar="KEY", help="go on although this differs, as for training")
     slurm.add_argument("--dry-run", action="store_true", help="show the script and submit nothing")
     slurm.set_defaults(run=_slurm)
     return parser
@@ -150,5 +151,5 @@ def _slurm(options: argparse.Namespace) -> int:
         options.engine, options.nodes, options.processes_per_node, options.cpus_per_node, options.time,
         options.signal_s, options.max_requeues,
     )  # fmt: skip
-    print(submit(job, options.words, options.dry_run))
+    print(submit(job, options.words, options.allow_changed, options.dry_run))
     return 0

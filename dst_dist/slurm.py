@@ -3,6 +3,7 @@
 import re
 import shlex
 import subprocess
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,7 +45,7 @@ def render(job: Job, words: list[str], recipe: Recipe) -> str:
     """The batch script of a run.
 
     Args:
-        words: recipes and `key=value` words for `dst_dist.train`.
+        words: recipes, `key=value` words and options for `dst_dist.train`.
         recipe: what they say.
 
     Raises:
@@ -105,25 +106,42 @@ def _slurm_pattern(folder: Path, name: str) -> str:
     return f"{folder}/".replace("%", "%%") + name
 
 
-def check_folder(run: RunFolder, recipe: Recipe) -> None:
-    """Raises ConfigError if the folder holds a run that this one could not continue; a job would learn it hours later."""
+def check_folder(run: RunFolder, recipe: Recipe, allowed: list[str]) -> None:
+    """Raises ConfigError if the folder holds a run that this one could not continue; a job would learn it hours later.
+
+    Args:
+        allowed: keys that may differ, from `--allow-changed`, where there is a checkpoint to go on from.
+    """
     if not run.config_file.is_file():
         return
     differences = recipe_differences(yaml.safe_load(run.config_file.read_text()), recipe.model_dump(mode="json"))
-    if differences:
-        raise ConfigError([*differences.values(), f"{run.path} holds another run: choose another output_dir, or move it"])
+    refused = {key: text for key, text in differences.items() if not run.has_checkpoint or key not in allowed}
+    if refused:
+        ways = ["choose another output_dir", "or move it"]
+        if run.has_checkpoint:
+            ways = ["choose another output_dir", "move it", f"or add {shlex.join(allow_words(refused))}"]
+        raise ConfigError([*refused.values(), f"{run.path} holds another run: {', '.join(ways)}"])
 
 
-def submit(job: Job, words: list[str], dry_run: bool) -> str:
+def allow_words(keys: Iterable[str]) -> list[str]:
+    """Keys that may differ, as words for `dst_dist.train`."""
+    return [word for key in keys for word in ("--allow-changed", key)]
+
+
+def submit(job: Job, words: list[str], allowed: list[str], dry_run: bool) -> str:
     """Write `<output_dir>/train.sbatch` and hand it to sbatch; with `dry_run` only show both.
+
+    Args:
+        words: recipes and `key=value` words.
+        allowed: keys that may differ from the run so far.
 
     Raises:
         ConfigError: if the recipe or the job is wrong, the folder is another run's, or sbatch refuses.
     """
     recipe = config.load(words)
     run = RunFolder(Path(recipe.output_dir).absolute())
-    check_folder(run, recipe)
-    script = render(job, words, recipe)
+    check_folder(run, recipe, allowed)
+    script = render(job, [*words, *allow_words(allowed)], recipe)
     path = run.path / "train.sbatch"
     command = f". {SITE}; exec sbatch {shlex.quote(str(path))}"
     if dry_run:

@@ -1,6 +1,7 @@
 """`dst-dist slurm` without Slurm: what is rendered, what is refused, and what is handed to a stand-in for sbatch."""
 
 import re
+import shlex
 import shutil
 import subprocess
 
@@ -9,6 +10,7 @@ import yaml
 
 from dst_dist import config
 from dst_dist.cli import main
+from dst_dist.train.__main__ import parse
 from tests.launching import REPOSITORY
 
 REFUSING = "echo 'sbatch: error: invalid partition specified: gpux' >&2; exit 1"
@@ -82,6 +84,13 @@ def test_the_script_is_bash(capsys):
     assert (checked.returncode, checked.stderr) == (0, "")
 
 
+def test_keys_that_may_differ_go_to_the_training(capsys, tmp_path):
+    script = dry_run(capsys, "demo", "--allow-changed", "loss.lm", f"output_dir={tmp_path}/run", "--allow-changed", "dataset")
+    words = shlex.split(re.search(r"^words=\((.*)\)$", script, re.MULTILINE)[1])
+    options = parse(words)
+    assert options.allow_changed == ["loss.lm", "dataset"] and options.recipe == ["demo", f"output_dir={tmp_path}/run"]
+
+
 def test_a_dry_run_writes_and_submits_nothing(capsys, tmp_path, sbatch):
     calls = sbatch()
     shown = dry_run(capsys, "demo", f"output_dir={tmp_path}/run")
@@ -124,6 +133,21 @@ def test_another_runs_folder_is_refused(capsys, tmp_path, sbatch):
     told = capsys.readouterr().err
     assert "seed was 3 and is 0" in told and "choose another output_dir" in told and not calls.exists()
     assert main(["slurm", *words, "seed=3", "checkpoint.every_steps=7"]) == 0, "the same run goes on"
+
+
+def test_a_changed_key_is_refused_unless_allowed(capsys, tmp_path, sbatch):
+    calls, words = sbatch(), ["demo", f"output_dir={tmp_path}"]
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config.load([*words, "seed=3", "loss.lm=2"]).model_dump(mode="json")))
+    (tmp_path / "checkpoints/step-00000002").mkdir(parents=True)
+    assert main(["slurm", *words, "--allow-changed", "seed"]) == 2
+    told = capsys.readouterr().err
+    assert "loss.lm was 2.0" in told and "or add --allow-changed loss.lm" in told and "seed" not in told and not calls.exists()
+    allowed = ["--allow-changed", "seed", "--allow-changed", "loss.lm"]
+    assert main(["slurm", *words, *allowed]) == 0 and calls.exists()
+    # Where there is nothing to go on from, it would be trained anew.
+    (tmp_path / "final").mkdir()
+    assert main(["slurm", *words, *allowed]) == 2
+    assert "choose another output_dir, or move it" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

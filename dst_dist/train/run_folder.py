@@ -126,6 +126,11 @@ class RunFolder:
     def _holds(self, recipe: dict[str, Any]) -> bool:
         return self.config_file.is_file() and not recipe_differences(yaml.safe_load(self.config_file.read_text()), recipe)
 
+    @property
+    def has_checkpoint(self) -> bool:
+        """Whether there is one to go on from; whether it is good is not said."""
+        return any(not path.suffix for path in (self.path / "checkpoints").glob("step-*"))
+
     def open(self, recipe: dict[str, Any], allowed: Sequence[str] = ()) -> Path | None:
         """Make room for a run. What is of another recipe and cannot be continued (it is finished, or was cut before
         its first checkpoint) is moved aside, never written over.
@@ -140,8 +145,7 @@ class RunFolder:
             ConfigError: if a finished run should go on, but has no checkpoint.
         """
         moved = None
-        checkpoints = [path for path in (self.path / "checkpoints").glob("step-*") if not path.suffix]
-        can_continue = bool(checkpoints) and (bool(allowed) or not self._is_over)
+        can_continue = self.has_checkpoint and (bool(allowed) or not self._is_over)
         if self.config_file.exists() and not can_continue and not self._holds(recipe):
             if allowed and self._is_over:
                 raise ConfigError(

@@ -283,6 +283,16 @@ def test_a_changed_key_is_named_and_refused_unless_allowed(continued, demo_words
     assert continued([*words, "--allow-changed", "loss.lm", "--allow-changed", "optim.learning_rate"]) == (0, "done")
 
 
+def test_what_was_allowed_may_be_allowed_again(continued, demo_words, tmp_path):
+    """As a job that is queued again does: stopped before and after the first checkpoint with the changed key."""
+    words = [*cut_words(demo_words, "lora", "loss.lm=2", "checkpoint.every_steps=1"), "--allow-changed", "loss.lm"]
+    for point in (AT_WORK, "after prune"):
+        with installed(Faults(cut, point, 1)), pytest.raises(Cut):
+            continued(words)
+    assert continued(words) == (0, "done")
+    assert (tmp_path / "run/train.log").read_text().count("allowed to differ from the run so far: loss.lm was 1.5") == 2
+
+
 def test_changed_data_is_refused_unless_allowed(continued, demo_words, other_data):
     words = cut_words(demo_words, "lora", f"data.root={other_data}")
     code, reason = continued(words)
