@@ -144,8 +144,10 @@ def test_a_changed_key_is_refused_unless_allowed(capsys, tmp_path, sbatch):
     assert "loss.lm was 2.0" in told and "or add --allow-changed loss.lm" in told and "seed" not in told and not calls.exists()
     allowed = ["--allow-changed", "seed", "--allow-changed", "loss.lm"]
     assert main(["slurm", *words, *allowed]) == 0 and calls.exists()
-    # Where there is nothing to go on from, it would be trained anew.
+    # A finished run goes on as well. Where there is nothing to go on from, it would be trained anew.
     (tmp_path / "final").mkdir()
+    assert main(["slurm", *words, *allowed]) == 0
+    (tmp_path / "checkpoints/step-00000002").rmdir()
     assert main(["slurm", *words, *allowed]) == 2
     assert "choose another output_dir, or move it" in capsys.readouterr().err
 

@@ -11,6 +11,7 @@ from transformers import AutoImageProcessor, AutoTokenizer, SmolVLMForConditiona
 from transformers.processing_utils import ProcessorMixin
 
 from dst_dist import cli, config
+from dst_dist.errors import ConfigError
 from dst_dist.evaluate.run import evaluate_run
 from dst_dist.model.smolvlm_dst import SmolVLMForDST
 from dst_dist.train.resume import Progress
