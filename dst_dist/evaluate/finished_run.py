@@ -41,6 +41,8 @@ class FinishedRun:
         final = run_folder / "final"
         if not (run_folder / "config.yaml").is_file() or not final.is_dir():
             raise ConfigError(f"{run_folder}: not a finished run, it should hold config.yaml and final/")
+        if (run_folder / ".goes-on").exists():
+            raise ConfigError(f"{run_folder}: goes on with another recipe, final/ is of the earlier one; wait until it is done")
         recipe = config.load([str(run_folder / "config.yaml"), *overrides, f"model.name_or_path={final}"])
         if split is not None and not getattr(recipe.data, split):
             raise ConfigError(f"data.{split} is empty in {run_folder}/config.yaml; add data.{split}=[...]")

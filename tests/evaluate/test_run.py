@@ -201,6 +201,13 @@ def test_what_was_corrected_is_said_again(run, caplog):
     assert result["num_videos_trained_on"] == 0 and not any("trained on" in line for line in caplog.messages)
 
 
+def test_a_run_that_goes_on_is_not_evaluated_by_its_earlier_end(run):
+    (run / ".goes-on").write_text("")
+    with pytest.raises(ConfigError, match="goes on with another recipe"):
+        evaluate_run(run, "val")
+    (run / ".goes-on").unlink()
+
+
 def test_videos_that_were_trained_on_are_told_of(run, caplog):
     """All of the training file are; of a run that does not say which, nobody knows."""
     words = ["eval.max_clips=1", "data.val=[kitchen/train_training.json, kitchen]"]
