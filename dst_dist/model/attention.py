@@ -19,6 +19,8 @@ def segmented_causal_attention(
     dropout: float = 0.0,
     segment_lengths: list[int] | None = None,
     kv_cache: KVCache | None = None,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
     **_: object,
 ) -> tuple[torch.Tensor, None]:
     """Attend causally within each segment, one kernel call a segment, so no T x T mask exists.
@@ -35,8 +37,10 @@ def segmented_causal_attention(
         [batch, T, heads, d] in the value's dtype, and None for the weights, as transformers expects.
 
     Raises:
-        ValueError: on a mask, or lengths that do not make up the row.
+        ValueError: on a mask, lengths that do not make up the row, or attention of another kind.
     """
+    if sliding_window is not None or softcap is not None:
+        raise ValueError(f"{SEGMENTED_CAUSAL} attention knows no sliding_window and no softcap")
     if attention_mask is not None:
         raise ValueError(f"{SEGMENTED_CAUSAL} attention takes no attention_mask, pass segment_lengths")
     # Under autocast float32 rotary tables promote queries and keys, the values stay in compute precision.

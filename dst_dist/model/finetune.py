@@ -19,20 +19,13 @@ from transformers import PreTrainedConfig, SmolVLMConfig
 from dst_dist.config import Lora, Recipe
 from dst_dist.errors import CheckpointError, ConfigError
 from dst_dist.model.folders import cannot_be_had, check_keys, check_weight_files, read_model_config, some, weight_files
-from dst_dist.model.smolvlm_dst import HEAD_NAMES, SmolVLMForDST
+from dst_dist.model.smolvlm_dst import HEAD_NAMES, SETTINGS, SmolVLMForDST
 
 logger = logging.getLogger(__name__)
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 PARTS = ("text", "connector", "vision", "heads")
-_OTHER_NAMES = {
-    r"^(model\.)?language_model\.lm_head\.": "lm_head.",
-    r"^(model\.)?language_model\.(model\.)?": "model.text_model.",
-    r"^(vision_model|connector)\.": r"model.\1.",
-}
-"""Patterns of other names that the same weights go by, and ours."""
-_SAVED_SETTINGS = ("tokens_per_frame", "dst_threshold", "speaking_threshold")
 
 
 def load_model(recipe: Recipe) -> SmolVLMForDST | PeftModel:
@@ -104,7 +97,8 @@ def load_for_inference(folder: str | Path, base: str | None = None) -> SmolVLMFo
     adapter = _read_adapter_config(str(folder))
     if adapter is None:
         return _load_base(str(folder), {}, new_heads=False).eval()
-    model = _load_base(base or _base_of(adapter, str(folder)), _read_settings(str(folder)))
+    has_heads = set(HEAD_NAMES) <= set(adapter.modules_to_save or ())
+    model = _load_base(base or _base_of(adapter, str(folder)), _read_settings(str(folder)), new_heads=has_heads)
     return _load_adapter(_inject(model, adapter), Path(folder)).merge_and_unload().eval()
 
 
@@ -316,15 +310,13 @@ def _load_base(name: str, settings: Mapping[str, object], new_heads: bool = True
     try:
         for key, value in settings.items():
             setattr(config, key, value)
-        model, info = SmolVLMForDST.from_pretrained(
-            name, config=config, dtype=torch.float32, use_safetensors=True, output_loading_info=True, key_mapping=_OTHER_NAMES
-        )
+        model, info = SmolVLMForDST.from_pretrained(name, config=config, dtype=torch.float32, output_loading_info=True)
     except OSError as error:
         raise ConfigError(cannot_be_had(name, error)) from error
     except (RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"{name}: weights do not fit the architecture in its config.json ({error})") from error
-    heads = {f"{head}.{kind}" for head in HEAD_NAMES for kind in ("weight", "bias")}
-    check_keys(name, set(info["missing_keys"]) - (heads if new_heads else set()), info["unexpected_keys"])
+    if not new_heads:
+        check_keys(name, info["missing_keys"], ())
     return model
 
 
@@ -356,7 +348,7 @@ def _read_settings(folder: str) -> dict[str, object]:
         values, _ = PreTrainedConfig.get_config_dict(folder)
     except OSError as error:
         raise CheckpointError(f"{folder}: no config.json beside the adapter, tokens_per_frame is unknown") from error
-    return {key: values[key] for key in _SAVED_SETTINGS if values.get(key) is not None}
+    return {key: values[key] for key in SETTINGS if values.get(key) is not None}
 
 
 def _warn_of_other_frame_tokens(source: str, tokens: int) -> None:

@@ -2,6 +2,7 @@
 
 import math
 from contextlib import nullcontext
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -12,9 +13,19 @@ from transformers import initialization as init
 
 from dst_dist.errors import ConfigError
 from dst_dist.model.attention import SEGMENTED_CAUSAL
+from dst_dist.model.folders import check_keys
 from dst_dist.model.kv_cache import KVCache
 
 HEAD_NAMES = ("dst_update_head", "speaking_head")
+HEAD_WEIGHTS = {f"{head}.{kind}" for head in HEAD_NAMES for kind in ("weight", "bias")}
+SETTINGS = ("tokens_per_frame", "dst_threshold", "speaking_threshold", "dst_update_rate", "speaking_rate")
+"""What our config has more than stock's."""
+OTHER_NAMES = {
+    r"^(model\.)?language_model\.lm_head\.": "lm_head.",
+    r"^(model\.)?language_model\.(model\.)?": "model.text_model.",
+    r"^(vision_model|connector)\.": r"model.\1.",
+}
+"""Patterns of other names that the same weights go by, and ours."""
 
 
 class DSTOutput(NamedTuple):
@@ -75,9 +86,8 @@ def pool_patches(patches: torch.Tensor, scale: int, side: int) -> torch.Tensor:
 class SmolVLMForDST(SmolVLMForConditionalGeneration):
     """SmolVLM2 that reads frames of K tokens each and decides at every frame.
 
-    `from_pretrained` takes any SmolVLM2 folder; only the two heads are new. The config gains
-    `tokens_per_frame` (the whole grid if absent), `dst_threshold` and `speaking_threshold`, `dst_update_rate` and
-    `speaking_rate` (shares of positives in training), None if absent.
+    The config gains `tokens_per_frame` (the whole grid if absent), `dst_threshold` and `speaking_threshold`,
+    `dst_update_rate` and `speaking_rate` (shares of positives in training), None if absent.
 
     Attributes:
         compute_dtype: dtype of the autocast that `forward` opens (DeepSpeed switches an outer one off);
@@ -93,9 +103,9 @@ class SmolVLMForDST(SmolVLMForConditionalGeneration):
     def __init__(self, config: SmolVLMConfig):
         super().__init__(config)
         config = self.config
-        config.tokens_per_frame = getattr(config, "tokens_per_frame", None) or frame_grid(config) ** 2
-        for name in ("dst_threshold", "speaking_threshold", "dst_update_rate", "speaking_rate"):
+        for name in SETTINGS:
             setattr(config, name, getattr(config, name, None))
+        config.tokens_per_frame = config.tokens_per_frame or frame_grid(config) ** 2
         self.pooled_side = pooled_side(config, config.tokens_per_frame)
         self.dst_update_head = nn.Linear(config.text_config.hidden_size, 2)
         self.speaking_head = nn.Linear(config.text_config.hidden_size, 2)
@@ -104,8 +114,30 @@ class SmolVLMForDST(SmolVLMForConditionalGeneration):
         # Never reaches config.json: stock transformers must be able to open what we save.
         self.model.text_model.set_attn_implementation(SEGMENTED_CAUSAL)
         self.post_init()
+        # A padding row gets no gradient; there is no padding, and some models pad with a token that is in use.
+        self.get_input_embeddings().padding_idx = None
         # Stock names the tower's attention, which splits a residual block over FSDP2 units.
         self._no_split_modules = {"SmolVLMEncoderLayer", "LlamaDecoderLayer"}
+
+    @classmethod
+    def from_pretrained(cls, name, *arguments, **options):
+        """As stock's, of any SmolVLM2 or of a trained `final/`, an adapter's too (on its base, merged, in float32). From
+        safetensors alone; older names of weights are known, and only both heads may be new.
+
+        Raises:
+            CheckpointError: naming every weight that is missing, and every one that belongs to no part of the model.
+        """
+        if (Path(name) / "adapter_config.json").is_file():
+            # That module imports this one.
+            from dst_dist.model.finetune import load_for_inference
+
+            return load_for_inference(name)
+        with_info = options.pop("output_loading_info", False)
+        options = {"key_mapping": OTHER_NAMES, "use_safetensors": True} | options
+        model, info = super().from_pretrained(name, *arguments, output_loading_info=True, **options)
+        missing = set(info["missing_keys"])
+        check_keys(str(name), missing - HEAD_WEIGHTS if missing >= HEAD_WEIGHTS else missing, info["unexpected_keys"])
+        return (model, info) if with_info else model
 
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
@@ -188,19 +220,26 @@ class SmolVLMForDST(SmolVLMForConditionalGeneration):
         return logits.argmax(-1)
 
     def decide(self, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Probabilities that an update and that a reply follows, each float32 [n], from states [n, hidden]."""
+        """Probabilities that an update and that a reply follows, each float64 [n], from states [n, hidden].
+
+        In float64 as thresholds are chosen: in float32 many near 1 are the same.
+        """
         with torch.autocast(hidden.device.type, enabled=False):
             hidden = hidden.float()
-            return self.dst_update_head(hidden).softmax(-1)[:, 1], self.speaking_head(hidden).softmax(-1)[:, 1]
+            logits = self.dst_update_head(hidden), self.speaking_head(hidden)
+            return logits[0].double().softmax(-1)[:, 1], logits[1].double().softmax(-1)[:, 1]
 
     def encode_frames(self, frames: torch.Tensor, min_calls: int = 1) -> torch.Tensor:
-        """Embeddings of frames, uint8 [N, 3, S, S] -> [N, K, hidden].
+        """Embeddings of frames, uint8 [N, 3, S, S] -> [N, K, hidden]; ValueError for any others.
 
         The tower runs in chunks of at most `vision_batch_size`, and at least `min_calls` times: under
         FSDP2 every process must call it equally often, so one with fewer frames adds blank ones. Their
         embeddings are cut off again, which leaves the connector and a trained tower in the graph with zero
         gradients even where N = 0. A frozen tower stays out of the graph.
         """
+        size = self.config.vision_config.image_size
+        if frames.dtype != torch.uint8 or frames.shape[1:] != (3, size, size):
+            raise ValueError(f"frames must be uint8 [N, 3, {size}, {size}], found {frames.dtype} {list(frames.shape)}")
         count = len(frames)
         calls = max(min_calls, math.ceil(count / self.vision_batch_size), 1)
         if count < calls:

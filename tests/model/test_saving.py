@@ -13,7 +13,7 @@ from transformers import LlamaConfig, SmolVLMConfig, SmolVLMForConditionalGenera
 
 from dst_dist.errors import CheckpointError, ConfigError
 from dst_dist.model.finetune import load_for_inference, load_model, parameter_groups, save_model, unwrap
-from dst_dist.model.smolvlm_dst import SmolVLMForDST
+from dst_dist.model.smolvlm_dst import SETTINGS, SmolVLMForDST
 from tests.model.finetuning import SPEAKING_BIAS, WAYS, a_batch, backward, is_head, outputs, recipe, train_and_save
 
 
@@ -176,11 +176,12 @@ def test_thresholds_are_kept_with_full_models_and_adapters(stock, tmp_path):
     for mode in ("lora", "full"):
         model = load_model(recipe(stock, mode))
         unwrap(model).config.dst_threshold, unwrap(model).config.speaking_threshold = 0.2, 0.7
+        unwrap(model).config.dst_update_rate, unwrap(model).config.speaking_rate = 0.1, 0.05
         save_model(model, model.state_dict(), tmp_path / mode)
         config = load_for_inference(tmp_path / mode).config
-        assert (config.dst_threshold, config.speaking_threshold) == (0.2, 0.7)
+        assert [getattr(config, name) for name in SETTINGS[1:]] == [0.2, 0.7, 0.1, 0.05]
         config = unwrap(load_model(recipe(tmp_path / mode, mode))).config
-        assert (config.dst_threshold, config.speaking_threshold) == (0.2, 0.7)
+        assert [getattr(config, name) for name in SETTINGS[1:]] == [0.2, 0.7, 0.1, 0.05]
 
 
 # Going on from an earlier run
