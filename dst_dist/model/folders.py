@@ -26,7 +26,8 @@ def read_model_config(name: str) -> SmolVLMConfig:
         raise ConfigError(cannot_be_had(name, ValueError("no config.json that names a model_type")))
     if values["model_type"] != "smolvlm":
         raise ConfigError(f"model.name_or_path: {name} is of type {values['model_type']}, not a SmolVLM2")
-    text_type = (values.get("text_config") or {}).get("model_type", "llama")
+    text = values.get("text_config")
+    text_type = text.get("model_type", "llama") if isinstance(text, dict) else "llama"
     if text_type != "llama":
         raise ConfigError(f"model.name_or_path: the text half of {name} is of type {text_type}, SmolVLM2's is llama")
     try:
