@@ -33,7 +33,8 @@ class ModelFiles:
     """A model folder's small files: what data needs to know of the model, and what a trained model takes over as it is."""
 
     tokenizer: object
-    image_size: int
+    config: SmolVLMConfig
+    """As the folder holds it; of an adapter, what its run left beside it."""
     processor: dict[str, bytes]
     """By file name; the stock processor's, which a model may lack."""
     digest: str
@@ -50,7 +51,16 @@ class ModelFiles:
         _collect(faults, lambda: check_before_loading(recipe, config))
         if faults:
             raise ConfigError(faults)
-        return cls(tokenizer, config.vision_config.image_size, read_processor_files(name), _digest(config, tokenizer))
+        return cls(tokenizer, config, read_processor_files(name), _digest(config, tokenizer))
+
+    @property
+    def image_size(self) -> int:
+        return self.config.vision_config.image_size
+
+    @property
+    def max_positions(self) -> int:
+        """Tokens that the text model was made for in one context; behind them it writes nonsense without a word."""
+        return self.config.text_config.max_position_embeddings
 
     def save(self, folder: Path) -> None:
         """Put the tokenizer, and the processor as its files stand, beside a trained model."""
@@ -151,7 +161,15 @@ class DataSetup:
             # Without a tokenizer there are no lengths; why there is none stands among the faults.
             return None
         rate = recipe.labels.neg_frame_sampling_rate if split == "train" else 1.0
-        return SampleDataset(clips, self.maker(), self.model_files.image_size, recipe.seed, rate, recipe.data.on_missing)
+        data = SampleDataset(clips, self.maker(), self.model_files.image_size, recipe.seed, rate, recipe.data.on_missing)
+        self.check_context(int(data.samples["tokens"].max()), f"data.{split}: the longest sample has")
+        return data
+
+    def check_context(self, num_tokens: int, what: str) -> None:
+        """Raise ConfigError if so many tokens, of which `what` says whose they are, are more than the model's positions."""
+        most = self.model_files.max_positions
+        if num_tokens > most:
+            raise ConfigError(f"{what} {num_tokens} tokens, the model has {most} positions; set data.max_seq_len={most} or train.max_tokens={most}")
 
 
 def _collect(faults: list[str], make):

@@ -75,14 +75,14 @@ def stream_run(
         on_the_clock: one video at a time, and also measured as if frames went on arriving while the model works.
 
     Raises:
-        ConfigError, DataError: as `evaluate_run`.
+        ConfigError, DataError: as `evaluate_run`, or if the recipe's contexts are longer than the model can read.
     """
     others = read_others(beside, split, "streaming")
     run = FinishedRun.open(run_folder, split, overrides)
     basis = measured_on(run, _evaluated(run), "streaming")
     beside_it = metrics_of_others(others, basis, split)
     similarity = open_similarity(run.recipe.eval.similarity, run.model.device)
-    _warn_of_other_frames(run)
+    _check_for_streaming(run)
     check_openings(run.data.clips.index, run.data.maker)
     streams = _watch_all(run, 1 if on_the_clock else run.recipe.eval.num_streams)
     if streams is None:
@@ -138,7 +138,7 @@ def stream_video(run_folder: Path, split: str, video: str, overrides: Sequence[s
         ConfigError, DataError: as `FinishedRun.open`, or if the split has no such video.
     """
     run = FinishedRun.open(run_folder, split, overrides)
-    _warn_of_other_frames(run)
+    _check_for_streaming(run)
     for clip in _clips_of(video, run.data.clips.index, split):
         yield from tell_clip(_streamer(run, clip), run.data)
 
@@ -154,7 +154,7 @@ def stream_file(run_folder: Path, video: Path, task: Path, overrides: Sequence[s
     """
     clip = read_task(task)
     run = FinishedRun.open(run_folder, None, overrides)
-    _warn_of_other_frames(run)
+    _check_for_streaming(run)
     yield f"{clip.fps:g} frames a second, {'with the prompt of the task' if clip.prompt else 'without a prompt: the task gives none'}"
     yield from tell(_streamer(run, clip), read_video(video, clip.fps, run.setup.model_files.image_size))
 
@@ -172,7 +172,9 @@ def _clips_of(video: str, clips: Iterable[Clip], split: str) -> list[Clip]:
     return [clip for clip in clips if clip.video == found[0]]
 
 
-def _warn_of_other_frames(run: FinishedRun) -> None:
+def _check_for_streaming(run: FinishedRun) -> None:
+    """Raises ConfigError for contexts that grow longer than the model can read, whatever it was trained on."""
+    run.setup.check_context(run.setup.maker().limits.tokens, "a stream fills contexts of")
     if run.recipe.data.frames == "event":
         logger.warning("the model learned from the frames of turns alone (data.frames: event); a stream shows it every frame")
 

@@ -75,6 +75,12 @@ def only_pickles(folder):
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
 
 
+def few_positions(folder):
+    values = json.loads((folder / "config.json").read_text())
+    values["text_config"]["max_position_embeddings"] = 50
+    (folder / "config.json").write_text(json.dumps(values))
+
+
 def no_image_token(folder):
     values = json.loads((folder / "tokenizer.json").read_text())
     values["model"]["merges"] = []
@@ -219,6 +225,9 @@ MODEL = {
 FITTING = {
     "a turn longer than the context": (
         longer_than_fits, ("2 faults", "clip kitchen/tea/0", "clip kitchen/tea/2", "does not fit", "data.max_seq_len"),
+    ),
+    "a sample longer than the model's positions": (
+        model(few_positions), ("data.train: the longest sample has ", "the model has 50 positions", "data.max_seq_len=50"),
     ),
     "no such root": (words("data.root=./none"), ("data.root none: no such folder",)),
     "no such dataset": (words("data.train=[garage]"), ("data.train: garage: no such file", "garage/train_training.json")),
