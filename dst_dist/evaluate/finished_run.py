@@ -9,6 +9,7 @@ import torch
 from dst_dist import config
 from dst_dist.data.dataset import SampleDataset
 from dst_dist.errors import ConfigError
+from dst_dist.evaluate.metrics import THRESHOLD_KEYS, UNTRAINED
 from dst_dist.evaluate.processes import Processes
 from dst_dist.logs import logger
 from dst_dist.model.finetune import load_for_inference
@@ -58,15 +59,20 @@ class FinishedRun:
             num_trained_on = None if split == "train" else _count_trained_on(run_folder, split, data)
         model = load_for_inference(final).to(processes.device)
         model.compute_dtype = torch.bfloat16 if recipe.train.precision == "bf16" else None
-        return cls(recipe, model, setup, data, num_trained_on, processes)
+        run = cls(recipe, model, setup, data, num_trained_on, processes)
+        run._warn_of_untrained_heads()
+        return run
+
+    def _warn_of_untrained_heads(self) -> None:
+        for head in (head for head, key in THRESHOLD_KEYS.items() if getattr(self.model.config, key) == UNTRAINED):
+            decides = "at random" if self.thresholds[head] < UNTRAINED else "nothing"
+            logger.warning("%s: the head was never trained, it decides %s (threshold %g)", head, decides, self.thresholds[head])
 
     @property
     def thresholds(self) -> dict[str, float]:
         """By head: the recipe's, else the one stored with the model, else 0.5."""
-        given = {
-            "dst_update": (self.recipe.eval.dst_threshold, self.model.config.dst_threshold),
-            "speaking": (self.recipe.eval.speaking_threshold, self.model.config.speaking_threshold),
-        }
+        places = self.recipe.eval, self.model.config
+        given = {head: [getattr(place, key) for place in places] for head, key in THRESHOLD_KEYS.items()}
         return {head: next((value for value in values if value is not None), 0.5) for head, values in given.items()}
 
     @property

@@ -12,6 +12,11 @@ Metrics = dict[str, float]
 
 CURVE_POINTS = 101
 
+THRESHOLD_KEYS = {"dst_update": "dst_threshold", "speaking": "speaking_threshold"}
+"""Head -> what its threshold is called in a recipe's `eval` and in a model's config."""
+UNTRAINED = 1.0
+"""The threshold stored for a head that was not trained: it never decides. `best_threshold` always lies below."""
+
 
 def best_threshold(labels: np.ndarray, probabilities: np.ndarray) -> float:
     """The threshold with the highest F1 of deciding above it, halfway to the next lower score (or to 0).

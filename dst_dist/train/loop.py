@@ -3,9 +3,12 @@
 import time
 from collections.abc import Iterator
 
+from transformers import SmolVLMConfig
+
 from dst_dist.config import Recipe
 from dst_dist.data.batching import BatchPlan, Draw, MicroBatchSampler, PackedBatch
 from dst_dist.data.dataset import SampleDataset, make_loader
+from dst_dist.evaluate.metrics import THRESHOLD_KEYS, UNTRAINED
 from dst_dist.evaluate.teacher_forced import check_finite, evaluation_specs, join_processes, read_model, summarise
 from dst_dist.logs import logger
 from dst_dist.model.finetune import load_model, parameter_groups, save_model, saved_names
@@ -126,7 +129,7 @@ class Trainer:
         )  # fmt: skip
         if columns is None:
             return False
-        thresholds = {"dst_update": recipe.eval.dst_threshold, "speaking": recipe.eval.speaking_threshold}
+        thresholds = {head: getattr(recipe.eval, key) for head, key in THRESHOLD_KEYS.items()}
         columns = join_processes(engine.gather_objects(columns))
         check_finite(columns, data)
         metrics = engine.from_main(summarise(columns, recipe, thresholds))
@@ -164,16 +167,27 @@ class Trainer:
         weights = self.engine.full_state_dict(saved_names(self.engine.unwrapped))
         if self.engine.is_main:
             model = self.engine.unwrapped
-            model.config.dst_threshold = self.progress.thresholds.get("dst_update")
-            model.config.speaking_threshold = self.progress.thresholds.get("speaking")
-            for head, rate in self.data.positive_rates().items():
-                setattr(model.config, f"{head}_rate", rate)
+            self.store_decisions(model.config)
             with self.run_folder.making_final() as folder:
                 save_model(model, weights, folder)
                 self.setup.model_files.save(folder)
             logger.info("saved %s", self.run_folder.final)
         self.stop.obeyed()
         self.close()
+
+    def store_decisions(self, config: SmolVLMConfig) -> None:
+        """Put each head's threshold and its rate in training into the config of the final model.
+
+        A head that this run did not train keeps what the model began with; one that none trained never decides.
+        """
+        begun, rates = self.setup.model_files.config, self.data.positive_rates()
+        for head, name in THRESHOLD_KEYS.items():
+            stored = self.progress.thresholds.get(head), rates[head]
+            if why_untrained(self.recipe, self.data, head):
+                stored = getattr(begun, name, None), getattr(begun, f"{head}_rate", None)
+                stored = (UNTRAINED, 0.0) if stored == (None, None) else stored
+            for key, value in zip((name, f"{head}_rate"), stored, strict=True):
+                setattr(config, key, value)
 
     def close(self) -> None:
         self.log.close()
@@ -207,16 +221,25 @@ def describe(engine: Engine, recipe: Recipe, datasets: dict[str, SampleDataset],
             logger.info("%s: %s", split, note)
     if "val" not in datasets:
         logger.info("data.val is empty: there is no validation, and the thresholds stay at 0.5")
-    warn_of_rare_classes(datasets["train"])
+    warn_of_rare_classes(recipe, datasets["train"])
     logger.info("%d steps, %d in an epoch", num_steps, plan.steps_per_epoch)
     if recipe.optim.warmup_steps >= num_steps:
         logger.warning("optim.warmup_steps %d: the rate never reaches its peak in %d steps", recipe.optim.warmup_steps, num_steps)
 
 
-def warn_of_rare_classes(data: SampleDataset) -> None:
-    """A head that sees under 5 % of a class learns little of it."""
+def warn_of_rare_classes(recipe: Recipe, data: SampleDataset) -> None:
+    """A head that sees under 5 % of a class learns little of it, one that is asked nothing learns nothing."""
     for head, (positives, negatives) in data.expected_classes().items():
         logger.info("%s: %.0f positives and %.0f negatives an epoch", head, positives, negatives)
         total = positives + negatives
-        if total and min(positives, negatives) < 0.05 * total:
+        if reason := why_untrained(recipe, data, head):
+            logger.warning("%s: %s, this run does not train the head", head, reason)
+        elif min(positives, negatives) < 0.05 * total:
             logger.warning("%s: under 5 %% of its positions are %s", head, "positive" if positives < negatives else "negative")
+
+
+def why_untrained(recipe: Recipe, data: SampleDataset, head: str) -> str | None:
+    """Why a head learns nothing in a run; None where it does."""
+    if not sum(data.expected_classes()[head]):
+        return "no position has a label"
+    return None if getattr(recipe.loss, head) else f"loss.{head} is 0"
