@@ -107,15 +107,18 @@ class SampleDataset(torch.utils.data.Dataset):
 
     def _split_all(self) -> np.ndarray:
         rows, faults, counts = [], [], Counter()
-        for position in range(len(self.clips.index)):
+        self._classes: Counter[tuple[str, int]] = Counter()
+        for position, weight in enumerate(self.clips.weights):
+            of_clip: Counter[str | tuple[str, int]] = Counter()
             try:
-                parts = self.maker.split(self.clips.index[position], counts)
+                parts = self.maker.split(self.clips.index[position], of_clip)
             except DataError as error:
                 faults += error.faults
                 continue
             rows += [(position, *part, part.num_frames) for part in parts]
-        self._classes = counts
-        self.notes += [f"{number} {kind}" for kind, number in counts.items() if isinstance(kind, str) and number]
+            counts.update({kind: number for kind, number in of_clip.items() if isinstance(kind, str)})
+            self._classes.update({kind: weight * number for kind, number in of_clip.items() if isinstance(kind, tuple)})
+        self.notes += [f"{number} {kind}" for kind, number in counts.items() if number]
         if faults:
             raise DataError(faults)
         if not rows:
@@ -123,13 +126,13 @@ class SampleDataset(torch.utils.data.Dataset):
         return np.array(rows, dtype=SAMPLE_DTYPE)
 
     def expected_classes(self) -> dict[str, tuple[float, float]]:
-        """By head, the positives and the negatives that count in an epoch; weights of datasets aside."""
+        """By head, the positives and the negatives that count in an epoch, each as often as its clip is drawn."""
         return {
             head: (self._classes[head, 1], self._classes[head, 0] * self.negative_rate) for head in HEAD_ROLES
         }
 
     def positive_rates(self) -> dict[str, float]:
-        """By head, the share of positives among all its positions, whatever is counted; weights of datasets aside."""
+        """By head, the share of positives among all its positions of an epoch, all negatives counted."""
         return {head: self._classes[head, 1] / max(1, self._classes[head, 1] + self._classes[head, 0]) for head in HEAD_ROLES}
 
     @property

@@ -219,6 +219,17 @@ def test_expected_classes_are_what_an_epoch_counts(demo):
     assert dataset.expected_classes()["speaking"] == (counts[4], pytest.approx(0.1 * counts[5]))
 
 
+def test_clips_count_as_often_as_they_are_drawn(root):
+    """Split in two, with a dataset that is not weighted; what is said of the clips themselves is said once."""
+    names = [{"kitchen": 3}, "toys", DIALOGS]
+    dataset, once = (make_dataset(root, names, Limits(4096, 5)) for names in (names, ["kitchen", "toys", DIALOGS]))
+    plan = BatchPlan(dataset.weights, 4, 0, dataset.fingerprint)
+    counts = dataset.counts([draw for _, _, draws in plan.steps(0, plan.steps_per_epoch) for draw in draws], 0)
+    assert dataset.expected_classes() == {"dst_update": tuple(counts[2:4]), "speaking": tuple(counts[4:6])}
+    assert dataset.positive_rates() == {"dst_update": counts[2] / sum(counts[2:4]), "speaking": counts[4] / sum(counts[4:6])}
+    assert dataset.expected_classes() != once.expected_classes() and dataset.notes == once.notes
+
+
 def test_the_rate_of_updates_is_that_of_clips_with_steps(root):
     alone, both = (make_dataset(root, names).positive_rates() for names in (["kitchen"], ["kitchen", DIALOGS]))
     assert both["dst_update"] == alone["dst_update"] > 0 and both["speaking"] != alone["speaking"]
