@@ -59,6 +59,7 @@ class FinishedRun:
             num_trained_on = None if split == "train" else _count_trained_on(run_folder, split, data)
         model = load_for_inference(final).to(processes.device)
         model.compute_dtype = torch.bfloat16 if recipe.train.precision == "bf16" else None
+        model.vision_batch_size = recipe.model.vision_batch_size
         run = cls(recipe, model, setup, data, num_trained_on, processes)
         run._warn_of_untrained_heads()
         return run

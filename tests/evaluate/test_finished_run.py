@@ -5,8 +5,13 @@ import json
 import pytest
 
 from dst_dist.errors import ConfigError
+from dst_dist.evaluate.finished_run import FinishedRun
 from dst_dist.evaluate.run import evaluate_run, stream_file, stream_run, stream_video
 from tests.train.in_process import own_logging, train
+
+SAMPLES = "proassist_demo/train.jsonl"
+SHORT = ("train.max_steps=1", "train.global_batch_size=2", "data.num_workers=0", "log.report_to=[]")
+LORA = ("finetune.mode=lora", "finetune.train.vision=false", "finetune.lora.rank=4", "finetune.lora.alpha=8")
 
 
 @pytest.fixture(autouse=True)
@@ -19,8 +24,7 @@ def logging_of_commands():
 def run(demo_words, tmp_path_factory):
     """Of one step."""
     folder = tmp_path_factory.mktemp("finished") / "run"
-    words = ("train.max_steps=1", "train.global_batch_size=2", "data.val=[kitchen]", "data.num_workers=0", "log.report_to=[]")
-    assert train(["demo", *demo_words, *words, "eval.max_clips=1", f"output_dir={folder}"]) == 0
+    assert train(["demo", *demo_words, *SHORT, "data.val=[kitchen]", "eval.max_clips=1", f"output_dir={folder}"]) == 0
     return folder
 
 
@@ -40,9 +44,8 @@ def test_a_stream_is_refused_contexts_longer_than_the_models_positions(run, demo
     assert next(stream_video(run, "val", video.name, ["data.max_seq_len=4096", *longer[1:]]))
 
 
-SAMPLES = "proassist_demo/train.jsonl"
-SHORT = ("train.max_steps=1", "train.global_batch_size=2", "data.num_workers=0", "log.report_to=[]")
-LORA = ("finetune.mode=lora", "finetune.train.vision=false", "finetune.lora.rank=4", "finetune.lora.alpha=8")
+def test_the_tower_is_called_with_as_many_frames_as_the_recipe_says(run):
+    assert FinishedRun.open(run, None, ["model.vision_batch_size=3"]).model.vision_batch_size == 3
 
 
 def settings_of(folder):
