@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer, SmolVLMConfig
 from transformers.utils import cached_file
@@ -18,6 +20,7 @@ from dst_dist.data.frames import FrameFaults, check_frames
 from dst_dist.data.reading import count_shared_videos
 from dst_dist.data.samples import Limits, SampleMaker
 from dst_dist.errors import ConfigError, DataError, DstDistError
+from dst_dist.logs import logger
 from dst_dist.model.finetune import check_before_loading
 from dst_dist.model.folders import cannot_be_had, read_model_config, read_processor_files
 from dst_dist.model.smolvlm_dst import pooled_side
@@ -26,6 +29,11 @@ Faults = dict[str, FrameFaults]
 
 PROBE = 'Task: Don\'t turn it 125 degrees!\n- S12: fit  part 3.5\nDST: [{"id": "S12", "transition": "start"}]'
 """Text on which tokenizers that split differently differ."""
+
+PREPROCESSOR = "preprocessor_config.json"
+PIXELS = {"image_mean": 0.5, "image_std": 0.5, "rescale_factor": 1 / 255}
+"""What the model takes from a frame's bytes, in the names of that file."""
+LANCZOS = int(Image.Resampling.LANCZOS)
 
 
 @dataclass
@@ -49,9 +57,11 @@ class ModelFiles:
         tokenizer = _collect(faults, lambda: _read_tokenizer(name, config))
         _collect(faults, lambda: pooled_side(config, recipe.model.tokens_per_frame))
         _collect(faults, lambda: check_before_loading(recipe, config))
+        processor = read_processor_files(name)
+        _collect(faults, lambda: _check_pixels(name, processor.get(PREPROCESSOR)))
         if faults:
             raise ConfigError(faults)
-        return cls(tokenizer, config, read_processor_files(name), _digest(config, tokenizer))
+        return cls(tokenizer, config, processor, _digest(config, tokenizer))
 
     @property
     def image_size(self) -> int:
@@ -100,6 +110,22 @@ def _check_splitting(name: str, tokenizer) -> None:
             f"model.name_or_path: transformers reads the tokenizer of {name} as a {type(tokenizer).__name__}, which splits text "
             "otherwise than its tokenizer.json; set tokenizer_class in tokenizer_config.json to PreTrainedTokenizerFast"
         )
+
+
+def _check_pixels(name: str, content: bytes | None) -> None:
+    """Raise ConfigError if a model's own processor gives it pixels of other values than ours; another resampling is warned of."""
+    try:
+        # A key without a value is the stock processor's default, which is ours.
+        values = {key: value for key, value in json.loads(content or b"{}").items() if value is not None}
+        others = [key for key, ours in PIXELS.items() if not np.allclose(np.asarray(values.get(key, ours), float), ours)]
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ConfigError(f"model.name_or_path: {PREPROCESSOR} in {name} cannot be read: {error}") from error
+    if others:
+        says = ", ".join(f"{key} {values[key]}" for key in others)
+        ours = ", ".join(f"{key} {PIXELS[key]:g}" for key in others)
+        raise ConfigError(f"model.name_or_path: {PREPROCESSOR} in {name} says {says}, frames are read with {ours} alone; name another model")
+    if values.get("resample", LANCZOS) != LANCZOS:
+        logger.warning("%s in %s says resample %s, frames are resized with %d (Lanczos)", PREPROCESSOR, name, values["resample"], LANCZOS)
 
 
 class DataSetup:

@@ -285,6 +285,15 @@ def test_the_stock_processor_opens_what_was_saved(tmp_path):
     assert all(torch.equal(read[0][key], read[1][key]) for key in ("input_ids", "pixel_values"))
 
 
+@pytest.mark.parametrize("changes, warnings", [({}, 0), ({"resample": 1}, 0), ({"resample": 3}, 1), ({"image_mean": None}, 0)])
+def test_another_resampling_is_warned_of(tmp_path, caplog, changes, warnings):
+    published_folder(tmp_path / "hub")
+    (tmp_path / "hub/preprocessor_config.json").write_text(json.dumps(PREPROCESSOR_CONFIG | changes))
+    ModelFiles.read(recipe(tmp_path / "hub", tokens=1))
+    said = [record.getMessage() for record in caplog.records if "preprocessor_config.json" in record.getMessage()]
+    assert len(said) == warnings and all("resample 3, frames are resized with 1 (Lanczos)" in text for text in said)
+
+
 def test_a_tokenizer_that_does_not_split_as_its_file_says_is_refused(tmp_path, monkeypatch):
     published_folder(tmp_path / "hub")
     monkeypatch.setattr(AutoTokenizer, "from_pretrained", GPT2Tokenizer.from_pretrained)

@@ -81,6 +81,11 @@ def few_positions(folder):
     (folder / "config.json").write_text(json.dumps(values))
 
 
+def preprocessor(content):
+    """The folder has the stock processor's file."""
+    return lambda folder: (folder / "preprocessor_config.json").write_text(content)
+
+
 def no_image_token(folder):
     values = json.loads((folder / "tokenizer.json").read_text())
     values["model"]["merges"] = []
@@ -206,6 +211,17 @@ MODEL = {
     "broken list of shards": (
         model(lambda folder: (folder / "model.safetensors.index.json").write_text("{")), ("index.json: not readable",),
     ),
+    "pixels of another mean": (
+        model(preprocessor('{"image_mean": [0.48, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5], "rescale_factor": 0.00392156862745098}')),
+        ("preprocessor_config.json in ", "says image_mean [0.48, 0.5, 0.5], frames are read with image_mean 0.5 alone"),
+    ),
+    "pixels of another scale": (
+        model(preprocessor('{"image_std": [0.2, 0.2, 0.2], "rescale_factor": 1}')),
+        ("says image_std [0.2, 0.2, 0.2], rescale_factor 1, frames", "image_std 0.5, rescale_factor 0.00392157"),
+    ),
+    "processor cut off": (model(preprocessor('{"image_mean": [')), ("preprocessor_config.json in ", "cannot be read")),
+    "processor is a list": (model(preprocessor("[1]")), ("preprocessor_config.json in ", "cannot be read")),
+    "processor of text": (model(preprocessor('{"image_mean": "half"}')), ("preprocessor_config.json in ", "cannot be read")),
     "more frame tokens than the grid": (words("model.tokens_per_frame=4"), ("model.tokens_per_frame: 4 is not possible", "use 1")),
     "no such module": (
         words("finetune.mode=lora", "finetune.lora.target_modules=[q_proj, q_prj]"),
