@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 from pydantic import BeforeValidator, ConfigDict, Field
 
 from dst_dist.data.clips import Clip, Step, Turn
@@ -65,10 +65,13 @@ def _read_image(path: Path) -> Image.Image:
             raise ValueError(f"{image.width} x {image.height} pixels, more than the {MAX_PIXELS} allowed")
         if image.mode.startswith(("I", "F")):
             raise ValueError("more than 8 bits a channel, which would be cut off to white; write it with 8")
-        image.load()
+        # Cameras store what they see as the sensor lies, and how to turn it. The rest of what they tell is let go
+        # once it is read: writing it anew, as the turning would, fails on odd tags.
+        image.getexif()
+        image.info.pop("exif", None)
+        return ImageOps.exif_transpose(image)
     except DECODE_ERRORS as error:
         raise DataError(f"{path}: cannot be read as an image: {error}") from error
-    return image
 
 
 def _read_arrow(path: Path) -> Iterator[Image.Image]:

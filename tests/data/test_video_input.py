@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from PIL import Image
+from transformers.image_utils import load_image
 
 from dst_dist.data.clips import Step
 from dst_dist.data.frames import preprocess, write_frames
@@ -36,6 +37,27 @@ def test_a_folder_is_read_in_the_order_people_mean(tmp_path):
     assert all(frame.shape == (3, SIZE, SIZE) and frame.dtype == np.uint8 for frame in frames)
     with Image.open(tmp_path / "frame10.jpg") as image:
         np.testing.assert_array_equal(frames[2], preprocess(image, SIZE))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("name", ["1.jpg", "1.png"])
+def test_an_image_that_says_how_it_lies_is_turned(tmp_path, name, orientation):
+    """As the stock processor's loader does; each corner of the picture has its own brightness."""
+    image = Image.fromarray(np.kron(np.array([[0, 60], [120, 240]], np.uint8), np.ones((16, 32), np.uint8)))
+    exif = Image.Exif()
+    exif[274] = orientation
+    image.save(tmp_path / name, exif=exif)
+    (frame,) = read_video(tmp_path, 2.0, SIZE)
+    np.testing.assert_array_equal(frame, preprocess(load_image(str(tmp_path / name)), SIZE))
+    assert (abs(int(frame[0, 0, 0])) < 30) == (orientation in (1, 5))
+
+
+def test_odd_tags_do_not_keep_an_image_from_being_turned(tmp_path):
+    exif = Image.Exif()
+    exif[271], exif[274] = "Maker", 6
+    # The maker becomes a width, which is no text.
+    picture(90).save(tmp_path / "1.jpg", exif=exif.tobytes().replace(b"\x01\x0f", b"\x01\x00"))
+    assert values(read_video(tmp_path, 2.0, SIZE)) == [90]
 
 
 @pytest.mark.parametrize("content", [b"", b"no image", "half"])
