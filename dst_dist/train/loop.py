@@ -223,7 +223,7 @@ def describe(engine: Engine, recipe: Recipe, datasets: dict[str, SampleDataset],
         logger.info("data.val is empty: there is no validation, and the thresholds stay at 0.5")
     warn_of_rare_classes(recipe, datasets["train"])
     logger.info("%d steps, %d in an epoch", num_steps, plan.steps_per_epoch)
-    if recipe.optim.warmup_steps >= num_steps:
+    if recipe.optim.warmup_steps > num_steps:
         logger.warning("optim.warmup_steps %d: the rate never reaches its peak in %d steps", recipe.optim.warmup_steps, num_steps)
 
 

@@ -1,0 +1,18 @@
+"""What a run warns of before its first step."""
+
+import pytest
+
+from tests.train.in_process import train
+
+NEVER_AT_ITS_PEAK = "optim.warmup_steps 3: the rate never reaches its peak in 2 steps"
+
+
+def warnings_of(capsys, demo_words, folder, *words):
+    short = ("train.max_steps=2", "train.global_batch_size=2", "data.val=[]", "data.num_workers=0", "log.report_to=[]")
+    assert train(["demo", *demo_words, *short, *words, f"output_dir={folder}"]) == 0
+    return [line.split(" WARNING ")[1] for line in capsys.readouterr().out.splitlines() if " WARNING " in line]
+
+
+@pytest.mark.parametrize("steps, expected", [(1, []), (2, []), (3, [NEVER_AT_ITS_PEAK])])
+def test_a_warm_up_that_never_ends(capsys, demo_words, tmp_path, steps, expected):
+    assert warnings_of(capsys, demo_words, tmp_path / "run", f"optim.warmup_steps={steps}") == expected
