@@ -117,6 +117,12 @@ class Loss(Section):
     dst_update: NonNegative = 1.0
     speaking: NonNegative = 1.0
 
+    @model_validator(mode="after")
+    def _trains_something(self) -> "Loss":
+        if not any(self.model_dump().values()):
+            raise ValueError("nothing is trained, every weight is 0: set one of them above 0")
+        return self
+
 
 class Optim(Section):
     learning_rate: NonNegative = 2.0e-4

@@ -225,6 +225,8 @@ def describe(engine: Engine, recipe: Recipe, datasets: dict[str, SampleDataset],
     logger.info("%d steps, %d in an epoch", num_steps, plan.steps_per_epoch)
     if recipe.optim.warmup_steps > num_steps:
         logger.warning("optim.warmup_steps %d: the rate never reaches its peak in %d steps", recipe.optim.warmup_steps, num_steps)
+    if not any(group["peak_lr"] for group in engine.param_groups):
+        logger.warning("every learning rate is 0: nothing is learned")
 
 
 def warn_of_rare_classes(recipe: Recipe, data: SampleDataset) -> None:

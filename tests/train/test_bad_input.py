@@ -157,6 +157,7 @@ RECIPE = {
     "negative rate": (words("optim.learning_rate=-1e-4"), ("optim.learning_rate: must be greater than or equal to 0",)),
     "zero clipping": (words("optim.max_grad_norm=0"), ("optim.max_grad_norm: must be greater than 0 (found 0)",)),
     "a beta of 1": (words("optim.betas=[0.9, 1]"), ("optim.betas: must be less than 1 (found 1)",)),
+    "no weight above 0": (words("loss={lm: 0, dst_gen: 0, dst_update: 0, speaking: 0}"), ("loss: nothing is trained, every weight is 0",)),
     "one beta": (words("optim.betas=[0.9]"), ("optim.betas: has too few entries (found [0.9])",)),
     "fraction of a step": (words("train.max_steps=1.5"), ("train.max_steps: must be a valid integer (found 1.5)",)),
     "zero epochs": (words("train.num_epochs=0"), ("train.num_epochs: must be greater than or equal to 1 (found 0)",)),

@@ -16,3 +16,9 @@ def warnings_of(capsys, demo_words, folder, *words):
 @pytest.mark.parametrize("steps, expected", [(1, []), (2, []), (3, [NEVER_AT_ITS_PEAK])])
 def test_a_warm_up_that_never_ends(capsys, demo_words, tmp_path, steps, expected):
     assert warnings_of(capsys, demo_words, tmp_path / "run", f"optim.warmup_steps={steps}") == expected
+
+
+def test_rates_of_0(capsys, demo_words, tmp_path):
+    words = ["optim.learning_rate=0", "optim.warmup_steps=0"]
+    assert warnings_of(capsys, demo_words, tmp_path / "1", *words) == ["every learning rate is 0: nothing is learned"]
+    assert warnings_of(capsys, demo_words, tmp_path / "2", *words, "optim.head_learning_rate=1e-4") == []
