@@ -18,6 +18,7 @@ from transformers import PreTrainedConfig, SmolVLMConfig
 
 from dst_dist.config import Lora, Recipe
 from dst_dist.errors import CheckpointError, ConfigError
+from dst_dist.model.adapters import check_repeatable, continued_config
 from dst_dist.model.folders import cannot_be_had, check_keys, check_weight_files, read_model_config, some, weight_files
 from dst_dist.model.smolvlm_dst import HEAD_NAMES, SETTINGS, SmolVLMForDST
 
@@ -54,7 +55,7 @@ def load_model(recipe: Recipe) -> SmolVLMForDST | PeftModel:
     else:
         model = _load_base(_base_of(adapter, source), _read_settings(source) | settings)
         if lora:
-            config = _continued_config(adapter, _lora_config(recipe, model, adapter.base_model_name_or_path))
+            config = continued_config(adapter, _lora_config(recipe, model, adapter.base_model_name_or_path))
             model = _load_adapter(_inject(model, config), Path(source), may_lack={"connector", "vision_model"})
         else:
             model = _load_adapter(_inject(model, adapter), Path(source)).merge_and_unload()
@@ -80,7 +81,7 @@ def check_before_loading(recipe: Recipe, config: SmolVLMConfig) -> None:
         with torch.device("meta"):
             config = _lora_config(recipe, SmolVLMForDST(copy.deepcopy(config)), base)
         if adapter is not None:
-            _continued_config(adapter, config)
+            continued_config(adapter, config)
 
 
 def load_for_inference(folder: str | Path, base: str | None = None) -> SmolVLMForDST:
@@ -257,23 +258,6 @@ def _lora_targets(lora: Lora, base: SmolVLMForDST) -> str:
     return rf"model\.text_model\..*\.({names})"
 
 
-def _continued_config(adapter: LoraConfig, wanted: LoraConfig) -> LoraConfig:
-    """The recipe's adapter config for going on with `adapter`; what shapes its weights must be the same."""
-    keys = {"r": "rank", "lora_alpha": "alpha", "target_modules": "target_modules"}
-    faults = [
-        f"finetune.lora.{key}: {getattr(wanted, field)} differs from the adapter's {getattr(adapter, field)}; "
-        "set it so, or start from the base model"
-        for field, key in keys.items()
-        if getattr(wanted, field) != getattr(adapter, field)
-    ]
-    if faults:
-        raise ConfigError(faults)
-    # A connector that was trained before and is frozen now is still part of the adapter.
-    saved = set(adapter.modules_to_save or ()) | set(wanted.modules_to_save)
-    wanted.modules_to_save = sorted(saved)
-    return wanted
-
-
 def _load_adapter(model: PeftModel, folder: Path, may_lack: Collection[str] = ()) -> PeftModel:
     """Fill a fresh adapter from a folder; modules in `may_lack` stay the base's where the folder has none."""
     path = folder / ADAPTER_WEIGHTS
@@ -330,6 +314,7 @@ def _read_adapter_config(name: str) -> LoraConfig | None:
         raise CheckpointError(f"{name}/{ADAPTER_CONFIG}: not readable ({error})") from error
     if not isinstance(config, LoraConfig):
         raise ConfigError(f"model.name_or_path: {name} is a {config.peft_type} adapter, only LoRA is known")
+    check_repeatable(name, config)
     return config
 
 

@@ -1,0 +1,67 @@
+"""Adapters from outside: whether what one computes is known, and whether a recipe can go on with it."""
+
+import copy
+
+from peft import LoraConfig
+
+from dst_dist.errors import CheckpointError, ConfigError
+
+_RECIPE_KEYS = {"r": "rank", "lora_alpha": "alpha", "target_modules": "target_modules"}
+_FROM_RECIPE = ("base_model_name_or_path", "lora_dropout", "inference_mode", "task_type")
+"""What may differ without changing what the adapter computes, and is the recipe's."""
+_FROM_ADAPTER = (
+    "init_lora_weights", "loftq_config", "eva_config", "corda_config", "lora_ga_config",
+    "auto_mapping", "peft_version", "revision", "megatron_core",
+)  # fmt: skip
+"""What may differ, and stays the adapter's: peft's own notes, and the way its first weights were made. PiSSA's and
+OLoRA's took a part out of the base, and injecting takes it out again."""
+
+_REPEATABLE = (True, False, "gaussian", "orthogonal", "eva", "pissa", "olora")
+"""Ways of making first weights that leave the base as it is, or change it by its own weights alone."""
+
+
+def check_repeatable(folder: str, adapter: LoraConfig) -> None:
+    """Raise CheckpointError for an adapter on a changed base that its config cannot make again."""
+    way = adapter.init_lora_weights
+    if way not in _REPEATABLE:
+        raise CheckpointError(
+            f"{folder}: init_lora_weights is {way}, which changed the base in a way that nobody can repeat; let peft convert "
+            "the adapter to a plain one (save_pretrained with path_initial_model_for_weight_conversion)"
+        )
+
+
+def continued_config(adapter: LoraConfig, wanted: LoraConfig) -> LoraConfig:
+    """The config for going on with `adapter`, its own, under a recipe that would make `wanted` anew.
+
+    Raises:
+        ConfigError: for every field that shapes what the adapter computes and differs.
+    """
+    free = {*_FROM_RECIPE, *_FROM_ADAPTER, "modules_to_save"}
+    fields = [name for name in wanted.to_dict() if name not in free]
+    faults = [_difference(name, adapter, wanted) for name in fields if _differ(name, adapter, wanted)]
+    if faults:
+        raise ConfigError(faults)
+    config = copy.deepcopy(adapter)
+    for name in _FROM_RECIPE:
+        setattr(config, name, getattr(wanted, name))
+    # A connector that was trained before and is frozen now is still part of the adapter.
+    config.modules_to_save = sorted({*(adapter.modules_to_save or ()), *wanted.modules_to_save})
+    return config
+
+
+def _differ(name: str, adapter: LoraConfig, wanted: LoraConfig) -> bool:
+    """Whether a field does; None, empty and False all mean that a thing is not there."""
+    return (getattr(adapter, name) or None) != (getattr(wanted, name) or None)
+
+
+def _difference(name: str, adapter: LoraConfig, wanted: LoraConfig) -> str:
+    ours, theirs = getattr(wanted, name), getattr(adapter, name)
+    if name in _RECIPE_KEYS:
+        return (
+            f"finetune.lora.{_RECIPE_KEYS[name]}: {ours} differs from the adapter's {theirs}; "
+            "set it so, or start from the base model"
+        )
+    return (
+        f"finetune.mode: lora cannot go on with this adapter: its {name} is {theirs}, the recipe's adapters have {ours}; "
+        "set finetune.mode: full, which merges it into its base, or start from the base model"
+    )
