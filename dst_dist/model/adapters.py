@@ -1,10 +1,15 @@
-"""Adapters from outside: whether what one computes is known, and whether a recipe can go on with it."""
+"""Adapters: whether one stands on the base it was trained on, and whether a recipe can go on with it."""
 
 import copy
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
 
+import torch
 from peft import LoraConfig
+from transformers import PreTrainedConfig
 
 from dst_dist.errors import CheckpointError, ConfigError
+from dst_dist.model.smolvlm_dst import HEAD_NAMES, SmolVLMForDST
 
 _RECIPE_KEYS = {"r": "rank", "lora_alpha": "alpha", "target_modules": "target_modules"}
 _FROM_RECIPE = ("base_model_name_or_path", "lora_dropout", "inference_mode", "task_type")
@@ -65,3 +70,40 @@ def _difference(name: str, adapter: LoraConfig, wanted: LoraConfig) -> str:
         f"finetune.mode: lora cannot go on with this adapter: its {name} is {theirs}, the recipe's adapters have {ours}; "
         "set finetune.mode: full, which merges it into its base, or start from the base model"
     )
+
+
+# The base
+
+
+def base_digest(base: SmolVLMForDST) -> str:
+    """Hex, of every weight but the heads, which are an adapter's own. For a base as loaded, in float32: dtypes of
+    training and PiSSA change it.
+
+    Every byte is read, since a base may differ by a few rows of its embeddings. sha256 makes 1 to 2 GB/s a thread and
+    lets other threads run: seconds for the 2.2B.
+    """
+    weights = {name: tensor for name, tensor in base.state_dict().items() if name.split(".")[0] not in HEAD_NAMES}
+    with ThreadPoolExecutor() as threads:
+        parts = threads.map(_tensor_digest, weights, weights.values())
+    return hashlib.sha256("".join(sorted(parts)).encode()).hexdigest()
+
+
+def saved_base_digest(folder: str) -> str | None:
+    """That of the base which the adapter in `folder` was trained on; None of plain peft's adapters."""
+    return PreTrainedConfig.get_config_dict(folder)[0].get("base_digest")
+
+
+def check_base(folder: str, place: str, base: SmolVLMForDST) -> None:
+    """Raise CheckpointError if `base`, loaded from `place`, is not what the adapter in `folder` was trained on."""
+    earlier = saved_base_digest(folder)
+    if earlier is not None and earlier != base_digest(base):
+        raise CheckpointError(
+            f"{folder}: its base {place} holds other weights than it was trained on; put those back, or name the folder "
+            f"that has them as base_model_name_or_path in {folder}/adapter_config.json"
+        )
+
+
+def _tensor_digest(name: str, tensor: torch.Tensor) -> str:
+    digest = hashlib.sha256(f"{name} {list(tensor.shape)}".encode())
+    digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()

@@ -18,7 +18,7 @@ from transformers import PreTrainedConfig, SmolVLMConfig
 
 from dst_dist.config import Lora, Recipe
 from dst_dist.errors import CheckpointError, ConfigError
-from dst_dist.model.adapters import check_repeatable, continued_config
+from dst_dist.model.adapters import base_digest, check_base, check_repeatable, continued_config, saved_base_digest
 from dst_dist.model.folders import cannot_be_had, check_keys, check_weight_files, read_model_config, some, weight_files
 from dst_dist.model.smolvlm_dst import HEAD_NAMES, SETTINGS, SmolVLMForDST
 
@@ -41,7 +41,7 @@ def load_model(recipe: Recipe) -> SmolVLMForDST | PeftModel:
 
     Raises:
         ConfigError: the model cannot be had, or does not fit the recipe.
-        CheckpointError: its weights are not complete, or not of this architecture.
+        CheckpointError: its weights are not complete, or not of this architecture, or an adapter's base has others.
     """
     torch.manual_seed(recipe.seed)
     source, lora = recipe.model.name_or_path, recipe.finetune.mode == "lora"
@@ -51,10 +51,12 @@ def load_model(recipe: Recipe) -> SmolVLMForDST | PeftModel:
     if adapter is None:
         model = _load_base(source, settings)
         if lora:
+            model.config.base_digest = base_digest(model)
             model = _inject(model, _lora_config(recipe, model, source))
     else:
-        model = _load_base(_base_of(adapter, source), _read_settings(source) | settings)
+        model = _load_base_of(adapter, source, settings)
         if lora:
+            model.config.base_digest = saved_base_digest(source) or base_digest(model)
             config = continued_config(adapter, _lora_config(recipe, model, adapter.base_model_name_or_path))
             model = _load_adapter(_inject(model, config), Path(source), may_lack={"connector", "vision_model"})
         else:
@@ -93,18 +95,18 @@ def load_for_inference(folder: str | Path, base: str | None = None) -> SmolVLMFo
 
     Raises:
         ConfigError: the folder or the adapter's base cannot be had.
-        CheckpointError: weights are missing, the heads among them.
+        CheckpointError: weights are missing, the heads among them, or the base has others than in training.
     """
     adapter = _read_adapter_config(str(folder))
     if adapter is None:
         return _load_base(str(folder), {}, new_heads=False).eval()
     has_heads = set(HEAD_NAMES) <= set(adapter.modules_to_save or ())
-    model = _load_base(base or _base_of(adapter, str(folder)), _read_settings(str(folder)), new_heads=has_heads)
+    model = _load_base_of(adapter, str(folder), {}, base, new_heads=has_heads)
     return _load_adapter(_inject(model, adapter), Path(folder)).merge_and_unload().eval()
 
 
 def save_model(model: nn.Module, state_dict: Mapping[str, torch.Tensor], folder: str | Path) -> None:
-    """Write a Hugging Face folder: the full model, or the adapter with its heads (and connector).
+    """Write a Hugging Face folder: the full model, or the adapter with its heads (and connector) and its base's digest.
 
     Contains no collective; call it on one process.
 
@@ -302,6 +304,16 @@ def _load_base(name: str, settings: Mapping[str, object], new_heads: bool = True
     if not new_heads:
         check_keys(name, info["missing_keys"], ())
     return model
+
+
+def _load_base_of(
+    adapter: LoraConfig, folder: str, settings: Mapping[str, object], place: str | None = None, new_heads: bool = True
+) -> SmolVLMForDST:  # fmt: skip
+    """The base that the adapter in `folder` was trained on, from `place` if it is given. `settings` replace the folder's."""
+    place = place or _base_of(adapter, folder)
+    base = _load_base(place, _read_settings(folder) | settings, new_heads)
+    check_base(folder, place, base)
+    return base
 
 
 def _read_adapter_config(name: str) -> LoraConfig | None:

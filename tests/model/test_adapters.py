@@ -1,8 +1,14 @@
 """Adapters that plain peft made, or whose base is no longer what it was."""
 
+import json
+import shutil
+from pathlib import Path
+
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file, save_file
+from transformers import SmolVLMForConditionalGeneration
 
 from dst_dist.errors import CheckpointError, ConfigError
 from dst_dist.model.finetune import load_for_inference, load_model, save_model, unwrap
@@ -62,3 +68,62 @@ def test_dropout_is_the_recipes(stock, tmp_path):
     train_and_save(tmp_path, stock, "lora")
     again = load_model(recipe(tmp_path, "lora", dropout=0.5))
     assert again.peft_config["default"].lora_dropout == 0.5
+
+
+# A base that is no longer what it was
+
+
+@pytest.fixture
+def own_base(stock, tmp_path):
+    """A copy of the stock folder that a test may change."""
+    return Path(shutil.copytree(stock, tmp_path / "base"))
+
+
+def replace_base(folder):
+    """Another model's weights of the same shapes: a single one differs."""
+    weights = load_file(folder / "model.safetensors")
+    weights["model.text_model.layers.1.mlp.up_proj.weight"][0, 0] += 1
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize(
+    "load",
+    [load_for_inference, lambda final: load_model(recipe(final, "lora")), lambda final: load_model(recipe(final, "full"))],
+    ids=["inference", "lora", "full"],
+)
+def test_a_base_that_was_replaced_in_place_is_refused(own_base, tmp_path, load):
+    train_and_save(tmp_path / "final", own_base, "lora")
+    load(tmp_path / "final")
+    replace_base(own_base)
+    with pytest.raises(CheckpointError, match=f"final: its base {own_base} holds other weights than it was trained on; put"):
+        load(tmp_path / "final")
+
+
+def test_a_continued_adapter_knows_its_base(own_base, tmp_path):
+    train_and_save(tmp_path / "first", own_base, "lora")
+    train_and_save(tmp_path / "second", tmp_path / "first", "lora")
+    replace_base(own_base)
+    with pytest.raises(CheckpointError, match="second: its base"):
+        load_for_inference(tmp_path / "second")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_base_is_known_in_any_form_and_training_precision(own_base, tmp_path, dtype):
+    base = SmolVLMForConditionalGeneration.from_pretrained(own_base, dtype=dtype)
+    base.save_pretrained(own_base)
+    train_and_save(tmp_path / "final", own_base, "lora", precision="bf16")
+    base.float().save_pretrained(tmp_path / "moved", max_shard_size="20KB")
+    load_for_inference(tmp_path / "final", base=str(tmp_path / "moved"))
+
+
+def test_the_base_of_an_adapter_without_a_digest_is_not_checked(own_base, tmp_path):
+    plain_adapter(own_base, tmp_path / "plain")
+    replace_base(own_base)
+    load_for_inference(tmp_path / "plain")
+
+
+@pytest.mark.parametrize("mode", ["lora", "full"])
+def test_a_full_model_from_an_adapter_has_no_base(stock, tmp_path, mode):
+    train_and_save(tmp_path / "adapter", stock, "lora")
+    train_and_save(tmp_path / "next", tmp_path / "adapter", mode)
+    assert ("base_digest" in json.loads((tmp_path / "next/config.json").read_text())) == (mode == "lora")
