@@ -49,14 +49,14 @@ class ModelFiles:
     """Hex, of the config and the tokenizer."""
 
     @classmethod
-    def read(cls, recipe: Recipe) -> "ModelFiles":
-        """Raises ConfigError if the model cannot be had or does not fit the recipe, as far as its weights do not tell."""
+    def read(cls, recipe: Recipe, base: str | None = None) -> "ModelFiles":
+        """`base` is as in `load_for_inference`. Raises ConfigError if the model cannot be had or does not fit the recipe, as far as its weights do not tell."""
         name = recipe.model.name_or_path
         config = read_model_config(name)
         faults: list[str] = []
         tokenizer = _collect(faults, lambda: _read_tokenizer(name, config))
         _collect(faults, lambda: pooled_side(config, recipe.model.tokens_per_frame))
-        _collect(faults, lambda: check_before_loading(recipe, config))
+        _collect(faults, lambda: check_before_loading(recipe, config, base))
         processor = read_processor_files(name)
         _collect(faults, lambda: _check_pixels(name, processor.get(PREPROCESSOR)))
         if faults:
@@ -131,15 +131,16 @@ def _check_pixels(name: str, content: bytes | None) -> None:
 class DataSetup:
     """The datasets of a run. The recipe's files are read at once; frames are looked at once a node.
 
-    What is wrong with the files is kept in `faults`; `check` and `datasets` raise it with what they find.
+    What is wrong with the files is kept in `faults`; `check` and `datasets` raise it with what they find. `base` is as in
+    `load_for_inference`.
     """
 
-    def __init__(self, recipe: Recipe, splits: tuple[str, ...] = ("train", "val")):
+    def __init__(self, recipe: Recipe, splits: tuple[str, ...] = ("train", "val"), base: str | None = None):
         self.recipe = recipe
         self.limits = Limits(recipe.train.max_tokens, recipe.train.max_frames)
         self.faults: list[str] = []
         self._checked: tuple[Faults, dict[str, SampleDataset]] | None = None
-        self.model_files = _collect(self.faults, lambda: ModelFiles.read(recipe))
+        self.model_files = _collect(self.faults, lambda: ModelFiles.read(recipe, base))
         self.clips: dict[str, Clips] = {}
         for split in (split for split in splits if getattr(recipe.data, split)):
             clips = _collect(self.faults, lambda split=split: read_split(recipe.data, split))

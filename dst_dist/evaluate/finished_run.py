@@ -12,7 +12,7 @@ from dst_dist.errors import ConfigError
 from dst_dist.evaluate.metrics import THRESHOLD_KEYS, UNTRAINED
 from dst_dist.evaluate.processes import Processes
 from dst_dist.logs import logger
-from dst_dist.model.finetune import load_for_inference
+from dst_dist.model.finetune import ADAPTER_CONFIG, load_for_inference
 from dst_dist.model.smolvlm_dst import SmolVLMForDST
 from dst_dist.prepare import DataSetup
 
@@ -35,8 +35,12 @@ class FinishedRun:
         """Read a run folder, and say what was corrected, left out or replaced in the split (collective where several
         processes were launched).
 
+        Args:
+            overrides: of the run's recipe. `model.name_or_path` is where an adapter's base is now.
+
         Raises:
-            ConfigError: if the run has no final model, or its recipe names no such split.
+            ConfigError: if the run has no final model, or its recipe names no such split, or `overrides` another model
+                than a full one.
             DataError: if the split's data cannot be used.
         """
         final = run_folder / "final"
@@ -44,10 +48,11 @@ class FinishedRun:
             raise ConfigError(f"{run_folder}: not a finished run, it should hold config.yaml and final/")
         if (run_folder / ".goes-on").exists():
             raise ConfigError(f"{run_folder}: goes on with another recipe, final/ is of the earlier one; wait until it is done")
+        base = _named_base(run_folder, overrides)
         recipe = config.load([str(run_folder / "config.yaml"), *overrides, f"model.name_or_path={final}"])
         if split is not None and not getattr(recipe.data, split):
             raise ConfigError(f"data.{split} is empty in {run_folder}/config.yaml; add data.{split}=[...]")
-        setup = DataSetup(recipe, splits=() if split is None else (split,))
+        setup = DataSetup(recipe, splits=() if split is None else (split,), base=base)
         processes = Processes.start()
         data = setup.datasets(processes.from_main(setup.check() if processes.is_main else None)).get(split)
         num_trained_on = None
@@ -57,7 +62,7 @@ class FinishedRun:
             for note in data.notes:
                 logger.info("%s: %s", split, note)
             num_trained_on = None if split == "train" else _count_trained_on(run_folder, split, data)
-        model = load_for_inference(final).to(processes.device)
+        model = load_for_inference(final, base).to(processes.device)
         model.compute_dtype = torch.bfloat16 if recipe.train.precision == "bf16" else None
         model.vision_batch_size = recipe.model.vision_batch_size
         run = cls(recipe, model, setup, data, num_trained_on, processes)
@@ -81,6 +86,17 @@ class FinishedRun:
         """By head, the share of positives in training; None of a model that does not say."""
         rates = {"dst_update": self.model.config.dst_update_rate, "speaking": self.model.config.speaking_rate}
         return None if None in rates.values() else rates
+
+
+def _named_base(run_folder: Path, overrides: Sequence[str]) -> str | None:
+    """What `overrides` name as `model.name_or_path` in place of the run's: the base of its adapter."""
+    recipe_file, final = str(run_folder / "config.yaml"), run_folder / "final"
+    named = config.load([recipe_file, *overrides]).model.name_or_path
+    if named == config.load([recipe_file]).model.name_or_path:
+        return None
+    if not (final / ADAPTER_CONFIG).is_file():
+        raise ConfigError(f"model.name_or_path: {final} holds a full model, which {named} cannot replace; leave this setting out")
+    return named
 
 
 def _count_trained_on(run_folder: Path, split: str, data: SampleDataset) -> int | None:

@@ -65,17 +65,17 @@ def load_model(recipe: Recipe) -> SmolVLMForDST | PeftModel:
     return model
 
 
-def check_before_loading(recipe: Recipe, config: SmolVLMConfig) -> None:
+def check_before_loading(recipe: Recipe, config: SmolVLMConfig, base: str | None = None) -> None:
     """Raise what `load_model` would raise of the recipe and the folder's files, without loading a weight.
 
     Args:
         config: of the model that the recipe names.
+        base: as in `load_for_inference`.
     """
     source = recipe.model.name_or_path
     adapter = _read_adapter_config(source)
-    base = source if adapter is None else _base_of(adapter, source)
+    base = source if adapter is None else _base_of(adapter, source, base)
     if adapter is not None:
-        read_model_config(base)
         check_weight_files(Path(source), [ADAPTER_WEIGHTS])
     if Path(base).is_dir():
         check_weight_files(Path(base), weight_files(Path(base)))
@@ -310,7 +310,7 @@ def _load_base_of(
     adapter: LoraConfig, folder: str, settings: Mapping[str, object], place: str | None = None, new_heads: bool = True
 ) -> SmolVLMForDST:  # fmt: skip
     """The base that the adapter in `folder` was trained on, from `place` if it is given. `settings` replace the folder's."""
-    place = place or _base_of(adapter, folder)
+    place = _base_of(adapter, folder, place)
     base = _load_base(place, _read_settings(folder) | settings, new_heads)
     check_base(folder, place, base)
     return base
@@ -330,12 +330,23 @@ def _read_adapter_config(name: str) -> LoraConfig | None:
     return config
 
 
-def _base_of(adapter: LoraConfig, folder: str) -> str:
-    name = adapter.base_model_name_or_path
+def _base_of(adapter: LoraConfig, folder: str, place: str | None = None) -> str:
+    """The name of the adapter's base, or `place` if it is given; either must be there."""
+    name = place or adapter.base_model_name_or_path
     if not name:
         raise CheckpointError(f"{folder}/{ADAPTER_CONFIG}: base_model_name_or_path is missing")
     if (Path(name) / ADAPTER_CONFIG).is_file():
         raise CheckpointError(f"{folder}: its base {name} is an adapter itself; it should be a full model")
+    try:
+        read_model_config(name)
+    except ConfigError as error:
+        if place:
+            raise
+        reason = str(error).removeprefix("model.name_or_path: ")
+        raise ConfigError(
+            f"{folder}/{ADAPTER_CONFIG}: the base_model_name_or_path {reason}. Put the base back, or name its place there; "
+            "evaluate and stream take model.name_or_path=PLACE"
+        ) from error
     return name
 
 

@@ -41,6 +41,8 @@ def cannot_be_had(name: str, error: Exception) -> str:
     reason = " ".join(str(error).split())
     if Path(name).is_dir():
         return f"model.name_or_path: {name} is not a whole model folder ({reason})"
+    if not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", name):
+        return f"model.name_or_path: {name} is neither a folder here nor the name of a model on the hub"
     return (
         f"model.name_or_path: {name} is neither a folder here nor a model that the hub or its cache gives. "
         f"Without internet, run this on a login node first: hf download {name} ({reason})"
