@@ -19,7 +19,9 @@ from transformers import PreTrainedConfig, SmolVLMConfig
 from dst_dist.config import Lora, Recipe
 from dst_dist.errors import CheckpointError, ConfigError
 from dst_dist.model.adapters import base_digest, check_base, check_repeatable, continued_config, saved_base_digest
-from dst_dist.model.folders import cannot_be_had, check_keys, check_weight_files, read_model_config, some, weight_files
+from dst_dist.model.folders import (
+    cannot_be_had, check_finite, check_keys, check_weight_files, read_model_config, some, weight_files
+)  # fmt: skip
 from dst_dist.model.smolvlm_dst import HEAD_NAMES, SETTINGS, SmolVLMForDST
 
 logger = logging.getLogger(__name__)
@@ -41,7 +43,8 @@ def load_model(recipe: Recipe) -> SmolVLMForDST | PeftModel:
 
     Raises:
         ConfigError: the model cannot be had, or does not fit the recipe.
-        CheckpointError: its weights are not complete, or not of this architecture, or an adapter's base has others.
+        CheckpointError: its weights are not complete, not finite, or not of this architecture, or an adapter's base
+            has others.
     """
     torch.manual_seed(recipe.seed)
     source, lora = recipe.model.name_or_path, recipe.finetune.mode == "lora"
@@ -275,6 +278,7 @@ def _load_adapter(model: PeftModel, folder: Path, may_lack: Collection[str] = ()
     wrong = [name for name, tensor in weights.items() if tensor.shape != own[name].shape]
     if wrong:
         raise CheckpointError(f"{path}: shapes differ from the base model's: {some(wrong)}")
+    check_finite(str(path), weights)
     set_peft_model_state_dict(model, own | weights)
     return model
 
@@ -303,6 +307,7 @@ def _load_base(name: str, settings: Mapping[str, object], new_heads: bool = True
         raise CheckpointError(f"{name}: weights do not fit the architecture in its config.json ({error})") from error
     if not new_heads:
         check_keys(name, info["missing_keys"], ())
+    check_finite(name, model.state_dict())
     return model
 
 

@@ -2,9 +2,10 @@
 
 import json
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
+import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError, safe_open
 from transformers import PreTrainedConfig, SmolVLMConfig
@@ -90,6 +91,16 @@ def check_keys(place: str, missing: Collection[str], unexpected: Collection[str]
         faults.append(f"{place}: {len(unexpected)} weights belong to no part of the model: {_all(unexpected)}")
     if faults:
         raise CheckpointError(faults)
+
+
+def check_finite(place: str, weights: Mapping[str, torch.Tensor]) -> None:
+    """Raise CheckpointError with every weight that holds NaN or infinity."""
+    # Smallest and largest pass NaN on, and need no memory of the weight's size.
+    wrong = [name for name, tensor in weights.items() if not torch.stack(tensor.aminmax()).isfinite().all()]
+    if wrong:
+        raise CheckpointError(
+            f"{place}: {len(wrong)} weights hold values that are not finite: {_all(wrong)}; use an earlier model, or copy it anew"
+        )
 
 
 def some(names: Collection[str]) -> str:

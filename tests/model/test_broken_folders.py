@@ -1,0 +1,34 @@
+"""Model folders whose weights cannot be used: refused before training, with every such weight named."""
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from dst_dist.errors import CheckpointError
+from dst_dist.model.finetune import load_for_inference, load_model
+from tests.model.finetuning import SPEAKING_BIAS, recipe, train_and_save
+from tests.model.test_saving import spoiled
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("load", [lambda folder: load_model(recipe(folder)), load_for_inference], ids=["training", "inference"])
+def test_weights_that_are_not_finite_are_named(stock, tmp_path, value, load):
+    train_and_save(tmp_path / "full", stock, "full")
+
+    def change(weights):
+        weights["model.text_model.layers.0.mlp.up_proj.weight"][0, 1] = value
+        weights["model.text_model.layers.1.mlp.up_proj.weight"][2, 0] = value
+
+    with pytest.raises(CheckpointError) as fault:
+        load(spoiled(tmp_path / "full", tmp_path, change))
+    named = "2 weights hold values that are not finite: model.text_model.layers.{0,1}.mlp.up_proj.weight"
+    assert f"{tmp_path}/spoiled: {named}" in str(fault.value)
+
+
+def test_an_adapter_that_is_not_finite_is_named(stock, tmp_path):
+    train_and_save(tmp_path, stock, "lora")
+    weights = load_file(tmp_path / "adapter_model.safetensors")
+    weights[SPEAKING_BIAS][0] = torch.nan
+    save_file(weights, tmp_path / "adapter_model.safetensors")
+    with pytest.raises(CheckpointError, match=f"adapter_model.safetensors: 1 weights .* not finite: {SPEAKING_BIAS}"):
+        load_model(recipe(tmp_path, "lora"))
