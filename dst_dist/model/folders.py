@@ -31,6 +31,10 @@ def read_model_config(name: str) -> SmolVLMConfig:
     text_type = text.get("model_type", "llama") if isinstance(text, dict) else "llama"
     if text_type != "llama":
         raise ConfigError(f"model.name_or_path: the text half of {name} is of type {text_type}, SmolVLM2's is llama")
+    if values.get("quantization_config"):
+        raise ConfigError(
+            f"model.name_or_path: {name} is quantized (quantization_config in its config.json); name the model it was made from"
+        )
     try:
         return SmolVLMConfig.from_dict(values)
     except (StrictDataclassError, TypeError, ValueError, KeyError, AttributeError) as error:

@@ -1,10 +1,12 @@
 """Model folders whose weights cannot be used: refused before training, with every such weight named."""
 
+import json
+
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from dst_dist.errors import CheckpointError
+from dst_dist.errors import CheckpointError, ConfigError
 from dst_dist.model.finetune import load_for_inference, load_model
 from tests.model.finetuning import SPEAKING_BIAS, recipe, train_and_save
 from tests.model.test_saving import spoiled
@@ -32,3 +34,12 @@ def test_an_adapter_that_is_not_finite_is_named(stock, tmp_path):
     save_file(weights, tmp_path / "adapter_model.safetensors")
     with pytest.raises(CheckpointError, match=f"adapter_model.safetensors: 1 weights .* not finite: {SPEAKING_BIAS}"):
         load_model(recipe(tmp_path, "lora"))
+
+
+def test_a_quantized_model_is_refused(stock, tmp_path):
+    folder = spoiled(stock, tmp_path, lambda weights: None)
+    values = json.loads((folder / "config.json").read_text())
+    values["quantization_config"] = {"quant_method": "bitsandbytes", "load_in_4bit": True}
+    (folder / "config.json").write_text(json.dumps(values))
+    with pytest.raises(ConfigError, match=f"model.name_or_path: {folder} is quantized .*; name the model it was"):
+        load_model(recipe(folder))
