@@ -63,9 +63,10 @@ def read_processor_files(name: str) -> dict[str, bytes]:
 
 
 def weight_files(folder: Path) -> list[str]:
-    """The names of a full model's weight files. Raises CheckpointError if their index is broken."""
+    """The names of the weight files that a full model is loaded from. Raises CheckpointError if their index is broken."""
     index = folder / "model.safetensors.index.json"
-    if not index.is_file():
+    # transformers takes the whole file first, and an index may be left of shards that it replaced.
+    if (folder / "model.safetensors").is_file() or not index.is_file():
         return ["model.safetensors"]
     try:
         return sorted(set(json.loads(index.read_text())["weight_map"].values()))

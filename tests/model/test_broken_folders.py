@@ -7,7 +7,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from dst_dist.errors import CheckpointError, ConfigError
-from dst_dist.model.finetune import load_for_inference, load_model
+from dst_dist.model.finetune import check_before_loading, load_for_inference, load_model
+from dst_dist.model.folders import read_model_config
 from tests.model.finetuning import SPEAKING_BIAS, recipe, train_and_save
 from tests.model.test_saving import spoiled
 
@@ -43,3 +44,11 @@ def test_a_quantized_model_is_refused(stock, tmp_path):
     (folder / "config.json").write_text(json.dumps(values))
     with pytest.raises(ConfigError, match=f"model.name_or_path: {folder} is quantized .*; name the model it was"):
         load_model(recipe(folder))
+
+
+def test_a_whole_file_is_read_beside_an_index_of_shards_that_are_gone(stock, tmp_path):
+    """As transformers does, so the check before loading must not ask for the shards."""
+    folder = spoiled(stock, tmp_path, lambda weights: None)
+    (folder / "model.safetensors.index.json").write_text('{"weight_map": {"lm_head.weight": "model-00001-of-00002.safetensors"}}')
+    check_before_loading(recipe(folder), read_model_config(str(folder)))
+    load_model(recipe(folder))

@@ -86,6 +86,14 @@ def preprocessor(content):
     return lambda folder: (folder / "preprocessor_config.json").write_text(content)
 
 
+def only_an_index(text):
+    def write(folder):
+        (folder / "model.safetensors").unlink()
+        (folder / "model.safetensors.index.json").write_text(text)
+
+    return write
+
+
 def no_image_token(folder):
     values = json.loads((folder / "tokenizer.json").read_text())
     values["model"]["merges"] = []
@@ -206,11 +214,11 @@ MODEL = {
     "pickled weights": (model(only_pickles), ("no model.safetensors", "safetensors only")),
     "weights cut off": (model(cut_off), ("model.safetensors: not readable", "copied whole")),
     "a shard is missing": (
-        model(lambda folder: (folder / "model.safetensors.index.json").write_text('{"weight_map": {"a": "b.safetensors"}}')),
+        model(only_an_index('{"weight_map": {"a": "b.safetensors"}}')),
         ("no b.safetensors",),
     ),
     "broken list of shards": (
-        model(lambda folder: (folder / "model.safetensors.index.json").write_text("{")), ("index.json: not readable",),
+        model(only_an_index("{")), ("index.json: not readable",),
     ),
     "pixels of another mean": (
         model(preprocessor('{"image_mean": [0.48, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5], "rescale_factor": 0.00392156862745098}')),
