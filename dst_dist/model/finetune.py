@@ -20,7 +20,7 @@ from dst_dist.config import Lora, Recipe
 from dst_dist.errors import CheckpointError, ConfigError
 from dst_dist.model.adapters import base_digest, check_base, check_repeatable, continued_config, saved_base_digest
 from dst_dist.model.folders import (
-    cannot_be_had, check_finite, check_keys, check_weight_files, read_model_config, some, weight_files
+    cannot_be_had, check_finite, check_keys, check_shapes, check_weight_files, read_model_config, some, weight_files
 )  # fmt: skip
 from dst_dist.model.smolvlm_dst import HEAD_NAMES, SETTINGS, SmolVLMForDST
 
@@ -275,9 +275,8 @@ def _load_adapter(model: PeftModel, folder: Path, may_lack: Collection[str] = ()
     own = get_peft_model_state_dict(model, save_embedding_layers=False)
     lacking = {name for name in own.keys() - weights.keys() if not set(name.split(".")) & set(may_lack)}
     check_keys(str(path), lacking, weights.keys() - own.keys())
-    wrong = [name for name, tensor in weights.items() if tensor.shape != own[name].shape]
-    if wrong:
-        raise CheckpointError(f"{path}: shapes differ from the base model's: {some(wrong)}")
+    wrong = [(name, tensor.shape, own[name].shape) for name, tensor in weights.items() if tensor.shape != own[name].shape]
+    check_shapes(str(path), "the base model gives", wrong)
     check_finite(str(path), weights)
     set_peft_model_state_dict(model, own | weights)
     return model

@@ -98,6 +98,21 @@ def check_keys(place: str, missing: Collection[str], unexpected: Collection[str]
         raise CheckpointError(faults)
 
 
+def check_shapes(place: str, wanted_by: str, wrong: Collection[tuple[str, Sequence[int], Sequence[int]]]) -> None:
+    """Raise CheckpointError with every weight of another shape.
+
+    Args:
+        wanted_by: what the right shape comes from, as a clause.
+        wrong: (name, its shape, the right one) of each.
+    """
+    alike: dict[str, list[str]] = {}
+    for name, found, right in sorted(wrong):
+        alike.setdefault(f"{list(found)} instead of {list(right)}", []).append(name)
+    if wrong:
+        named = "; ".join(f"{_all(names)} {shapes}" for shapes, names in alike.items())
+        raise CheckpointError(f"{place}: {len(wrong)} weights are of another shape than {wanted_by}: {named}")
+
+
 def check_finite(place: str, weights: Mapping[str, torch.Tensor]) -> None:
     """Raise CheckpointError with every weight that holds NaN or infinity."""
     # Smallest and largest pass NaN on, and need no memory of the weight's size.

@@ -13,7 +13,7 @@ from transformers import initialization as init
 
 from dst_dist.errors import ConfigError
 from dst_dist.model.attention import SEGMENTED_CAUSAL
-from dst_dist.model.folders import check_keys
+from dst_dist.model.folders import check_keys, check_shapes
 from dst_dist.model.kv_cache import KVCache
 
 HEAD_NAMES = ("dst_update_head", "speaking_head")
@@ -125,7 +125,7 @@ class SmolVLMForDST(SmolVLMForConditionalGeneration):
         safetensors alone; older names of weights are known, and only both heads may be new.
 
         Raises:
-            CheckpointError: naming every weight that is missing, and every one that belongs to no part of the model.
+            CheckpointError: naming every weight that is missing, of another shape, or of no part of the model.
         """
         if (Path(name) / "adapter_config.json").is_file():
             # That module imports this one.
@@ -133,8 +133,10 @@ class SmolVLMForDST(SmolVLMForConditionalGeneration):
 
             return load_for_inference(name)
         with_info = options.pop("output_loading_info", False)
-        options = {"key_mapping": OTHER_NAMES, "use_safetensors": True} | options
+        # Another shape would end the loading with no word of which weight it was.
+        options = {"key_mapping": OTHER_NAMES, "use_safetensors": True} | options | {"ignore_mismatched_sizes": True}
         model, info = super().from_pretrained(name, *arguments, output_loading_info=True, **options)
+        check_shapes(str(name), "config.json says", info["mismatched_keys"])
         missing = set(info["missing_keys"])
         check_keys(str(name), missing - HEAD_WEIGHTS if missing >= HEAD_WEIGHTS else missing, info["unexpected_keys"])
         return (model, info) if with_info else model

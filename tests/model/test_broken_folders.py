@@ -52,3 +52,16 @@ def test_a_whole_file_is_read_beside_an_index_of_shards_that_are_gone(stock, tmp
     (folder / "model.safetensors.index.json").write_text('{"weight_map": {"lm_head.weight": "model-00001-of-00002.safetensors"}}')
     check_before_loading(recipe(folder), read_model_config(str(folder)))
     load_model(recipe(folder))
+
+
+def test_weights_of_another_shape_are_named_with_both(stock, tmp_path):
+    def change(weights):
+        weights["lm_head.weight"] = weights["lm_head.weight"][:, :16].contiguous()
+        for layer in (0, 1):
+            weights[f"model.text_model.layers.{layer}.input_layernorm.weight"] = torch.ones(16)
+
+    with pytest.raises(CheckpointError) as fault:
+        load_model(recipe(spoiled(stock, tmp_path, change)))
+    assert "3 weights are of another shape than config.json says: " in str(fault.value)
+    norms = "model.text_model.layers.{0,1}.input_layernorm.weight [16] instead of [32]"
+    assert f"lm_head.weight [64, 16] instead of [64, 32]; {norms}" in str(fault.value)
