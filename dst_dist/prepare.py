@@ -50,7 +50,8 @@ class ModelFiles:
 
     @classmethod
     def read(cls, recipe: Recipe, base: str | None = None) -> "ModelFiles":
-        """`base` is as in `load_for_inference`. Raises ConfigError if the model cannot be had or does not fit the recipe, as far as its weights do not tell."""
+        """`base` is as in `load_for_inference`. Raises ConfigError if the model cannot be had or does not fit the recipe, as
+        far as its weights do not tell."""
         name = recipe.model.name_or_path
         config = read_model_config(name)
         faults: list[str] = []
