@@ -141,6 +141,7 @@ def submit(job: Job, words: list[str], allowed: list[str], dry_run: bool) -> str
     recipe = config.load(words)
     run = RunFolder(Path(recipe.output_dir).absolute())
     check_folder(run, recipe, allowed)
+    run.check_model(recipe.model.name_or_path)
     script = render(job, [*words, *allow_words(allowed)], recipe)
     path = run.path / "train.sbatch"
     command = f". {SITE}; exec sbatch {shlex.quote(str(path))}"

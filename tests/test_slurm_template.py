@@ -152,6 +152,13 @@ def test_a_changed_key_is_refused_unless_allowed(capsys, tmp_path, sbatch):
     assert "choose another output_dir, or move it" in capsys.readouterr().err
 
 
+def test_a_model_in_the_runs_own_folder_is_refused(capsys, tmp_path, sbatch):
+    calls = sbatch()
+    (tmp_path / "final").mkdir()
+    assert main(["slurm", "demo", f"output_dir={tmp_path}", f"model.name_or_path={tmp_path}/final"]) == 2
+    assert "lies inside output_dir" in capsys.readouterr().err and not calls.exists()
+
+
 @pytest.mark.parametrize(
     "words, told",
     [
