@@ -84,7 +84,7 @@ def base_digest(base: SmolVLMForDST) -> str:
     """
     weights = {name: tensor for name, tensor in base.state_dict().items() if name.split(".")[0] not in HEAD_NAMES}
     with ThreadPoolExecutor() as threads:
-        parts = threads.map(_tensor_digest, weights, weights.values())
+        parts = threads.map(tensor_digest, weights, weights.values())
     return hashlib.sha256("".join(sorted(parts)).encode()).hexdigest()
 
 
@@ -103,7 +103,8 @@ def check_base(folder: str, place: str, base: SmolVLMForDST) -> None:
         )
 
 
-def _tensor_digest(name: str, tensor: torch.Tensor) -> str:
+def tensor_digest(name: str, tensor: torch.Tensor) -> str:
+    """Hex, of a tensor's name, shape and bytes."""
     digest = hashlib.sha256(f"{name} {list(tensor.shape)}".encode())
     digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy())
     return digest.hexdigest()

@@ -5,7 +5,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from dst_dist.config import Recipe
@@ -13,6 +12,7 @@ from dst_dist.data.dataset import SampleDataset
 from dst_dist.errors import CheckpointError, ConfigError
 from dst_dist.evaluate.teacher_forced import HEADS
 from dst_dist.logs import logger
+from dst_dist.model.adapters import tensor_digest
 from dst_dist.prepare import ModelFiles
 from dst_dist.train.checkpoint import Checkpoints, load, on_main, read_training
 from dst_dist.train.engine import Engine
@@ -126,6 +126,12 @@ def resume(engine: Engine, checkpoints: Checkpoints, identity: Identity, allowed
     if path is None:
         return Progress()
     saved = read_training(path)
+    lacking = {"shapes", *WHAT} - saved.keys()
+    if lacking:
+        raise CheckpointError(
+            f"{path}: an earlier version of dst_dist wrote it, without {', '.join(sorted(lacking))}; go on with that version, "
+            "or use another output_dir"
+        )
     different = identity.differences(saved)
     check_allowed(path, different, allowed)
     progress = Progress(**saved["progress"])
@@ -151,9 +157,5 @@ def frozen_digest(engine: Engine, model: nn.Module) -> str:
     Called before the engine wraps the model, while every process has all of it.
     """
     frozen = [(name, parameter) for name, parameter in model.named_parameters() if not parameter.requires_grad]
-    own = {
-        name: hashlib.sha256(parameter.detach().contiguous().view(torch.uint8).numpy()).hexdigest()
-        for name, parameter in frozen[engine.rank :: engine.num_processes]
-    }
-    everyones = {name: digest for part in engine.gather_objects(own) for name, digest in part.items()}
-    return hashlib.sha256("".join(f"{name} {everyones[name]}\n" for name in sorted(everyones)).encode()).hexdigest()
+    own = [tensor_digest(name, parameter.detach()) for name, parameter in frozen[engine.rank :: engine.num_processes]]
+    return hashlib.sha256("".join(sorted(sum(engine.gather_objects(own), []))).encode()).hexdigest()
