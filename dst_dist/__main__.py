@@ -1,6 +1,6 @@
 """`python -m dst_dist` is `dst-dist`."""
 
 from dst_dist.cli import main
-from dst_dist.ending import leave
+from dst_dist.exit import leave
 
 leave(main())

@@ -1,32 +1,34 @@
-"""`dst-dist`: the commands beside training."""
+"""`dst-dist`: the commands beside training. A verb is one function that declares its arguments and one that runs it."""
 
 import argparse
-import os
 import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from dst_dist.ending import let_leader_speak
 from dst_dist.errors import DstDistError
-
-BAD_USAGE = 2
+from dst_dist.exit import BAD_USAGE, DONE, let_leader_speak
+from dst_dist.launched import is_main
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code, 2 for the user's fault."""
     options = parse(arguments)
     try:
-        return options.run(options)
+        options.run(options)
     except DstDistError as error:
         let_leader_speak()
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return BAD_USAGE
+    return DONE
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """The command line; words of a recipe may stand before and after options. Raises SystemExit(2) on bad usage."""
-    parser = build_parser()
+    """Return the command line; words of a recipe may stand before and after options. SystemExit(2) on bad usage."""
+    parser = argparse.ArgumentParser(prog="dst-dist", description="Commands beside training.")
+    commands = parser.add_subparsers(required=True, metavar="command")
+    for declare in (_demo, _evaluate, _stream, _report, _slurm):
+        declare(commands)
     options, rest = parser.parse_known_args(arguments)
     unknown = [word for word in rest if word.startswith("-") or not hasattr(options, "words")]
     if unknown:
@@ -36,60 +38,41 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="dst-dist", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="command")
+def _demo(commands) -> None:
+    command = commands.add_parser("demo", help="make the demo: a generated world and a tiny model to learn it")
+    command.add_argument("--out", type=Path, required=True, help="folder to write")
+    command.add_argument("--seed", type=int, default=0)
+    command.add_argument("--blank", action="store_true", help="make every frame grey: what is learned without looking")
+    command.set_defaults(run=_run_demo)
 
-    demo = commands.add_parser("demo", help="make the demo: a generated world and a tiny model to learn it")
-    demo.add_argument("--out", type=Path, required=True, help="folder to write")
-    demo.add_argument("--seed", type=int, default=0)
-    demo.add_argument("--blank", action="store_true", help="every frame the same grey: what can be had without looking")
-    demo.set_defaults(run=_demo)
 
-    evaluate = commands.add_parser("evaluate", help="measure a run's final model on a split, beside chance and a rule")
-    evaluate.add_argument("run_folder", type=Path, metavar="RUN", help="a run folder with final/")
-    evaluate.add_argument("--split", choices=("train", "val", "test"), default="val")
-    evaluate.add_argument("--streaming", action="store_true", help="frame by frame, as in use, instead of with the gold history")
-    evaluate.add_argument(
-        "--on-the-clock", action="store_true",
-        help="stream one video at a time, and measure too what its own delay costs if frames go on arriving meanwhile",
-    )  # fmt: skip
-    evaluate.add_argument(
-        "--beside", action="append", default=[], type=_named_run, metavar="NAME=RUN",
+def _run_demo(options: argparse.Namespace) -> None:
+    from dst_dist.demo.make import make_demo
+    from dst_dist.logs import set_up_logging
+
+    set_up_logging(is_main=True)
+    make_demo(options.out, seed=options.seed, blank=options.blank)
+    print(f"made {options.out}")
+
+
+def _evaluate(commands) -> None:
+    command = commands.add_parser("evaluate", help="measure a run's final model on a split, beside baselines")
+    _add_run(command)
+    command.add_argument("--streaming", action="store_true", help="frame by frame, as in use, without the gold history")
+    command.add_argument(
+        "--on-the-clock",
+        action="store_true",
+        help="stream one video at a time, and also measure its delay as if frames went on arriving meanwhile",
+    )
+    command.add_argument(
+        "--compare",
+        action="append",
+        default=[],
+        type=_named_run,
+        metavar="NAME=RUN",
         help="show another run's evaluation of the same clips among the baselines, for example blind=runs/demo-blind",
-    )  # fmt: skip
-    evaluate.add_argument("words", nargs="*", metavar="key=value", help="change the run's recipe, for example data.root=...")
-    evaluate.set_defaults(run=_evaluate)
-
-    stream = commands.add_parser("stream", help="show a run's final model a video frame by frame, and print what it writes")
-    stream.add_argument("run_folder", type=Path, metavar="RUN", help="a run folder with final/")
-    stream.add_argument("--video", required=True, help="name of a frames file of the split; with --task a path")
-    stream.add_argument(
-        "--task", type=Path, metavar="JSON",
-        help="what to follow in a video from outside the data: a frames file, a folder of images, or a video file",
-    )  # fmt: skip
-    stream.add_argument("--split", choices=("train", "val", "test"), default="val")
-    stream.add_argument("words", nargs="*", metavar="key=value", help="change the run's recipe")
-    stream.set_defaults(run=_stream)
-
-    report = commands.add_parser("report", help="write a run on one page of HTML: training, metrics, every streamed clip")
-    report.add_argument("run_folder", type=Path, metavar="RUN", help="a run folder")
-    report.add_argument("--out", type=Path, help="the file to write, otherwise RUN/evaluation/report.html")
-    report.set_defaults(run=_report)
-
-    slurm = commands.add_parser("slurm", help="render the sbatch script of a run, keep it with the run, submit it")
-    slurm.add_argument("words", nargs="+", metavar="recipe", help="as for training: recipes, then key=value")
-    slurm.add_argument("--engine", default="zero2", help="a file of launch/, without its ending")
-    slurm.add_argument("--nodes", type=int, default=1)
-    slurm.add_argument("--processes-per-node", type=int, default=8, help="GPUs of a node")
-    slurm.add_argument("--cpus-per-node", type=int, help="otherwise one for each process and each of its data workers")
-    slurm.add_argument("--time", default="24:00:00", help="limit of one start; the job is queued again until it is done")
-    slurm.add_argument("--signal-s", type=int, default=300, help="seconds before the limit at which the run saves and stops")
-    slurm.add_argument("--max-requeues", type=int, default=50)
-    slurm.add_argument("--allow-changed", action="append", default=[], metavar="KEY", help="go on although this differs, as for training")
-    slurm.add_argument("--dry-run", action="store_true", help="show the script and submit nothing")
-    slurm.set_defaults(run=_slurm)
-    return parser
+    )
+    command.set_defaults(run=_run_evaluate)
 
 
 def _named_run(word: str) -> tuple[str, Path]:
@@ -99,30 +82,32 @@ def _named_run(word: str) -> tuple[str, Path]:
     return name, Path(folder)
 
 
-def _demo(options: argparse.Namespace) -> int:
-    from dst_dist.data.demo import make_demo
-    from dst_dist.logs import set_up_logging
-
-    set_up_logging(is_main=True)
-    make_demo(options.out, seed=options.seed, blank=options.blank)
-    print(f"made {options.out}")
-    return 0
-
-
-def _evaluate(options: argparse.Namespace) -> int:
+def _run_evaluate(options: argparse.Namespace) -> None:
     from dst_dist.evaluate.run import evaluate_run, stream_run
     from dst_dist.logs import set_up_logging
 
-    set_up_logging(is_main=os.environ.get("RANK", "0") == "0")
+    set_up_logging(is_main())
     if options.streaming or options.on_the_clock:
-        stream_run(options.run_folder, options.split, options.words, options.beside, options.on_the_clock)
+        stream_run(options.run_folder, options.split, options.words, options.compare, options.on_the_clock)
     else:
-        evaluate_run(options.run_folder, options.split, options.words, options.beside)
-    return 0
+        evaluate_run(options.run_folder, options.split, options.words, options.compare)
 
 
-def _stream(options: argparse.Namespace) -> int:
-    from dst_dist.evaluate.run import stream_file, stream_video
+def _stream(commands) -> None:
+    command = commands.add_parser("stream", help="show a run's final model one video, and print what it writes")
+    _add_run(command)
+    command.add_argument("--video", required=True, help="name of a frames file of the split; with --task a path")
+    command.add_argument(
+        "--task",
+        type=Path,
+        metavar="JSON",
+        help="what to follow in a video from outside the data: a frames file, a folder of images, or a video file",
+    )
+    command.set_defaults(run=_run_stream)
+
+
+def _run_stream(options: argparse.Namespace) -> None:
+    from dst_dist.evaluate.show import stream_file, stream_video
     from dst_dist.logs import set_up_logging
 
     set_up_logging(is_main=True)
@@ -134,22 +119,47 @@ def _stream(options: argparse.Namespace) -> int:
         lines = stream_video(options.run_folder, options.split, options.video, options.words)
     for line in lines:
         print(line, flush=True)
-    return 0
 
 
-def _report(options: argparse.Namespace) -> int:
-    from dst_dist.evaluate.report import write_report
+def _add_run(command: argparse.ArgumentParser) -> None:
+    """Add what every command on a finished run takes."""
+    command.add_argument("run_folder", type=Path, metavar="RUN", help="a run folder with final/")
+    command.add_argument("--split", choices=("train", "val", "test"), default="val")
+    command.add_argument("words", nargs="*", metavar="key=value", help="override the run's recipe")
+
+
+def _report(commands) -> None:
+    command = commands.add_parser("report", help="write a run on one HTML page: training, metrics, streamed clips")
+    command.add_argument("run_folder", type=Path, metavar="RUN", help="a run folder")
+    command.add_argument("--out", type=Path, help="the file to write, otherwise RUN/evaluation/report.html")
+    command.set_defaults(run=_run_report)
+
+
+def _run_report(options: argparse.Namespace) -> None:
+    from dst_dist.report.page import write_report
 
     print(f"written to {write_report(options.run_folder, options.out)}")
-    return 0
 
 
-def _slurm(options: argparse.Namespace) -> int:
+def _slurm(commands) -> None:
+    command = commands.add_parser("slurm", help="render the sbatch script of a run, keep it with the run, submit it")
+    command.add_argument("words", nargs="+", metavar="recipe", help="as for training: recipes, then key=value")
+    command.add_argument("--engine", default="zero2", help="a file of launch/, without its ending")
+    command.add_argument("--nodes", type=int, default=1)
+    command.add_argument("--processes-per-node", type=int, default=8, help="GPUs of a node")
+    command.add_argument("--cpus-per-node", type=int, help="otherwise one for each process and each data worker")
+    command.add_argument("--time", default="24:00:00", help="limit of one start; the job is queued again until done")
+    command.add_argument("--signal-s", type=int, default=300, help="seconds before the limit to save and stop at")
+    command.add_argument("--max-requeues", type=int, default=50)
+    command.add_argument(
+        "--allow-changed", action="append", default=[], metavar="KEY", help="go on although this differs"
+    )
+    command.add_argument("--dry-run", action="store_true", help="show the script and submit nothing")
+    command.set_defaults(run=_run_slurm)
+
+
+def _run_slurm(options: argparse.Namespace) -> None:
     from dst_dist.slurm import Job, submit
 
-    job = Job(
-        options.engine, options.nodes, options.processes_per_node, options.cpus_per_node, options.time,
-        options.signal_s, options.max_requeues,
-    )  # fmt: skip
+    job = Job(**{name: getattr(options, name) for name in Job.__dataclass_fields__})
     print(submit(job, options.words, options.allow_changed, options.dry_run))
-    return 0

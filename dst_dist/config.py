@@ -1,24 +1,20 @@
-"""The whole recipe as strict models. Precedence: defaults < YAML files left to right < `key=value`."""
+"""The whole recipe as strict models: every key, its type, its default, and in one sentence what it decides.
 
-import difflib
+Precedence: defaults < YAML files left to right < `key=value`. `dst_dist/recipes/README.md` is made from this file.
+"""
+
 import importlib.util
 import math
-import os
-import re
-from collections.abc import Sequence
-from importlib import resources
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-from dst_dist.errors import ConfigError
-from dst_dist.recipe_faults import describe
+from dst_dist.metrics import METRICS
 
 
 def _number(value: Any) -> Any:
-    """YAML 1.1 reads `2e-5` as a string; a recipe's number is what a person means by it."""
+    """Return the number that a text spells: YAML 1.1 reads `2e-5` as a string."""
     if isinstance(value, str):
         try:
             return float(value)
@@ -28,7 +24,7 @@ def _number(value: Any) -> Any:
 
 
 def _dataset(value: Any) -> Any:
-    """A dataset's name, or names with their weights; one fault, where pydantic would name both of its tries."""
+    """Return a dataset's name, or names with their weights; one fault, where pydantic would name both of its tries."""
     weights = value.items() if isinstance(value, dict) else ()
     if isinstance(value, str) or (weights and all(type(name) is str and type(count) is int for name, count in weights)):
         return value
@@ -46,14 +42,25 @@ Dataset = Annotated[str | dict[str, int], BeforeValidator(_dataset)]
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False, validate_default=True)
+    """A section of the recipe. The sentence below a key is its documentation."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        frozen=True,
+        allow_inf_nan=False,
+        validate_default=True,
+        use_attribute_docstrings=True,
+    )
 
 
 class Model(Section):
+    """Which model is trained, and how it sees frames."""
+
     name_or_path: Text = "HuggingFaceTB/SmolVLM2-2.2B-Instruct"
     """A SmolVLM2 on the hub, a local folder of one, or an earlier run's `final/`."""
     tokens_per_frame: Count = 1
-    """K: the connector's grid is pooled to k x k, K = k * k."""
+    """K, the image tokens of a frame: the connector's grid is pooled to k x k, K = k * k."""
     vision_batch_size: Count = 64
     """Frames per call of the vision tower."""
 
@@ -66,22 +73,42 @@ class Model(Section):
 
 
 class TrainedParts(Section):
+    """Which parts are trained; both heads always are."""
+
     vision: bool = False
+    """Train the vision tower."""
     connector: bool = True
+    """Train the connector between tower and text model, in full."""
     text: bool = True
+    """Train the text model: its LoRA adapter, or all of it in mode `full`."""
 
 
 class Lora(Section):
+    """The LoRA adapter of mode `lora` (Hu et al., 2021)."""
+
     rank: Count = 64
+    """Rank of the adapter's matrices."""
     alpha: Positive = 128
+    """Scale of the adapter: its output is multiplied by alpha / rank."""
     dropout: Annotated[Float, Field(ge=0, lt=1)] = 0.0
+    """Dropout before the adapter in training."""
     target_modules: Annotated[list[str], Field(min_length=1)] = [
-        "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj",
-    ]  # fmt: skip
+        "q_proj",
+        "k_proj",
+        "v_proj",
+        "o_proj",
+        "gate_proj",
+        "up_proj",
+        "down_proj",
+    ]
+    """Linear layers of the text model that are adapted."""
 
 
 class Finetune(Section):
+    """What is trained, and how."""
+
     mode: Literal["lora", "full"] = "lora"
+    """`lora` adapts the text model, `full` trains its weights."""
     train: TrainedParts = TrainedParts()
     lora: Lora = Lora()
 
@@ -93,29 +120,52 @@ class Finetune(Section):
 
 
 class Data(Section):
+    """Which data is read, and how clips become samples."""
+
     root: Text = "data"
+    """Folder that all datasets lie below; nothing outside it is read."""
     train: Annotated[list[Dataset], Field(min_length=1)] = ["assembly101"]
+    """Datasets (`<root>/<name>/train_training.json`) or files to train on; `{name: 2}` is drawn twice an epoch."""
     val: list[Dataset] = ["assembly101"]
+    """Datasets to validate on in the loop; none if empty."""
     test: list[Dataset] = []
+    """Datasets for `dst-dist evaluate --split test`; none if empty."""
     frames: Literal["continuous", "event"] = "continuous"
+    """`continuous` shows every frame of a clip, `event` only the frames of its turns."""
     on_missing: Literal["error", "filter", "placeholder"] = "error"
+    """Missing frames stop the start, leave their clips out, or become grey frames whose decisions are ignored."""
     strict: bool = False
+    """Make a transition that the dialog state does not allow a fault of the data instead of a count."""
     max_seq_len: Count = 4096
+    """Most tokens of a sample; a longer clip is split."""
     context_seconds: NonNegative = 10.0
+    """Seconds of frames that open the next part of a split clip, without labels."""
     num_workers: Whole = 2
+    """Data workers of each process; 0 reads in the training process."""
 
 
 class Labels(Section):
+    """Which decision positions count, and with what weight."""
+
     neg_frame_sampling_rate: Share = 0.1
+    """Share of the negatives that count in training; evaluation counts all."""
     positive_frames: Literal["last", "all"] = "last"
+    """Positives are the last frame of a turn's range, or every frame of it."""
     balance: Literal["classes", "none", "focal"] = "classes"
+    """A head's loss: half over positives and half over negatives, the mean, or the focal loss (Lin et al., 2017)."""
 
 
 class Loss(Section):
+    """Weights of the loss terms."""
+
     lm: NonNegative = 1.0
+    """Next tokens of replies and updates."""
     dst_gen: NonNegative = 1.0
+    """Next tokens of updates, which count in `lm` too."""
     dst_update: NonNegative = 1.0
+    """The head that decides on updates."""
     speaking: NonNegative = 1.0
+    """The head that decides on replies."""
 
     @model_validator(mode="after")
     def _trains_something(self) -> "Loss":
@@ -125,38 +175,66 @@ class Loss(Section):
 
 
 class Optim(Section):
+    """AdamW (Loshchilov and Hutter, 2019) and its learning rate."""
+
     learning_rate: NonNegative = 2.0e-4
+    """Peak learning rate of the text model, and of every part without its own."""
     head_learning_rate: NonNegative | None = None
+    """Peak learning rate of both heads."""
     connector_learning_rate: NonNegative | None = None
+    """Peak learning rate of the connector."""
     vision_learning_rate: NonNegative | None = None
+    """Peak learning rate of the vision tower."""
     betas: Annotated[list[Annotated[Float, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2)] = [0.9, 0.999]
+    """Decay rates of both moments."""
     weight_decay: NonNegative = 0.01
+    """Decoupled weight decay, not on norms and biases."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    """How the rate falls to 0 after the warm-up, or that it stays."""
     decay_share: Annotated[Float, Field(gt=0, le=1)] = 1.0
-    """Share of the steps after the warm-up over which the schedule falls; before them the rate stays at its peak."""
+    """Share of the steps after the warm-up, at the end, over which the rate falls."""
     warmup_steps: Whole = 100
+    """Optimizer steps over which the rate rises linearly to its peak."""
     max_grad_norm: Positive = 1.0
+    """Global norm to which gradients are clipped."""
 
 
 class Train(Section):
+    """How long is trained, and what one step holds."""
+
     num_epochs: Count = 4
+    """Passes over the data, unless `max_steps` is set."""
     max_steps: Count | None = None
+    """Optimizer steps of the whole run."""
     global_batch_size: Count = 64
+    """Samples of one optimizer step over all processes."""
     max_tokens: Count = 8192
+    """Most tokens of a micro-batch on one process; sets the memory of activations."""
     max_frames: Count = 2048
+    """Most frames of a micro-batch on one process."""
     precision: Literal["bf16", "fp32"] = "bf16"
+    """Precision of computing; trained weights and moments are float32 in any case."""
     gradient_checkpointing: bool = True
+    """Recompute activations in the backward pass: less memory, about a third more computing."""
 
 
 class Eval(Section):
+    """Validation in the loop, evaluation and streaming."""
+
     every_steps: Count = 200
+    """Optimizer steps between validations."""
     max_clips: Count | None = None
+    """Most clips of a split to measure on, evenly spaced."""
     patience: Count | None = None
-    """Stop after so many evaluations in a row without a new best."""
+    """Validations in a row without a new best after which training ends."""
     dst_threshold: Share | None = None
+    """Probability above which an update is written; the one stored with the model, else 0.5, if null."""
     speaking_threshold: Share | None = None
+    """Probability above which a reply is written; the one stored with the model, else 0.5, if null."""
     tolerance_s: NonNegative = 2.0
+    """Seconds that a predicted transition may be off and still count."""
     on_full_context: Literal["carry_state", "drop_middle", "drop_all"] = "carry_state"
+    """A full context of a stream: begin again with state and last frames, keep the newer half, or drop all."""
     num_streams: Count = 8
     """Videos that are streamed in one batch."""
     similarity: Text = "lexical"
@@ -164,22 +242,23 @@ class Eval(Section):
 
 
 class Checkpoint(Section):
+    """When training state is saved, and what is kept."""
+
     every_steps: Count = 200
+    """Optimizer steps between checkpoints."""
     keep: Annotated[int, Field(ge=2)] = 3
-    best: Literal[
-        "val/loss", "val/loss/lm", "val/loss/dst_gen", "val/loss/dst_update", "val/loss/speaking",
-        "val/dst_update/average_precision", "val/dst_update/average_precision_at_frames",
-        "val/dst_update/precision", "val/dst_update/recall", "val/dst_update/f1",
-        "val/speaking/average_precision", "val/speaking/average_precision_at_frames",
-        "val/speaking/precision", "val/speaking/recall", "val/speaking/f1",
-        "val/update/exact_match", "val/lm/perplexity", "val/lm/token_accuracy",
-    ] = "val/loss"  # fmt: skip
-    """A metric of validation, of which the best checkpoint is kept."""
+    """How many of the newest checkpoints are kept, the best one besides."""
+    best: Literal[tuple(f"val/{key}" for key, metric in METRICS.items() if metric.chooses_best)] = "val/loss"
+    """Metric of validation that chooses the best checkpoint."""
 
 
 class Log(Section):
+    """What is logged, and where."""
+
     every_steps: Count = 10
+    """Optimizer steps between log lines; `metrics.jsonl` has every step."""
     report_to: list[Literal["tensorboard", "wandb", "mlflow", "comet_ml"]] = ["tensorboard"]
+    """Trackers that metrics go to besides `metrics.jsonl`."""
 
     @field_validator("report_to")
     @classmethod
@@ -194,7 +273,9 @@ class Recipe(Section):
     """Everything that decides a run. Sections and keys are those of `recipes/*.yaml`."""
 
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """Seed of the order of samples, the negatives, new weights and dropout."""
     output_dir: Text = "runs/lora"
+    """The run folder."""
     model: Model = Model()
     finetune: Finetune = Finetune()
     data: Data = Data()
@@ -207,145 +288,5 @@ class Recipe(Section):
     log: Log = Log()
 
     def to_yaml(self) -> str:
-        """The resolved recipe; loading it again gives an equal recipe."""
+        """Return the resolved recipe as YAML; loading it again gives an equal recipe."""
         return yaml.safe_dump(self.model_dump(), sort_keys=False)
-
-
-class _Loader(yaml.SafeLoader):
-    """A safe loader that refuses a key given twice, which YAML would resolve without a word."""
-
-    def construct_mapping(self, node, deep=False):
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        twice = sorted({str(key) for key in keys if keys.count(key) > 1})
-        if twice:
-            line = node.start_mark.line + 1
-            raise yaml.YAMLError(f"key given twice in the mapping at line {line}: {', '.join(twice)}")
-        return super().construct_mapping(node, deep)
-
-
-def packaged_recipes() -> list[str]:
-    """Names of the recipes that come with the package."""
-    folder = resources.files("dst_dist") / "recipes"
-    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
-
-
-def load(arguments: Sequence[str]) -> Recipe:
-    """Read a recipe from command-line words: packaged names or YAML paths, then `key=value` words.
-
-    Raises:
-        ConfigError: with every fault of every source at once.
-    """
-    if not arguments:
-        raise ConfigError(f"name a recipe: {', '.join(packaged_recipes())}, or a YAML file")
-    merged, faults = _merged(arguments)
-    recipe = _validate(merged, faults)
-    if faults:
-        raise ConfigError(faults)
-    assert recipe is not None
-    return recipe
-
-
-def _merged(arguments: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
-    """All sources in one mapping, and what is wrong with reading them."""
-    faults: list[str] = []
-    merged: dict[str, Any] = {}
-    for word in arguments:
-        if not _is_override(word):
-            _merge(merged, _read_source(word, faults))
-    for word in arguments:
-        if _is_override(word):
-            _set_override(merged, word, faults)
-    return merged, faults
-
-
-def _is_override(word: str) -> bool:
-    # A folder may be named after a setting, such as runs/lr=2e-5/config.yaml.
-    return "=" in word and not os.path.isfile(word)
-
-
-def output_dir_of(arguments: Sequence[str]) -> str | None:
-    """`output_dir`, even from a recipe with faults elsewhere. None, which `load` will say more of, if another may be
-    meant: a source cannot be read and nothing after it says, or the key or its value is mistyped."""
-    settings = [word for word in arguments if _is_override(word)]
-    _, unread = _merged([word for word in arguments if word not in settings])
-    # A mistyped option, or the path of a file that is not there.
-    unread += [word for word in settings if not re.match(r"[\w.]*=", word)]
-    is_unclear = bool(unread) or not arguments
-    merged, faults = _merged(settings if is_unclear else arguments)
-    unknown = [str(key) for key in merged if key not in Recipe.model_fields]
-    if difflib.get_close_matches("output_dir", unknown) or any("output_dir" in fault for fault in faults):
-        return None
-    value = merged.get("output_dir", None if is_unclear else Recipe().output_dir)
-    return value if isinstance(value, str) and value else None
-
-
-def _parse(text: str) -> Any:
-    """What a YAML text says. Raises ValueError with one line of explanation."""
-    try:
-        return yaml.load(text, _Loader)
-    except RecursionError as error:
-        raise ValueError("nested too deeply") from error
-    except (yaml.YAMLError, ValueError) as error:
-        # Values that only look like a date or a binary number raise ValueError themselves.
-        raise ValueError(" ".join(str(error).split())) from error
-
-
-def _read_source(word: str, faults: list[str]) -> dict[str, Any]:
-    names = packaged_recipes()
-    if word.startswith("-"):
-        faults.append(f"{word}: unknown option; keys of the recipe are written like optim.learning_rate=2e-5")
-        return {}
-    if word in names:
-        text = (resources.files("dst_dist") / "recipes" / f"{word}.yaml").read_text()
-    elif os.path.isfile(word):
-        try:
-            text = Path(word).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            faults.append(f"recipe {word}: cannot be read: {error}")
-            return {}
-    else:
-        near = difflib.get_close_matches(word, names, 1)
-        hint = f"did you mean {near[0]}? " if near else ""
-        faults.append(f"recipe {word}: no such file; {hint}packaged recipes: {', '.join(names)}")
-        return {}
-    try:
-        content = _parse(text)
-    except ValueError as error:
-        faults.append(f"recipe {word}: not valid YAML: {error}")
-        return {}
-    if content is None or isinstance(content, dict):
-        return content or {}
-    faults.append(f"recipe {word}: must be a mapping of sections, found {type(content).__name__}")
-    return {}
-
-
-def _merge(base: dict[str, Any], over: dict[str, Any]) -> None:
-    for key, value in over.items():
-        if isinstance(value, dict) and isinstance(base.get(key), dict):
-            _merge(base[key], value)
-        else:
-            base[key] = value
-
-
-def _set_override(merged: dict[str, Any], word: str, faults: list[str]) -> None:
-    key, _, text = word.partition("=")
-    try:
-        value = _parse(text)
-    except ValueError as error:
-        faults.append(f"{word}: the value is not valid YAML: {error}")
-        return
-    parts = key.split(".")
-    if not all(parts):
-        faults.append(f"{word}: write section.key=value, for example optim.learning_rate=2e-5")
-        return
-    for part in reversed(parts):
-        value = {part: value}
-    _merge(merged, value)
-
-
-def _validate(merged: dict[str, Any], faults: list[str]) -> Recipe | None:
-    try:
-        return Recipe.model_validate(merged)
-    except ValidationError as error:
-        faults.extend(dict.fromkeys(describe(fault, Recipe) for fault in error.errors()))
-        return None

@@ -1,6 +1,7 @@
 """The three faults a user can cause: each says what, where and what to do."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 
 class DstDistError(Exception):
@@ -34,3 +35,12 @@ class DataError(DstDistError):
 
 class CheckpointError(DstDistError):
     """A model folder or saved state cannot be used as asked."""
+
+
+def collect(faults: list[str], make: Callable[[], Any]) -> Any:
+    """Return what `make` returns, or None with its faults added to the list."""
+    try:
+        return make()
+    except DstDistError as error:
+        faults += error.faults
+        return None

@@ -34,7 +34,9 @@ def set_up_logging(is_main: bool) -> None:
     """Our own lines at INFO and everything else at WARNING, on standard output; of other processes errors alone."""
     logging.captureWarnings(True)
     # One line each: the place, but not the source that Python would add.
-    warnings.formatwarning = lambda message, category, file, line, source=None: f"{message} ({category.__name__}, {file}:{line})"
+    warnings.formatwarning = lambda message, category, file, line, source=None: (
+        f"{message} ({category.__name__}, {file}:{line})"
+    )
     # Libraries announcing changes to one another is nothing that a user can act on.
     for category in (DeprecationWarning, FutureWarning):
         warnings.simplefilter("ignore", category)

@@ -7,12 +7,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
-from dst_dist import config
 from dst_dist.config import Recipe
 from dst_dist.errors import ConfigError
-from dst_dist.train.run_folder import RunFolder, recipe_differences
+from dst_dist.recipes.loading import load_recipe
+from dst_dist.run_folder import RunFolder, recipe_differences
+from dst_dist.train.held_folder import check_start_model
 
 TEMPLATE, SITE = Path("slurm/train.sbatch"), Path("slurm/site.sh")
 EARLY_S = 60
@@ -78,7 +77,9 @@ def _check(job: Job) -> None:
     needed = (TEMPLATE, SITE, Path("launch") / f"{job.engine}.yaml")
     missing = [str(path) for path in needed if not path.is_file()]
     if missing:
-        raise ConfigError(f"no {', '.join(missing)} here; run it from the repository's root, with one of launch/*.yaml as engine")
+        raise ConfigError(
+            f"no {', '.join(missing)} here; run it from the repository's root, with one of launch/*.yaml as engine"
+        )
     if min(job.nodes, job.processes_per_node) < 1:
         raise ConfigError("a job needs at least one node, and one process on each")
     limit_s = time_limit_s(job.time)
@@ -114,7 +115,7 @@ def check_folder(run: RunFolder, recipe: Recipe, allowed: list[str]) -> None:
     """
     if not run.config_file.is_file():
         return
-    differences = recipe_differences(yaml.safe_load(run.config_file.read_text()), recipe.model_dump(mode="json"))
+    differences = recipe_differences(run.read_config(), recipe.model_dump(mode="json"))
     refused = {key: text for key, text in differences.items() if not run.has_checkpoint or key not in allowed}
     if refused:
         ways = ["choose another output_dir", "or move it"]
@@ -138,10 +139,10 @@ def submit(job: Job, words: list[str], allowed: list[str], dry_run: bool) -> str
     Raises:
         ConfigError: if the recipe or the job is wrong, the folder is another run's, or sbatch refuses.
     """
-    recipe = config.load(words)
+    recipe = load_recipe(words)
     run = RunFolder(Path(recipe.output_dir).absolute())
     check_folder(run, recipe, allowed)
-    run.check_model(recipe.model.name_or_path)
+    check_start_model(recipe.model.name_or_path, run.path)
     script = render(job, [*words, *allow_words(allowed)], recipe)
     path = run.path / "train.sbatch"
     command = f". {SITE}; exec sbatch {shlex.quote(str(path))}"

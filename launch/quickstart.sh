@@ -39,7 +39,7 @@ learn demo runs/demo
 if [ "${1:-}" = --controls ]; then
     learn demo-blind runs/demo-blind --blank
     measure runs/demo-blind
-    measure runs/demo --beside blind=runs/demo-blind
+    measure runs/demo --compare blind=runs/demo-blind
 else
     measure runs/demo
 fi

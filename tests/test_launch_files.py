@@ -9,7 +9,7 @@ import torch
 import yaml
 from accelerate.commands.config.config_args import load_config_from_file
 
-from dst_dist import config
+from dst_dist.recipes.loading import load_recipe, packaged_recipes
 from tests.launching import REPOSITORY, TINY_RUN, launch
 
 YAMLS = sorted(path.stem for path in (REPOSITORY / "launch").glob("*.yaml"))
@@ -23,7 +23,7 @@ def content(name: str) -> dict:
 
 def test_the_engines_are_these():
     assert ENGINES == ["ddp", "fsdp", "fsdp_no_reshard", "zero2", "zero2_offload"]
-    assert YAMLS == sorted([*ENGINES, *(f"cpu_{name}" for name in ENGINES)])
+    assert sorted([*ENGINES, *(f"cpu_{name}" for name in ENGINES)]) == YAMLS
 
 
 @pytest.mark.parametrize("name", ENGINES)
@@ -46,7 +46,11 @@ def test_accelerate_reads_it(name):
 
 
 def test_each_json_is_named_by_a_yaml_and_leaves_precision_and_clipping_to_the_recipe():
-    named = {Path(file).name for name in YAMLS if (file := content(name).get("deepspeed_config", {}).get("deepspeed_config_file"))}
+    named = {
+        Path(file).name
+        for name in YAMLS
+        if (file := content(name).get("deepspeed_config", {}).get("deepspeed_config_file"))
+    }
     assert sorted(named) == JSONS
     for name in JSONS:
         settings = json.loads((REPOSITORY / "ds_configs" / name).read_text())
@@ -55,10 +59,10 @@ def test_each_json_is_named_by_a_yaml_and_leaves_precision_and_clipping_to_the_r
         assert isinstance(settings["zero_optimization"]["reduce_bucket_size"], int)
 
 
-@pytest.mark.parametrize("name", config.packaged_recipes())
+@pytest.mark.parametrize("name", packaged_recipes())
 def test_lora_and_full_are_one_word(name):
     for mode in ("lora", "full"):
-        assert config.load([name, f"finetune.mode={mode}"]).finetune.mode == mode
+        assert load_recipe([name, f"finetune.mode={mode}"]).finetune.mode == mode
 
 
 @pytest.mark.long

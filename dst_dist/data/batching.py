@@ -4,7 +4,7 @@ The plan is a pure function of (seed, epoch, dataset fingerprint, global batch s
 make the same optimizer step on any number of processes.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -14,6 +14,7 @@ import torch
 from dst_dist.data.conversation import IGNORE
 from dst_dist.data.samples import Limits, Sample
 from dst_dist.errors import DataError
+from dst_dist.heads import HEAD_NAMES
 
 TOKENS_PER_FRAME_COST = 100
 """A frame's way through the tower, in tokens of the text model; only balances processes."""
@@ -32,8 +33,6 @@ class MicroBatchSpec(NamedTuple):
     step: int
     epoch: int
     draws: list[Draw]
-    rank_draws: list[Draw] | None
-    """On the first micro-batch of a step: this process's whole share, for the counts."""
     round_frames: int
     """The most frames that any process has in this round; all call the tower as often as that one."""
     is_last: bool
@@ -58,28 +57,28 @@ class PackedBatch:
     decision_positions: torch.Tensor  # int64 [D]
     decision_is_frame: torch.Tensor  # bool [D]
     decision_frames: torch.Tensor  # int64 [D]
-    dst_update: torch.Tensor  # int64 [D] in {1, 0, -100}
-    speaking: torch.Tensor  # int64 [D] in {1, 0, -100}
+    decisions: dict[str, torch.Tensor]  # int64 [D] in {1, 0, -100}, by head
     spec: MicroBatchSpec
-    step_counts: torch.Tensor | None = None  # float64 [6], this process's share of the step, on its first micro-batch
     num_placeholders: int = 0
     fault: str | None = None
 
     def to(self, device: torch.device) -> "PackedBatch":
-        """The same micro-batch with its tensors on a device."""
-        moved = {key: value.to(device, non_blocking=True) if torch.is_tensor(value) else value
-                 for key, value in vars(self).items() if key != "step_counts"}  # fmt: skip
-        return PackedBatch(**moved, step_counts=self.step_counts)
+        """Return the same micro-batch with its tensors on a device."""
+        return self._with_tensors(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self) -> "PackedBatch":
+        """Return it in pinned memory; the data loader calls this."""
+        return self._with_tensors(torch.Tensor.pin_memory)
+
+    def _with_tensors(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "PackedBatch":
+        fields = {name: change(value) if torch.is_tensor(value) else value for name, value in vars(self).items()}
+        fields["decisions"] = {head: change(labels) for head, labels in self.decisions.items()}
+        return PackedBatch(**fields)
 
     def check(self) -> None:
         """Raises DataError if a frame turned out to be corrupt and the recipe wants to know."""
         if self.fault is not None:
             raise DataError(self.fault)
-
-    def pin_memory(self) -> "PackedBatch":
-        """Called by the data loader, which pins what it knows how to pin."""
-        pinned = {key: value.pin_memory() if torch.is_tensor(value) else value for key, value in vars(self).items()}
-        return PackedBatch(**pinned)
 
 
 @dataclass(frozen=True)
@@ -186,9 +185,8 @@ def micro_batches(
     mine = dealt[rank]
     num_frames = [[sum(int(samples["frames"][draw.sample]) for draw in members) for members in own] for own in dealt]
     rounds = [max(of_round) for of_round in zip(*num_frames, strict=True)]
-    shares = [sum(mine, []), *[None] * (len(mine) - 1)]
     return [
-        MicroBatchSpec(step, epoch, members, shares[index], rounds[index], index == len(mine) - 1)
+        MicroBatchSpec(step, epoch, members, rounds[index], index == len(mine) - 1)
         for index, members in enumerate(mine)
     ]
 
@@ -234,7 +232,6 @@ def collate(samples: Sequence[Sample], spec: MicroBatchSpec, frames: np.ndarray,
         decision_positions=joined([sample.decision_positions + start for sample, start, _, _ in places]),
         decision_is_frame=joined([sample.decision_is_frame for sample in samples], torch.bool),
         decision_frames=joined([sample.decision_frames for sample in samples]),
-        dst_update=joined([sample.dst_update for sample in samples]),
-        speaking=joined([sample.speaking for sample in samples]),
+        decisions={head: joined([sample.decisions[head] for sample in samples]) for head in HEAD_NAMES},
         spec=spec,
     )

@@ -146,13 +146,20 @@ class _RecordWriter:
 
 def _encode(clip: Clip) -> bytes:
     fields = [
-        clip.id, clip.dataset, clip.domain, clip.video,
-        clip.start_frame, clip.end_frame, clip.fps, clip.prompt, clip.goal,
+        clip.id,
+        clip.dataset,
+        clip.domain,
+        clip.video,
+        clip.start_frame,
+        clip.end_frame,
+        clip.fps,
+        clip.prompt,
+        clip.goal,
         [(step.id, step.name, step.start_ts, step.end_ts) for step in clip.steps],
         clip.initial_state,
         [(turn.role, turn.text, turn.transitions, turn.first_frame, turn.frame) for turn in clip.turns],
         clip.has_dst,
-    ]  # fmt: skip
+    ]
     return json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode()
 
 
@@ -160,12 +167,21 @@ def _decode(record: bytes, frames_path: str) -> Clip:
     *head, steps, initial_state, turns, has_dst = json.loads(record)
     clip_id, dataset, domain, video, start, end, fps, prompt, goal = head
     return Clip(
-        clip_id, dataset, domain, video, frames_path, start, end, fps, prompt, goal,
+        clip_id,
+        dataset,
+        domain,
+        video,
+        frames_path,
+        start,
+        end,
+        fps,
+        prompt,
+        goal,
         tuple(Step(*step) for step in steps),
         initial_state,
         tuple(_decode_turn(*turn) for turn in turns),
         has_dst,
-    )  # fmt: skip
+    )
 
 
 def _decode_turn(role: Role, text: str, transitions: list[list[str]], first_frame: int, frame: int) -> Turn:

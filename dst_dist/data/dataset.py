@@ -15,13 +15,18 @@ import torch.utils.data
 from dst_dist import config
 from dst_dist.data.batching import Draw, MicroBatchSpec, PackedBatch, collate
 from dst_dist.data.clips import ClipIndex
-from dst_dist.data.conversation import HEAD_ROLES, IGNORE, frame_list
-from dst_dist.data.frames import FrameFaults, FrameReader
+from dst_dist.data.conversation import IGNORE, frame_list
+from dst_dist.data.frames import FrameReader
+from dst_dist.data.frames_check import FrameFaults
+from dst_dist.data.negatives import Negatives
 from dst_dist.data.reading import read_clips
-from dst_dist.data.samples import COUNT_NAMES, Part, Sample, SampleMaker, sample_negatives
+from dst_dist.data.samples import COUNT_NAMES, Part, Sample, SampleMaker
 from dst_dist.errors import DataError
+from dst_dist.heads import HEAD_NAMES
 
-SAMPLE_DTYPE = np.dtype([(name, np.int32) for name in ("clip", "context", "start", "stop", "tokens", "frames")])
+CUT_FIELDS = ("clip", "context", "start", "stop", "tokens", "frames")
+SAMPLE_DTYPE = np.dtype([(name, np.int32) for name in (*CUT_FIELDS, *COUNT_NAMES)])
+"""A row of the table of samples: where a sample lies in its clip, its size, and what counts in it."""
 
 
 @dataclass
@@ -76,7 +81,9 @@ def _leave_out(clips: Clips, faults: FrameFaults) -> Clips:
         raise DataError(["data.on_missing=filter leaves no clip", *list(faults.clips.values())[:3]])
     total = Counter(clip.dataset for clip in clips.index)
     left_out = Counter(clips.index[clip].dataset for clip in faults.clips)
-    notes = [f"{name}: {left_out[name]} of {total[name]} clips left out, frames are missing" for name in sorted(left_out)]
+    notes = [
+        f"{name}: {left_out[name]} of {total[name]} clips left out, frames are missing" for name in sorted(left_out)
+    ]
     weights = [clips.weights[clip] for clip in keep]
     return replace(clips, index=clips.index.subset(keep), weights=weights, notes=[*clips.notes, *notes])
 
@@ -98,26 +105,24 @@ class SampleDataset(torch.utils.data.Dataset):
     def __init__(
         self, clips: Clips, maker: SampleMaker, image_size: int, seed: int, negative_rate: float, on_missing: str
     ):
-        self.clips, self.maker, self.image_size = clips, maker, image_size
-        self.seed, self.negative_rate, self.on_missing = seed, negative_rate, on_missing
+        self.clips, self.maker, self.image_size, self.on_missing = clips, maker, image_size, on_missing
         self.notes = list(clips.notes)
         self.samples = self._split_all()
         self.weights = np.array([clips.weights[clip] for clip in self.samples["clip"]], dtype=np.int64)
+        available = {head: self.samples[f"{head}_negatives"] for head in HEAD_NAMES}
+        self.negatives = Negatives(negative_rate, seed, self.weights, available)
         self._reader: FrameReader | None = None
 
     def _split_all(self) -> np.ndarray:
         rows, faults, counts = [], [], Counter()
-        self._classes: Counter[tuple[str, int]] = Counter()
-        for position, weight in enumerate(self.clips.weights):
-            of_clip: Counter[str | tuple[str, int]] = Counter()
+        for position, clip in enumerate(self.clips.index):
             try:
-                parts = self.maker.split(self.clips.index[position], of_clip)
+                parts = self.maker.split(clip, counts, self.clips.missing.get(position, ()))
             except DataError as error:
                 faults += error.faults
                 continue
-            rows += [(position, *part, part.num_frames) for part in parts]
-            counts.update({kind: number for kind, number in of_clip.items() if isinstance(kind, str)})
-            self._classes.update({kind: weight * number for kind, number in of_clip.items() if isinstance(kind, tuple)})
+            for part in parts:
+                rows.append((position, *part[:4], part.num_frames, *part.counts))
         self.notes += [f"{number} {kind}" for kind, number in counts.items() if number]
         if faults:
             raise DataError(faults)
@@ -125,20 +130,34 @@ class SampleDataset(torch.utils.data.Dataset):
             raise DataError("there is no sample: no clip has a frame to look at")
         return np.array(rows, dtype=SAMPLE_DTYPE)
 
+    def counts(self, draws: Sequence[Draw], epoch: int) -> dict[str, int]:
+        """Return the counted positions of some draws by COUNT_NAMES; nothing is written or read for it."""
+        chosen = self.samples[[draw.sample for draw in draws]]
+        kept = self.negatives.num_kept(draws, epoch)
+        negatives = {f"{head}_negatives": int(numbers.sum()) for head, numbers in kept.items()}
+        return {name: int(chosen[name].sum()) for name in COUNT_NAMES} | negatives
+
     def expected_classes(self) -> dict[str, tuple[float, float]]:
-        """By head, the positives and the negatives that count in an epoch, each as often as its clip is drawn."""
-        return {
-            head: (self._classes[head, 1], self._classes[head, 0] * self.negative_rate) for head in HEAD_ROLES
-        }
+        """Return by head the positives and negatives that count in an epoch, each as often as its clip is drawn."""
+        rate = self.negatives.rate
+        return {head: (positives, negatives * rate) for head, (positives, negatives) in self._classes().items()}
 
     def positive_rates(self) -> dict[str, float]:
-        """By head, the share of positives among all its positions of an epoch, all negatives counted."""
-        return {head: self._classes[head, 1] / max(1, self._classes[head, 1] + self._classes[head, 0]) for head in HEAD_ROLES}
+        """Return by head the share of positives among its positions of an epoch, all negatives counted."""
+        return {
+            head: positives / max(1, positives + negatives) for head, (positives, negatives) in self._classes().items()
+        }
+
+    def _classes(self) -> dict[str, tuple[int, int]]:
+        kinds = ("positives", "negatives")
+        return {
+            head: tuple(int(self.weights @ self.samples[f"{head}_{kind}"]) for kind in kinds) for head in HEAD_NAMES
+        }
 
     @property
     def fingerprint(self) -> str:
         """Hex digest of the clips and of how they are cut."""
-        return hashlib.sha256(self.clips.index.fingerprint().encode() + self.samples.tobytes()).hexdigest()
+        return hashlib.sha256(self.clips.index.fingerprint().encode() + self._cuts()).hexdigest()
 
     def digests(self) -> dict[str, str]:
         """What a run that goes on must find as it was, each as hex: `dataset`, the clips, which of their frames are
@@ -147,30 +166,22 @@ class SampleDataset(torch.utils.data.Dataset):
         frames = json.dumps([sorted(clips.missing.items()), sorted(clips.num_bytes.items())])
         return {
             "dataset": hashlib.sha256(clips.index.fingerprint().encode() + frames.encode()).hexdigest(),
-            "samples": hashlib.sha256(self.samples.tobytes()).hexdigest(),
+            "samples": hashlib.sha256(self._cuts()).hexdigest(),
         }
+
+    def _cuts(self) -> bytes:
+        return np.stack([self.samples[name] for name in CUT_FIELDS], axis=1).tobytes()
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def sample(self, draw: Draw, epoch: int) -> Sample:
-        """One sample's arrays with this epoch's negatives."""
+        """Return one sample's arrays with this epoch's negatives."""
         row = self.samples[draw.sample]
         clip = self.clips.index[int(row["clip"])]
-        part = Part(*(int(row[name]) for name in ("context", "start", "stop", "tokens")))
+        part = Part(*(int(row[name]) for name in CUT_FIELDS[1:5]), counts=tuple(int(row[name]) for name in COUNT_NAMES))
         sample = self.maker.make(clip, part, self.clips.missing.get(int(row["clip"]), ()))
-        if self.negative_rate == 1:
-            return sample
-        rng = np.random.default_rng([self.seed, epoch, draw.sample, draw.repeat])
-        return replace(
-            sample,
-            dst_update=sample_negatives(sample.dst_update, self.negative_rate, rng),
-            speaking=sample_negatives(sample.speaking, self.negative_rate, rng),
-        )
-
-    def counts(self, draws: Sequence[Draw], epoch: int) -> np.ndarray:
-        """Counted positions of some draws, float64 in the order of COUNT_NAMES; no frame is read."""
-        return sum((self.sample(draw, epoch).counts() for draw in draws), np.zeros(len(COUNT_NAMES)))
+        return replace(sample, decisions=self.negatives.keep(sample.decisions, draw, epoch))
 
     def sample_id(self, index: int) -> str:
         """A name for messages: the clip and, of a split clip, the supervised frames (absolute, without the end)."""
@@ -182,10 +193,10 @@ class SampleDataset(torch.utils.data.Dataset):
         return f"{clip.id}[{frames[row['start']]}:{frames[row['stop'] - 1] + 1}]"
 
     def __getitem__(self, spec: MicroBatchSpec) -> PackedBatch:
-        """The micro-batch with its frames.
+        """Return the micro-batch with its frames.
 
-        A frame found corrupt only here is left out of the labels, but stays in `step_counts`: the means of that step
-        are over one position more, on every number of processes alike.
+        A frame found corrupt only here is left out of the labels, but stays in the counts of its step: the means of
+        that step are over one position more, on every number of processes alike.
         """
         samples = [self.sample(draw, spec.epoch) for draw in spec.draws]
         num_frames = [len(sample.frames) for sample in samples]
@@ -197,14 +208,12 @@ class SampleDataset(torch.utils.data.Dataset):
             if bad and self.on_missing == "error":
                 faults.append(self._describe_faults(draw, bad))
             blind = np.isin(sample.decision_frames, bad) & sample.decision_is_frame
-            sample.dst_update[blind] = IGNORE
-            sample.speaking[blind] = IGNORE
+            for labels in sample.decisions.values():
+                labels[blind] = IGNORE
         batch = collate(samples, spec, frames, self.maker.writer.pad_id)
         batch.num_placeholders = num_placeholders
         if faults:
             batch.fault = "; ".join([*faults, "mend the file, or set data.on_missing to placeholder"])
-        if spec.rank_draws is not None:
-            batch.step_counts = torch.from_numpy(self.counts(spec.rank_draws, spec.epoch))
         return batch
 
     def _describe_faults(self, draw: Draw, bad: list[int]) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
+from dst_dist.data.frames import SUFFIX
 from dst_dist.errors import DataError
 
 WITHOUT_DATA = "frames_file entries corrected: leading data/ left out"
@@ -101,7 +102,7 @@ def _arrow_files(root: Path) -> dict[str, list[Path]]:
     files: dict[str, list[Path]] = {}
     for folder, _, names in os.walk(root):
         for name in names:
-            if name.endswith(".arrow"):
+            if name.endswith(SUFFIX):
                 files.setdefault(name, []).append(Path(folder, name))
     return files
 

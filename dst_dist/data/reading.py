@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from dst_dist.data.clips import Clip, ClipIndex
-from dst_dist.data.findings import ClipLog, FileFaults, Report
+from dst_dist.data.formats.proassist import read_proassist
+from dst_dist.data.formats.prospect import read_prospect
+from dst_dist.data.formats.schema import clip_label, shown
 from dst_dist.data.frames_finder import FramesFinder, check_relative, real_path
-from dst_dist.data.proassist import read_proassist
-from dst_dist.data.prospect import read_prospect
-from dst_dist.data.raw import clip_label, shown
+from dst_dist.data.reading_log import ClipLog, FileFaults, Report
 from dst_dist.errors import DataError
 
 

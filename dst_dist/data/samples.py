@@ -2,7 +2,7 @@
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -10,15 +10,14 @@ import numpy as np
 
 from dst_dist import config
 from dst_dist.data.clips import Clip
-from dst_dist.data.conversation import HEAD_ROLES, IGNORE, Group, TokenWriter, arrange, turn_text
+from dst_dist.data.conversation import IGNORE, Group, arrange, turn_text
 from dst_dist.data.state import apply_update
+from dst_dist.data.token_writer import TokenWriter
 from dst_dist.errors import DataError
+from dst_dist.heads import HEAD_NAMES, HEAD_ROLES
 
-COUNT_NAMES = (
-    "lm", "dst_gen",
-    "dst_update_positives", "dst_update_negatives", "speaking_positives", "speaking_negatives",
-)  # fmt: skip
-"""What the loss terms are means over; the order of every counts array."""
+COUNT_NAMES = ("lm", "dst_gen", *(f"{head}_{kind}" for head in HEAD_NAMES for kind in ("positives", "negatives")))
+"""What the loss terms are means over: supervised tokens, those of updates, and each head's counted positions."""
 
 
 class Limits(NamedTuple):
@@ -35,6 +34,8 @@ class Part(NamedTuple):
     start: int
     stop: int
     num_tokens: int
+    counts: tuple[int, ...]
+    """In the order of COUNT_NAMES, with every negative."""
 
     @property
     def num_frames(self) -> int:
@@ -56,14 +57,7 @@ class Sample:
     decision_positions: np.ndarray  # int64 [D]
     decision_frames: np.ndarray  # int64 [D], the frame of the position
     decision_is_frame: np.ndarray  # bool [D], False at the end of a user turn
-    dst_update: np.ndarray  # int64 [D] in {1, 0, -100}
-    speaking: np.ndarray  # int64 [D] in {1, 0, -100}
-
-    def counts(self) -> np.ndarray:
-        """Counted positions, float64 in the order of COUNT_NAMES."""
-        supervised = self.labels != IGNORE
-        heads = [np.sum(head == value) for head in (self.dst_update, self.speaking) for value in (1, 0)]
-        return np.array([supervised.sum(), (supervised & self.is_dst).sum(), *heads], dtype=np.float64)
+    decisions: dict[str, np.ndarray]  # int64 [D] in {1, 0, -100}, by head
 
 
 class SampleMaker:
@@ -75,11 +69,12 @@ class SampleMaker:
         self.labels = labels
         self.limits = limits
 
-    def split(self, clip: Clip, counts: Counter) -> list[Part]:
-        """The parts of a clip, each within the limits, cut after a frame with turns where possible.
+    def split(self, clip: Clip, counts: Counter, blind_frames: Collection[int] = ()) -> list[Part]:
+        """Return the parts of a clip, each within the limits, cut after a frame with turns where possible.
 
         Args:
             counts: what was joined, reordered, split or left out is counted here.
+            blind_frames: as in `make`.
 
         Raises:
             DataError: with the opening turn, or every frame with its turns, that cannot fit.
@@ -88,15 +83,17 @@ class SampleMaker:
         if not groups:
             counts["clips without a turn left out, data.frames=event has nothing to show"] += 1
             return []
-        costs = self._costs(groups)
+        costs, positions = self._measure(groups, set(blind_frames))
         parts, faults, start, state = [], [], 0, clip.initial_state
         while start < len(groups):
             room = self._room(clip, state)
+            stop = start + 1
             if costs[start] <= room:
-                parts.append(self._next_part(clip, groups, costs, start, room))
-                stop = parts[-1].stop
+                context, stop = self._next_range(clip, groups, costs, start, room)
+                num_tokens = self.limits.tokens - room + (start - context) * self.writer.tokens_per_frame
+                num_tokens += int(costs[start:stop].sum())
+                parts.append(Part(context, start, stop, num_tokens, tuple(positions[start:stop].sum(0).tolist())))
             else:
-                stop = start + 1
                 faults.append(
                     f"clip {clip.id}: frame {groups[start].frame} with its turns ({costs[start]} tokens) does not fit "
                     f"in the {room} tokens behind the opening turn; raise data.max_seq_len and train.max_tokens"
@@ -105,17 +102,25 @@ class SampleMaker:
             start = stop
         if faults:
             raise DataError(faults)
-        _count_classes(groups, counts)
         counts["clips split because they are too long"] += len(parts) > 1
         return parts
 
-    def _costs(self, groups: list[Group]) -> np.ndarray:
-        """The tokens of every group, int64."""
-        costs = np.full(len(groups), self.writer.tokens_per_frame, dtype=np.int64)
-        for index, group in enumerate(groups):
+    def _measure(self, groups: list[Group], blind: set[int]) -> tuple[np.ndarray, np.ndarray]:
+        """Return the tokens of every group, int64 [groups], and its counts, int64 [groups, COUNT_NAMES]."""
+        tokens = np.full(len(groups), self.writer.tokens_per_frame, dtype=np.int64)
+        labels = np.array([[group.decision[head] for head in HEAD_NAMES] for group in groups])
+        labels[[group.frame in blind for group in groups]] = IGNORE
+        counts = np.zeros((len(groups), len(COUNT_NAMES)), dtype=np.int64)
+        counts[:, 2::2], counts[:, 3::2] = labels == 1, labels == 0
+        for index, group in ((index, group) for index, group in enumerate(groups) if group.turns):
             for turn in group.turns:
-                costs[index] += len(self.writer.turn(turn.role, turn_text(turn)))
-        return costs
+                ids = self.writer.turn(turn.role, turn_text(turn))
+                tokens[index] += len(ids)
+                if turn.role in HEAD_ROLES:
+                    counts[index, :2] += len(ids.body), len(ids.body) * (turn.role == "DST_UPDATE")
+            for decision in group.user_decisions:
+                counts[index, 2:] += [decision[head] == label for head in HEAD_NAMES for label in (1, 0)]
+        return tokens, counts
 
     def _room(self, clip: Clip, state: dict[str, str]) -> int:
         """The tokens that the opening turn leaves."""
@@ -127,7 +132,8 @@ class SampleMaker:
             )
         return self.limits.tokens - header
 
-    def _next_part(self, clip: Clip, groups: list[Group], costs: np.ndarray, start: int, room: int) -> Part:
+    def _next_range(self, clip: Clip, groups: list[Group], costs: np.ndarray, start: int, room: int) -> tuple[int, int]:
+        """Return where the context of the part that begins at group `start` begins, and where the part ends."""
         # Event frames leave gaps: what was shown long before is no context.
         earliest = groups[start].frame - self._num_wanted(clip.fps)
         num_before = start - bisect_left(groups, earliest, hi=start, key=lambda group: group.frame)
@@ -137,8 +143,7 @@ class SampleMaker:
         stop = start + min(int(fits_tokens), self.limits.frames - num_context)
         if stop < len(groups):
             stop = next((index + 1 for index in reversed(range(start, stop)) if groups[index].turns), stop)
-        num_tokens = self.limits.tokens - room + context_tokens + int(costs[start:stop].sum())
-        return Part(start - num_context, start, stop, num_tokens)
+        return start - num_context, stop
 
     def _num_wanted(self, fps: float) -> int:
         return round(self.data.context_seconds * fps)
@@ -148,7 +153,7 @@ class SampleMaker:
         room = min(room_tokens // self.writer.tokens_per_frame, self.limits.frames - 1) // 2
         return min(num_before, self._num_wanted(fps), room)
 
-    def make(self, clip: Clip, part: Part, blind_frames: Sequence[int] = ()) -> Sample:
+    def make(self, clip: Clip, part: Part, blind_frames: Collection[int] = ()) -> Sample:
         """Write one part's arrays, every negative counted.
 
         Args:
@@ -165,13 +170,6 @@ class SampleMaker:
         sample = arrays.sample()
         assert len(sample.input_ids) == part.num_tokens, "the planned length is the written length"
         return sample
-
-
-def _count_classes(groups: list[Group], counts: Counter) -> None:
-    decisions = [decision for group in groups for decision in (group.decision, *group.user_decisions)]
-    for head in HEAD_ROLES:
-        for label, number in Counter(getattr(decision, head) for decision in decisions).items():
-            counts[head, label] += number
 
 
 def _state_after(state: dict[str, str], groups: Sequence[Group]) -> dict[str, str]:
@@ -192,7 +190,7 @@ class _Arrays:
         self.turn: list[int] = []
         self.num_turns = 0
         self.frames: list[int] = []
-        self.decisions: list[tuple[int, int, bool, int, int]] = []
+        self.decisions: list[tuple[int, ...]] = []
 
     def add(self, ids: list[int], supervised: bool = False, is_dst: bool = False) -> None:
         self.ids += ids
@@ -207,21 +205,21 @@ class _Arrays:
 
     def add_group(self, group: Group, blind: bool) -> None:
         self.add_frame(group.frame)
-        labels = (IGNORE, IGNORE) if blind else (group.decision.dst_update, group.decision.speaking)
+        labels = [IGNORE if blind else group.decision[head] for head in HEAD_NAMES]
         self.decisions.append((len(self.ids) - 1, group.frame, True, *labels))
         user_decisions = iter(group.user_decisions)
         for turn in group.turns:
             ids = self.writer.turn(turn.role, turn_text(turn))
             self.add(ids.header)
-            self.add(ids.body, supervised=turn.role in ("assistant", "DST_UPDATE"), is_dst=turn.role == "DST_UPDATE")
+            self.add(ids.body, supervised=turn.role in HEAD_ROLES, is_dst=turn.role == "DST_UPDATE")
             self.add(ids.end)
             if turn.role == "user":
                 decision = next(user_decisions)
-                labels = (decision.dst_update, decision.speaking)
+                labels = [decision[head] for head in HEAD_NAMES]
                 self.decisions.append((len(self.ids) - 1, group.frame, False, *labels))
 
     def sample(self) -> Sample:
-        columns = np.array(self.decisions, dtype=np.int64).reshape(-1, 5).T
+        columns = np.array(self.decisions, dtype=np.int64).reshape(-1, 3 + len(HEAD_NAMES)).T
         return Sample(
             input_ids=np.array(self.ids, dtype=np.int64),
             labels=np.array(self.labels, dtype=np.int64),
@@ -231,19 +229,5 @@ class _Arrays:
             decision_positions=columns[0],
             decision_frames=columns[1],
             decision_is_frame=columns[2].astype(bool),
-            dst_update=columns[3],
-            speaking=columns[4],
+            decisions=dict(zip(HEAD_NAMES, columns[3:], strict=True)),
         )
-
-
-def sample_negatives(labels: np.ndarray, rate: float, rng: np.random.Generator) -> np.ndarray:
-    """Keep every positive and a share of the negatives of one head; the rest becomes IGNORE.
-
-    The number kept is rounded at random, up as often as needed for the share to hold on average, however short
-    samples are.
-    """
-    negatives = np.flatnonzero(labels == 0)
-    keep = int(rate * len(negatives) + rng.random())
-    sampled = labels.copy()
-    sampled[rng.permutation(negatives)[keep:]] = IGNORE
-    return sampled

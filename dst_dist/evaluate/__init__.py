@@ -1,1 +1,1 @@
-"""What a trained model is worth."""
+"""The commands that measure a finished run, and the files they leave."""

@@ -1,63 +1,82 @@
-"""`dst-dist evaluate` and `stream`: a run's final model on one split, or one video."""
+"""`dst-dist evaluate`: a run's final model on one split, with the gold history or streamed."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
 from dst_dist.data.batching import PackedBatch
 from dst_dist.data.clips import Clip, ClipIndex
-from dst_dist.data.video_input import read_task, read_video
-from dst_dist.errors import DataError
-from dst_dist.evaluate.baselines import baseline_timelines, decision_baselines, text_baselines
-from dst_dist.evaluate.beside import NamedRuns, measured_on, metrics_of_others, read_others
-from dst_dist.evaluate.event_metrics import Tallies, tally
-from dst_dist.evaluate.finished_run import FinishedRun
-from dst_dist.evaluate.intervals import measured
-from dst_dist.evaluate.metrics import Metrics
-from dst_dist.evaluate.record import clip_record
-from dst_dist.evaluate.replies import window_of
+from dst_dist.evaluate.clip_records import clip_record
+from dst_dist.evaluate.compare import NamedRuns, measured_on, metrics_of_others, read_others
+from dst_dist.evaluate.open_run import FinishedRun
 from dst_dist.evaluate.results import Result, write_clips, write_result
-from dst_dist.evaluate.similarity import Similarity, open_similarity
-from dst_dist.evaluate.stream import Streamer, Thresholds, check_openings
-from dst_dist.evaluate.teacher_forced import HEADS, TeacherForced, check_finite, evaluation_specs, join_processes, losses, numbered_among, read_model, spread
-from dst_dist.evaluate.timeline import Timeline, asked_minutes, delays, gold_timeline, predicted_timeline, timeline_on_the_clock
-from dst_dist.evaluate.watch import Watched, tell, tell_clip, watch
+from dst_dist.evaluate.sharing import share_of
+from dst_dist.heads import HEAD_NAMES
 from dst_dist.logs import logger
+from dst_dist.measure.baselines import baseline_timelines, decision_baselines, text_baselines
+from dst_dist.measure.decisions import Metrics
+from dst_dist.measure.events import Tallies, tally
+from dst_dist.measure.intervals import measured
+from dst_dist.measure.replies import window_of
+from dst_dist.measure.similarity import Similarity, open_similarity
+from dst_dist.measure.teacher_forced import TeacherForced
+from dst_dist.measure.timeline import (
+    Timeline,
+    Watched,
+    asked_minutes,
+    delays,
+    gold_timeline,
+    predicted_timeline,
+    timeline_on_the_clock,
+)
+from dst_dist.model.readings import (
+    check_finite,
+    evaluation_specs,
+    join_processes,
+    losses,
+    numbered_among,
+    read_model,
+    spread,
+)
 from dst_dist.model.smolvlm_dst import DSTOutput, SmolVLMForDST
+from dst_dist.streaming.stream import check_openings
+from dst_dist.streaming.watch import watch
 
 
-def evaluate_run(run_folder: Path, split: str, overrides: Sequence[str] = (), beside: NamedRuns = ()) -> Result | None:
+def evaluate_run(run_folder: Path, split: str, overrides: Sequence[str] = (), compare: NamedRuns = ()) -> Result | None:
     """Teacher-forced; the main process writes `evaluation/<split>-teacher_forced.json` and returns it (collective).
 
     Args:
-        beside: other runs evaluated in the same way, whose metrics stand among the baselines.
+        compare: other runs evaluated in the same way, whose metrics stand among the baselines.
 
     Raises:
-        ConfigError, DataError: as `FinishedRun.open`, or if a run beside it was not evaluated, or was in another way.
+        ConfigError, DataError: as `FinishedRun.open`, or if a compared run was not evaluated, or was in another way.
     """
-    others = read_others(beside, split, "teacher_forced")
+    others = read_others(compare, split, "teacher_forced")
     run = FinishedRun.open(run_folder, split, overrides)
     recipe, data, processes = run.recipe, run.data, run.processes
     clips = _evaluated(run)
     basis = measured_on(run, clips, "teacher_forced")
-    beside_it = metrics_of_others(others, basis, split)
+    compared = metrics_of_others(others, basis, split)
     specs = evaluation_specs(data, run.setup.limits, processes.rank, processes.num_processes, recipe.eval.max_clips)
-    read = read_model(_forward_of(run.model), data, specs, processes.device, recipe.data.num_workers, show_progress=processes.is_main)
+    read = read_model(
+        _forward_of(run.model), data, specs, processes.device, recipe.data.num_workers, show_progress=processes.is_main
+    )
     assert read is not None
-    gathered = processes.gather(read)
+    gathered = processes.gather_objects(read)
     if not processes.is_main:
         return None
     joined = join_processes(gathered)
     check_finite(joined, data)
     columns, clips = numbered_among(joined, spread(len(data.clips.index), recipe.eval.max_clips)), list(clips)
     asked = [asked_minutes(clip) for clip in clips]
-    minutes = {head: np.array([of_clip[head] for of_clip in asked]) for head in HEADS}
+    minutes = {head: np.array([of_clip[head] for of_clip in asked]) for head in HEAD_NAMES}
     measure = TeacherForced(columns, run.thresholds, minutes)
     result = losses(columns, recipe) | measured(measure, clips) | _trained_on(run)
-    result["baselines"] = _teacher_forced_baselines(result, clips, minutes, run.training_rates) | beside_it
+    result["baselines"] = _teacher_forced_baselines(result, clips, minutes, run.training_rates) | compared
     result["measured_on"] = basis
     result["curves"] = measure.curves()
     write_result(run_folder, split, "teacher_forced", result)
@@ -65,24 +84,24 @@ def evaluate_run(run_folder: Path, split: str, overrides: Sequence[str] = (), be
 
 
 def stream_run(
-    run_folder: Path, split: str, overrides: Sequence[str] = (), beside: NamedRuns = (), on_the_clock: bool = False
-) -> Result | None:  # fmt: skip
+    run_folder: Path, split: str, overrides: Sequence[str] = (), compare: NamedRuns = (), on_the_clock: bool = False
+) -> Result | None:
     """Stream every clip of a split from its own start; the main process writes `evaluation/<split>-streaming.json`, and
     what happened in each clip into `<split>-streaming-clips.jsonl`, and returns the first (collective).
 
     Args:
-        beside: as in `evaluate_run`.
+        compare: as in `evaluate_run`.
         on_the_clock: one video at a time, and also measured as if frames went on arriving while the model works.
 
     Raises:
         ConfigError, DataError: as `evaluate_run`, or if the recipe's contexts are longer than the model can read.
     """
-    others = read_others(beside, split, "streaming")
+    others = read_others(compare, split, "streaming")
     run = FinishedRun.open(run_folder, split, overrides)
     basis = measured_on(run, _evaluated(run), "streaming")
-    beside_it = metrics_of_others(others, basis, split)
+    compared = metrics_of_others(others, basis, split)
     similarity = open_similarity(run.recipe.eval.similarity, run.model.device)
-    _check_for_streaming(run)
+    run.check_for_streaming()
     check_openings(run.data.clips.index, run.data.maker)
     streams = _watch_all(run, 1 if on_the_clock else run.recipe.eval.num_streams)
     if streams is None:
@@ -99,18 +118,25 @@ def stream_run(
         logger.info("%s, streamed: %d %s", split, number, kind)
     result["reply/similarity"] = similarity.name
     result["reply/windows"] = {one.clip.dataset: vars(window_of(one.clip.dataset)) for one in streams}
-    result["baselines"] = _streaming_baselines(run, [one.clip for one in streams], gold) | beside_it
+    result["baselines"] = _streaming_baselines(run, [one.clip for one in streams], gold) | compared
     result["measured_on"] = basis
     tolerance_s = run.recipe.eval.tolerance_s
-    records = [clip_record(*of_clip, run.thresholds, tolerance_s, similarity) for of_clip in zip(streams, gold, predicted, strict=True)]
+    records = [
+        clip_record(*of_clip, run.thresholds, tolerance_s, similarity)
+        for of_clip in zip(streams, gold, predicted, strict=True)
+    ]
     write_clips(run_folder, split, records)
     write_result(run_folder, split, "streaming", result)
     return result
 
 
 def _streaming_result(
-    run: FinishedRun, streams: Sequence[Watched], gold: Sequence[Timeline], written: Sequence[Timeline], similarity: Similarity
-) -> Result:  # fmt: skip
+    run: FinishedRun,
+    streams: Sequence[Watched],
+    gold: Sequence[Timeline],
+    written: Sequence[Timeline],
+    similarity: Similarity,
+) -> Result:
     """What was written against what was told, clip by clip and over all."""
     tolerance_s = run.recipe.eval.tolerance_s
     parts = zip(streams, gold, written, strict=True)
@@ -127,64 +153,8 @@ def _streaming_baselines(run: FinishedRun, clips: Sequence[Clip], gold: Sequence
     }
 
 
-def stream_video(run_folder: Path, split: str, video: str, overrides: Sequence[str] = ()) -> Iterator[str]:
-    """Show a run's final model one video frame by frame; yields lines for people.
-
-    Args:
-        video: name of a frames file, or the end of its path below the data root. Its clips give the tasks and what
-            the user says.
-
-    Raises:
-        ConfigError, DataError: as `FinishedRun.open`, or if the split has no such video.
-    """
-    run = FinishedRun.open(run_folder, split, overrides)
-    _check_for_streaming(run)
-    for clip in _clips_of(video, run.data.clips.index, split):
-        yield from tell_clip(_streamer(run, clip), run.data)
-
-
-def stream_file(run_folder: Path, video: Path, task: Path, overrides: Sequence[str] = ()) -> Iterator[str]:
-    """Show a run's final model a video from outside the data, as it comes; yields lines for people. Needs no data.
-
-    Args:
-        video, task: as `read_video` and `read_task` want them.
-
-    Raises:
-        ConfigError, DataError: as `FinishedRun.open`, `read_video` and `read_task`.
-    """
-    clip = read_task(task)
-    run = FinishedRun.open(run_folder, None, overrides)
-    _check_for_streaming(run)
-    yield f"{clip.fps:g} frames a second, {'with the prompt of the task' if clip.prompt else 'without a prompt: the task gives none'}"
-    yield from tell(_streamer(run, clip), read_video(video, clip.fps, run.setup.model_files.image_size))
-
-
-def _clips_of(video: str, clips: Iterable[Clip], split: str) -> list[Clip]:
-    """The clips of the one video whose path ends in this name. Raises DataError if there is none, or there are several."""
-    wanted = PurePosixPath(video.removesuffix(".arrow")).parts
-    names = {clip.video: PurePosixPath(clip.video.removesuffix(".arrow")).parts for clip in clips}
-    found = [name for name, parts in names.items() if parts[len(parts) - len(wanted) :] == wanted]
-    if not found:
-        known = ", ".join(sorted({parts[-1] for parts in names.values()})[:5])
-        raise DataError(f"no clip of a video {video} in data.{split}; there are {known}, ...")
-    if len(found) > 1:
-        raise DataError(f"{len(found)} videos of data.{split} are called {video}: {', '.join(sorted(found)[:5])}; say more of the path")
-    return [clip for clip in clips if clip.video == found[0]]
-
-
-def _check_for_streaming(run: FinishedRun) -> None:
-    """Raises ConfigError for contexts that grow longer than the model can read, whatever it was trained on."""
-    run.setup.check_context(run.setup.maker().limits.tokens, "a stream fills contexts of")
-    if run.recipe.data.frames == "event":
-        logger.warning("the model learned from the frames of turns alone (data.frames: event); a stream shows it every frame")
-
-
 def _trained_on(run: FinishedRun) -> dict[str, int]:
     return {} if run.num_videos_trained_on is None else {"num_videos_trained_on": run.num_videos_trained_on}
-
-
-def _streamer(run: FinishedRun, task: Clip) -> Streamer:
-    return Streamer(run.model, task, run.setup.maker(), Thresholds(**run.thresholds), run.recipe.eval.on_full_context)
 
 
 def _evaluated(run: FinishedRun) -> ClipIndex:
@@ -196,9 +166,22 @@ def _evaluated(run: FinishedRun) -> ClipIndex:
 def _watch_all(run: FinishedRun, num_streams: int) -> list[Watched] | None:
     """Every clip once, on whichever process; in their order on the main process, None on the others (collective)."""
     clips, processes = _evaluated(run), run.processes
-    mine = processes.share_of(clips)
-    shown = tqdm(watch(run, [clips[position] for position in mine], num_streams), "stream", len(mine), leave=False, disable=None if processes.is_main else True)
-    gathered = processes.gather(dict(zip(mine, shown, strict=True)))
+    mine = share_of(clips, processes)
+    shown = tqdm(
+        watch(
+            run.model,
+            run.data,
+            [clips[position] for position in mine],
+            run.thresholds,
+            run.recipe.eval.on_full_context,
+            num_streams,
+        ),
+        "stream",
+        len(mine),
+        leave=False,
+        disable=None if processes.is_main else True,
+    )
+    gathered = processes.gather_objects(dict(zip(mine, shown, strict=True)))
     if not processes.is_main:
         return None
     watched = {position: one for of_process in gathered for position, one in of_process.items()}
@@ -214,9 +197,12 @@ def _forward_of(model: SmolVLMForDST):
 
 def _teacher_forced_baselines(
     metrics: Metrics, clips: Sequence[Clip], minutes: Mapping[str, np.ndarray], rates: Mapping[str, float] | None
-) -> dict[str, Metrics]:  # fmt: skip
+) -> dict[str, Metrics]:
     baselines: dict[str, Metrics] = {}
-    parts = [text_baselines(clips), *(decision_baselines(metrics, head, float(minutes[head].sum()), rates and rates[head]) for head in HEADS)]
+    parts = [
+        text_baselines(clips),
+        *(decision_baselines(metrics, head, float(minutes[head].sum()), rates and rates[head]) for head in HEAD_NAMES),
+    ]
     for part in parts:
         for name, values in part.items():
             baselines[name] = baselines.get(name, {}) | values

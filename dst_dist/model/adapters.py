@@ -1,110 +1,208 @@
-"""Adapters: whether one stands on the base it was trained on, and whether a recipe can go on with it."""
+"""Adapters on disk: read, put on the base they were trained on, filled in, merged.
 
-import copy
+The model's class is an argument, because that class loads adapters itself (`from_pretrained`).
+"""
+
 import hashlib
+import warnings
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import torch
-from peft import LoraConfig
-from transformers import PreTrainedConfig
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from dst_dist.errors import CheckpointError, ConfigError
-from dst_dist.model.smolvlm_dst import HEAD_NAMES, SmolVLMForDST
+from dst_dist.heads import HEAD_MODULES, HEADS
+from dst_dist.model.folders import cannot_be_had, check_finite, check_keys, check_shapes, read_model_config
 
-_RECIPE_KEYS = {"r": "rank", "lora_alpha": "alpha", "target_modules": "target_modules"}
-_FROM_RECIPE = ("base_model_name_or_path", "lora_dropout", "inference_mode", "task_type")
-"""What may differ without changing what the adapter computes, and is the recipe's."""
-_FROM_ADAPTER = (
-    "init_lora_weights", "loftq_config", "eva_config", "corda_config", "lora_ga_config",
-    "auto_mapping", "peft_version", "revision", "megatron_core",
-)  # fmt: skip
-"""What may differ, and stays the adapter's: peft's own notes, and the way its first weights were made. PiSSA's and
-OLoRA's took a part out of the base, and injecting takes it out again."""
-
-_REPEATABLE = (True, False, "gaussian", "orthogonal", "eva", "pissa", "olora")
-"""Ways of making first weights that leave the base as it is, or change it by its own weights alone."""
+ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+SETTINGS = ("tokens_per_frame", *(key for head in HEADS for key in (head.threshold_key, head.rate_key)))
+"""Keys that the config of our models has and stock's has not."""
+PLAIN_STARTS = (True, False, "gaussian", "orthogonal")
+"""Values of `init_lora_weights` that leave the base as it is."""
 
 
-def check_repeatable(folder: str, adapter: LoraConfig) -> None:
-    """Raise CheckpointError for an adapter on a changed base that its config cannot make again."""
-    way = adapter.init_lora_weights
-    if way not in _REPEATABLE:
-        raise CheckpointError(
-            f"{folder}: init_lora_weights is {way}, which changed the base in a way that nobody can repeat; let peft convert "
-            "the adapter to a plain one (save_pretrained with path_initial_model_for_weight_conversion)"
-        )
-
-
-def continued_config(adapter: LoraConfig, wanted: LoraConfig) -> LoraConfig:
-    """The config for going on with `adapter`, its own, under a recipe that would make `wanted` anew.
+def read_adapter_config(name: str | Path) -> LoraConfig | None:
+    """Return the config of a local adapter folder, or None if `name` is not one.
 
     Raises:
-        ConfigError: for every field that shapes what the adapter computes and differs.
+        CheckpointError: if it cannot be read, or the adapter's first weights changed the base.
+        ConfigError: if the adapter is not LoRA.
     """
-    free = {*_FROM_RECIPE, *_FROM_ADAPTER, "modules_to_save"}
-    fields = [name for name in wanted.to_dict() if name not in free]
-    faults = [_difference(name, adapter, wanted) for name in fields if _differ(name, adapter, wanted)]
-    if faults:
-        raise ConfigError(faults)
-    config = copy.deepcopy(adapter)
-    for name in _FROM_RECIPE:
-        setattr(config, name, getattr(wanted, name))
-    # A connector that was trained before and is frozen now is still part of the adapter.
-    config.modules_to_save = sorted({*(adapter.modules_to_save or ()), *wanted.modules_to_save})
+    if not (Path(name) / ADAPTER_CONFIG).is_file():
+        return None
+    try:
+        config = LoraConfig.from_pretrained(str(name))
+    except (ValueError, TypeError, KeyError) as error:
+        raise CheckpointError(f"{name}/{ADAPTER_CONFIG}: not readable ({error})") from error
+    if not isinstance(config, LoraConfig):
+        raise ConfigError(f"model.name_or_path: {name} is a {config.peft_type} adapter, only LoRA is known")
+    if config.init_lora_weights not in PLAIN_STARTS:
+        raise CheckpointError(
+            f"{name}: init_lora_weights is {config.init_lora_weights}, which changed the base; let peft convert the "
+            "adapter to a plain one (save_pretrained with path_initial_model_for_weight_conversion)"
+        )
     return config
 
 
-def _differ(name: str, adapter: LoraConfig, wanted: LoraConfig) -> bool:
-    """Whether a field does; None, empty and False all mean that a thing is not there."""
-    return (getattr(adapter, name) or None) != (getattr(wanted, name) or None)
+def base_of(adapter: LoraConfig, folder: str, place: str | None = None) -> str:
+    """Return the name of the adapter's base, or `place` if it is given.
+
+    Raises:
+        CheckpointError: if no base is named, or it is an adapter itself.
+        ConfigError: if the base cannot be had.
+    """
+    name = place or adapter.base_model_name_or_path
+    if not name:
+        raise CheckpointError(f"{folder}/{ADAPTER_CONFIG}: base_model_name_or_path is missing")
+    if (Path(name) / ADAPTER_CONFIG).is_file():
+        raise CheckpointError(f"{folder}: its base {name} is an adapter itself; it should be a full model")
+    try:
+        read_model_config(name)
+    except ConfigError as error:
+        if place:
+            raise
+        reason = str(error).removeprefix("model.name_or_path: ")
+        raise ConfigError(
+            f"{folder}/{ADAPTER_CONFIG}: the base_model_name_or_path {reason}. Put the base back, or name its place "
+            "there; evaluate and stream take model.name_or_path=PLACE"
+        ) from error
+    return name
 
 
-def _difference(name: str, adapter: LoraConfig, wanted: LoraConfig) -> str:
-    ours, theirs = getattr(wanted, name), getattr(adapter, name)
-    if name in _RECIPE_KEYS:
-        return (
-            f"finetune.lora.{_RECIPE_KEYS[name]}: {ours} differs from the adapter's {theirs}; "
-            "set it so, or start from the base model"
+def read_settings(folder: str) -> dict[str, object]:
+    """Return what the config.json beside an adapter says of SETTINGS. Raises CheckpointError if there is none."""
+    try:
+        values, _ = PreTrainedConfig.get_config_dict(folder)
+    except OSError as error:
+        raise CheckpointError(f"{folder}: no config.json beside the adapter, tokens_per_frame is unknown") from error
+    return {key: values[key] for key in SETTINGS if values.get(key) is not None}
+
+
+def load_full(
+    model_class: type[PreTrainedModel], name: str, settings: Mapping[str, object], new_heads: bool = True
+) -> PreTrainedModel:
+    """Return a full model in float32.
+
+    Args:
+        settings: replace those of its config.
+        new_heads: whether it may lack its heads, which are new then.
+
+    Raises:
+        ConfigError: if it cannot be had.
+        CheckpointError: if its weights are not complete, not finite, or of another architecture.
+    """
+    config = read_model_config(name)
+    try:
+        for key, value in settings.items():
+            setattr(config, key, value)
+        model, info = model_class.from_pretrained(name, config=config, dtype=torch.float32, output_loading_info=True)
+    except OSError as error:
+        raise ConfigError(cannot_be_had(name, error)) from error
+    except (RuntimeError, SafetensorError) as error:
+        raise CheckpointError(f"{name}: weights do not fit the architecture in its config.json ({error})") from error
+    if not new_heads:
+        check_keys(name, info["missing_keys"], ())
+    check_finite(name, model.state_dict())
+    return model
+
+
+def load_base_of(
+    model_class: type[PreTrainedModel],
+    adapter: LoraConfig,
+    folder: str,
+    settings: Mapping[str, object],
+    place: str | None = None,
+    new_heads: bool = True,
+) -> PreTrainedModel:
+    """Return the base that the adapter in `folder` was trained on, from `place` if it is given.
+
+    Args:
+        settings: replace those in the folder's config.
+
+    Raises:
+        CheckpointError: also if the base has other weights than in training.
+    """
+    place = base_of(adapter, folder, place)
+    base = load_full(model_class, place, read_settings(folder) | settings, new_heads)
+    trained_on = saved_base_digest(folder)
+    if trained_on is not None and trained_on != base_digest(base):
+        raise CheckpointError(
+            f"{folder}: its base {place} holds other weights than it was trained on; put those back, or name the "
+            f"folder that has them as base_model_name_or_path in {folder}/{ADAPTER_CONFIG}"
         )
-    return (
-        f"finetune.mode: lora cannot go on with this adapter: its {name} is {theirs}, the recipe's adapters have {ours}; "
-        "set finetune.mode: full, which merges it into its base, or start from the base model"
-    )
+    return base
 
 
-# The base
+def load_merged(model_class: type[PreTrainedModel], folder: str | Path, base: str | None = None) -> PreTrainedModel:
+    """Return an adapter merged into its base, in float32 and evaluation mode; `base` as in `load_for_inference`."""
+    adapter = read_adapter_config(folder)
+    has_heads = set(HEAD_MODULES) <= set(adapter.modules_to_save or ())
+    model = load_base_of(model_class, adapter, str(folder), {}, base, new_heads=has_heads)
+    return fill(inject(model, adapter), Path(folder)).merge_and_unload().eval()
 
 
-def base_digest(base: SmolVLMForDST) -> str:
-    """Hex, of every weight but the heads, which are an adapter's own. For a base as loaded, in float32: dtypes of
-    training and PiSSA change it.
+def inject(model: nn.Module, config: LoraConfig) -> PeftModel:
+    """Put fresh LoRA layers into a model."""
+    with warnings.catch_warnings():
+        # peft 0.21 asks transformers 5.24 by a name that is deprecated there.
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
+        # The base may have been named at another place on purpose.
+        warnings.filterwarnings("ignore", message=".*base_model_name_or_path.* was renamed")
+        return get_peft_model(model, config)
+
+
+def fill(model: PeftModel, folder: Path, may_lack: Collection[str] = ()) -> PeftModel:
+    """Load a folder's weights into a fresh adapter.
+
+    Args:
+        may_lack: modules that stay the base's where the folder has none.
+
+    Raises:
+        CheckpointError: if weights are missing, unknown, not finite or of another shape.
+    """
+    path = folder / ADAPTER_WEIGHTS
+    if not path.is_file():
+        raise CheckpointError(f"{folder}: no {ADAPTER_WEIGHTS}; adapters are read from safetensors only")
+    try:
+        weights = load_file(path)
+    except SafetensorError as error:
+        raise CheckpointError(f"{path}: not readable ({error})") from error
+    own = get_peft_model_state_dict(model, save_embedding_layers=False)
+    lacking = {name for name in own.keys() - weights.keys() if not set(name.split(".")) & set(may_lack)}
+    check_keys(str(path), lacking, weights.keys() - own.keys())
+    shapes = [(name, tensor.shape, own[name].shape) for name, tensor in weights.items()]
+    check_shapes(str(path), "the base model gives", [one for one in shapes if one[1] != one[2]])
+    check_finite(str(path), weights)
+    set_peft_model_state_dict(model, own | weights)
+    return model
+
+
+def base_digest(base: nn.Module) -> str:
+    """Return a hex digest of every weight but the heads, which are an adapter's own; for a base in float32 as loaded.
 
     Every byte is read, since a base may differ by a few rows of its embeddings. sha256 makes 1 to 2 GB/s a thread and
     lets other threads run: seconds for the 2.2B.
     """
-    weights = {name: tensor for name, tensor in base.state_dict().items() if name.split(".")[0] not in HEAD_NAMES}
+    weights = {name: tensor for name, tensor in base.state_dict().items() if name.split(".")[0] not in HEAD_MODULES}
     with ThreadPoolExecutor() as threads:
         parts = threads.map(tensor_digest, weights, weights.values())
     return hashlib.sha256("".join(sorted(parts)).encode()).hexdigest()
 
 
 def saved_base_digest(folder: str) -> str | None:
-    """That of the base which the adapter in `folder` was trained on; None of plain peft's adapters."""
+    """Return the digest of the base that an adapter was trained on, or None: plain peft does not keep one."""
     return PreTrainedConfig.get_config_dict(folder)[0].get("base_digest")
 
 
-def check_base(folder: str, place: str, base: SmolVLMForDST) -> None:
-    """Raise CheckpointError if `base`, loaded from `place`, is not what the adapter in `folder` was trained on."""
-    earlier = saved_base_digest(folder)
-    if earlier is not None and earlier != base_digest(base):
-        raise CheckpointError(
-            f"{folder}: its base {place} holds other weights than it was trained on; put those back, or name the folder "
-            f"that has them as base_model_name_or_path in {folder}/adapter_config.json"
-        )
-
-
 def tensor_digest(name: str, tensor: torch.Tensor) -> str:
-    """Hex, of a tensor's name, shape and bytes."""
+    """Return a hex digest of a tensor's name, shape and bytes."""
     digest = hashlib.sha256(f"{name} {list(tensor.shape)}".encode())
     digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy())
     return digest.hexdigest()

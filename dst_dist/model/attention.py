@@ -67,9 +67,13 @@ def _check_segments(segment_lengths: list[int], query: torch.Tensor, key: torch.
 
 
 def _attend(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float | None, dropout: float,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    scaling: float | None,
+    dropout: float,
     mask: torch.Tensor | None = None,
-) -> torch.Tensor:  # fmt: skip
+) -> torch.Tensor:
     """Attention of the last `q` of `k` tokens, or as a mask allows, [batch, heads, q, d]."""
     queries, keys = query.shape[2], key.shape[2]
     is_causal = mask is None and queries == keys and queries > 1

@@ -13,7 +13,12 @@ from transformers.utils import cached_file
 
 from dst_dist.errors import CheckpointError, ConfigError
 
-PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json", "chat_template.json")
+PROCESSOR_FILES = (
+    "processor_config.json",
+    "preprocessor_config.json",
+    "video_preprocessor_config.json",
+    "chat_template.json",
+)
 """What stock transformers makes pixels and prompts by, besides the tokenizer's own files."""
 
 

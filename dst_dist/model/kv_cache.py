@@ -56,7 +56,9 @@ class KVCache:
 
     def _make_mask(self, starts: list[int]) -> torch.Tensor:
         """bool [rows, 1, longest count, longest row]: a query sees its own row up to itself."""
-        queries = torch.tensor(starts, device=self._device)[:, None] + torch.arange(max(self._counts), device=self._device)
+        queries = torch.tensor(starts, device=self._device)[:, None] + torch.arange(
+            max(self._counts), device=self._device
+        )
         return (torch.arange(self._longest, device=self._device) <= queries[:, :, None])[:, None]
 
     def _make_room(self, longest: int) -> None:

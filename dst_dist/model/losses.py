@@ -1,10 +1,18 @@
-"""The four loss terms, each a mean over the global batch: count first, then scale."""
+"""The loss terms, each a mean over the global batch: count first, then scale.
+
+A term is one entry of TERMS, a function of the positions, and a weight in the recipe's `loss`.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 
 from dst_dist.config import Loss
 from dst_dist.data.batching import PackedBatch
+from dst_dist.heads import HEAD_NAMES
 from dst_dist.model.smolvlm_dst import DSTOutput
 
 FOCAL_GAMMA = 2.0
@@ -14,58 +22,103 @@ class NonFiniteError(RuntimeError):
     """A loss, a gradient or a logit is not a number; the weights were not touched."""
 
 
+@dataclass
+class Positions:
+    """What the terms are made of, of one micro-batch in training or of a whole split in evaluation.
+
+    lm_losses: [P], the cross-entropy of each supervised token. lm_is_dst: bool [P], the tokens of updates.
+    logits: [D, 2], by head. labels: int64 [D] in {1, 0, -100}, by head.
+    """
+
+    lm_losses: torch.Tensor
+    lm_is_dst: torch.Tensor
+    logits: dict[str, torch.Tensor]
+    labels: dict[str, torch.Tensor]
+
+
+Counts = Mapping[str, float]
+"""Counted positions of the whole global batch, by `dst_dist.data.samples.COUNT_NAMES`."""
+Term = Callable[[Positions, Counts, str], torch.Tensor]
+"""A term's share from the positions, the counts and `labels.balance`."""
+
+
+def lm(positions: Positions, counts: Counts, balance: str) -> torch.Tensor:
+    """Return the mean over the tokens of replies and updates."""
+    return _mean(positions.lm_losses.sum(), counts["lm"])
+
+
+def dst_gen(positions: Positions, counts: Counts, balance: str) -> torch.Tensor:
+    """Return the mean over the tokens of updates, which count in `lm` too."""
+    return _mean((positions.lm_losses * positions.lm_is_dst).sum(), counts["dst_gen"])
+
+
+def decision(head: str, positions: Positions, counts: Counts, balance: str) -> torch.Tensor:
+    """Return a head's loss, see `decision_loss`."""
+    numbers = counts[f"{head}_positives"], counts[f"{head}_negatives"]
+    return decision_loss(positions.logits[head], positions.labels[head], *numbers, balance)
+
+
+TERMS: dict[str, Term] = {"lm": lm, "dst_gen": dst_gen, **{head: partial(decision, head) for head in HEAD_NAMES}}
+
+
 def compute_loss(
-    output: DSTOutput, batch: PackedBatch, counts: torch.Tensor, weights: Loss, balance: str
+    output: DSTOutput, batch: PackedBatch, counts: Counts, weights: Loss, balance: str
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """This micro-batch's share of the loss; shares sum to the mean over the global batch.
+    """Return this micro-batch's share of the loss; shares sum to the mean over the global batch.
 
     Args:
-        counts: counted positions of the whole global batch, [6] in the order of `dst_dist.data.samples.COUNT_NAMES`.
-        weights: factor of each term. DST tokens count in `lm` and again in `dst_gen`.
+        counts: of the whole global batch.
+        weights: factor of each term.
         balance: `classes`, `none` or `focal`, see `decision_loss`.
 
     Returns:
         The weighted total, a float32 scalar that reaches every trained parameter even where a term has no
-        position, and the unweighted terms, detached: `lm`, `dst_gen`, `dst_update`, `speaking`.
+        position, and the unweighted terms by name, detached.
     """
-    counts = counts.to(output.anchor)
     losses = F.cross_entropy(output.lm_logits.float(), batch.lm_targets, reduction="none")
-    terms = {
-        "lm": _mean(losses.sum(), counts[0]),
-        "dst_gen": _mean((losses * batch.lm_is_dst).sum(), counts[1]),
-        "dst_update": decision_loss(output.dst_update_logits, batch.dst_update, counts[2], counts[3], balance),
-        "speaking": decision_loss(output.speaking_logits, batch.speaking, counts[4], counts[5], balance),
-    }
-    total = output.anchor + sum(getattr(weights, name) * term for name, term in terms.items())
+    terms = loss_terms(Positions(losses, batch.lm_is_dst, output.decision_logits, batch.decisions), counts, balance)
+    total = output.anchor + weighted_sum(terms, weights)
     return total, {name: term.detach() for name, term in terms.items()}
 
 
+def loss_terms(positions: Positions, counts: Counts, balance: str) -> dict[str, torch.Tensor]:
+    """Return the share of each of TERMS."""
+    return {name: term(positions, counts, balance) for name, term in TERMS.items()}
+
+
+def weighted_sum(terms: Mapping, weights: Loss):
+    """Return the loss that terms (tensors or numbers) add up to under the recipe's weights."""
+    return sum(getattr(weights, name) * term for name, term in terms.items())
+
+
 def decision_loss(
-    logits: torch.Tensor, labels: torch.Tensor, positives: torch.Tensor, negatives: torch.Tensor, balance: str
+    logits: torch.Tensor, labels: torch.Tensor, num_positives: float, num_negatives: float, balance: str
 ) -> torch.Tensor:
-    """One head's share of the loss.
+    """Return one head's share of the loss.
 
     `classes`: half the mean over positives plus half the mean over negatives; a class that is absent adds
     zero and the other stays halved. `none`: the mean over both. `focal`: that mean with each position's
     loss times (1 - p)^2, p the probability given to its label (Lin et al., 2017, without class weights).
 
     Args:
-        logits: float32 [D, 2].
+        logits: [D, 2].
         labels: int64 [D], 1, 0, or -100 for positions that do not count.
-        positives, negatives: scalars, the labels' numbers in the global batch.
+        num_positives, num_negatives: of the labels in the global batch.
     """
     is_positive, is_negative = labels == 1, labels == 0
     losses = -logits.log_softmax(-1).gather(1, is_positive.long()[:, None]).squeeze(1)
     if balance == "classes":
-        return (_mean((losses * is_positive).sum(), positives) + _mean((losses * is_negative).sum(), negatives)) / 2
+        return (
+            _mean((losses * is_positive).sum(), num_positives) + _mean((losses * is_negative).sum(), num_negatives)
+        ) / 2
     if balance == "focal":
         # 1 - exp(-loss) = 1 - p; expm1 keeps its digits where p is almost 1.
         losses = (-torch.expm1(-losses)) ** FOCAL_GAMMA * losses
     elif balance != "none":
         raise ValueError(f"balance must be classes, none or focal, not {balance!r}")
-    return _mean((losses * (is_positive | is_negative)).sum(), positives + negatives)
+    return _mean((losses * (is_positive | is_negative)).sum(), num_positives + num_negatives)
 
 
-def _mean(total: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
+def _mean(total: torch.Tensor, count: float) -> torch.Tensor:
     # A term without a position in the whole global batch is zero, with a graph.
-    return total / count.clamp(min=1)
+    return total / max(count, 1)

@@ -2,7 +2,6 @@
 
 import math
 from contextlib import nullcontext
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -12,14 +11,13 @@ from transformers import SmolVLMConfig, SmolVLMForConditionalGeneration
 from transformers import initialization as init
 
 from dst_dist.errors import ConfigError
+from dst_dist.heads import HEAD_MODULES, HEADS
+from dst_dist.model.adapters import SETTINGS, load_merged, read_adapter_config
 from dst_dist.model.attention import SEGMENTED_CAUSAL
 from dst_dist.model.folders import check_keys, check_shapes
 from dst_dist.model.kv_cache import KVCache
 
-HEAD_NAMES = ("dst_update_head", "speaking_head")
-HEAD_WEIGHTS = {f"{head}.{kind}" for head in HEAD_NAMES for kind in ("weight", "bias")}
-SETTINGS = ("tokens_per_frame", "dst_threshold", "speaking_threshold", "dst_update_rate", "speaking_rate")
-"""What our config has more than stock's."""
+HEAD_WEIGHTS = {f"{module}.{kind}" for module in HEAD_MODULES for kind in ("weight", "bias")}
 OTHER_NAMES = {
     r"^(model\.)?language_model\.lm_head\.": "lm_head.",
     r"^(model\.)?language_model\.(model\.)?": "model.text_model.",
@@ -29,16 +27,15 @@ OTHER_NAMES = {
 
 
 class DSTOutput(NamedTuple):
-    """Logits at the asked positions. A named tuple, because FSDP2 and DDP look into tuples only.
+    """Logits at the asked positions. A named tuple, because FSDP2 and DDP do not look into dataclasses.
 
-    lm_logits: [P, vocabulary], compute dtype. dst_update_logits, speaking_logits: [D, 2], float32.
+    lm_logits: [P, vocabulary], compute dtype. decision_logits: [D, 2], float32, by head.
     anchor: float32 scalar zero; adding it to the loss gives every trained parameter that the logits
         do not reach (P = 0 or D = 0) a zero gradient instead of none.
     """
 
     lm_logits: torch.Tensor
-    dst_update_logits: torch.Tensor
-    speaking_logits: torch.Tensor
+    decision_logits: dict[str, torch.Tensor]
     anchor: torch.Tensor
 
 
@@ -86,8 +83,8 @@ def pool_patches(patches: torch.Tensor, scale: int, side: int) -> torch.Tensor:
 class SmolVLMForDST(SmolVLMForConditionalGeneration):
     """SmolVLM2 that reads frames of K tokens each and decides at every frame.
 
-    The config gains `tokens_per_frame` (the whole grid if absent), `dst_threshold` and `speaking_threshold`,
-    `dst_update_rate` and `speaking_rate` (shares of positives in training), None if absent.
+    The config gains `tokens_per_frame` (the whole grid if absent) and, for each of HEADS, its threshold and its share
+    of positives in training, None if absent.
 
     Attributes:
         compute_dtype: dtype of the autocast that `forward` opens (DeepSpeed switches an outer one off);
@@ -98,7 +95,7 @@ class SmolVLMForDST(SmolVLMForConditionalGeneration):
         ConfigError: if `tokens_per_frame` is not possible.
     """
 
-    _keep_in_fp32_modules_strict = HEAD_NAMES
+    _keep_in_fp32_modules_strict = HEAD_MODULES
 
     def __init__(self, config: SmolVLMConfig):
         super().__init__(config)
@@ -107,8 +104,8 @@ class SmolVLMForDST(SmolVLMForConditionalGeneration):
             setattr(config, name, getattr(config, name, None))
         config.tokens_per_frame = config.tokens_per_frame or frame_grid(config) ** 2
         self.pooled_side = pooled_side(config, config.tokens_per_frame)
-        self.dst_update_head = nn.Linear(config.text_config.hidden_size, 2)
-        self.speaking_head = nn.Linear(config.text_config.hidden_size, 2)
+        for module in HEAD_MODULES:
+            self.add_module(module, nn.Linear(config.text_config.hidden_size, 2))
         self.compute_dtype: torch.dtype | None = None
         self.vision_batch_size = 64
         # Never reaches config.json: stock transformers must be able to open what we save.
@@ -127,11 +124,8 @@ class SmolVLMForDST(SmolVLMForConditionalGeneration):
         Raises:
             CheckpointError: naming every weight that is missing, of another shape, or of no part of the model.
         """
-        if (Path(name) / "adapter_config.json").is_file():
-            # That module imports this one.
-            from dst_dist.model.finetune import load_for_inference
-
-            return load_for_inference(name)
+        if read_adapter_config(name) is not None:
+            return load_merged(cls, name)
         with_info = options.pop("output_loading_info", False)
         # Another shape would end the loading with no word of which weight it was.
         options = {"key_mapping": OTHER_NAMES, "use_safetensors": True} | options | {"ignore_mismatched_sizes": True}
@@ -143,7 +137,7 @@ class SmolVLMForDST(SmolVLMForConditionalGeneration):
 
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
-        if any(module is getattr(self, name, None) for name in HEAD_NAMES):
+        if any(module is getattr(self, name, None) for name in HEAD_MODULES):
             init.xavier_uniform_(module.weight)
             init.zeros_(module.bias)
 
@@ -171,10 +165,11 @@ class SmolVLMForDST(SmolVLMForConditionalGeneration):
             lm_logits, anchor = _read(self.lm_head, hidden, lm_positions)
         with torch.autocast(hidden.device.type, enabled=False):
             hidden = hidden.float()
-            dst_update_logits, dst_update_anchor = _read(self.dst_update_head, hidden, decision_positions)
-            speaking_logits, speaking_anchor = _read(self.speaking_head, hidden, decision_positions)
-        anchor = anchor + dst_update_anchor + speaking_anchor
-        return DSTOutput(lm_logits, dst_update_logits, speaking_logits, anchor)
+            decision_logits = {}
+            for head in HEADS:
+                logits, head_anchor = _read(getattr(self, head.module), hidden, decision_positions)
+                decision_logits[head.name], anchor = logits, anchor + head_anchor
+        return DSTOutput(lm_logits, decision_logits, anchor)
 
     def hidden_states(
         self, input_ids: torch.Tensor, frames: torch.Tensor, segment_lengths: list[int], min_vision_calls: int = 1
@@ -221,15 +216,14 @@ class SmolVLMForDST(SmolVLMForConditionalGeneration):
         logits[:, self.config.image_token_id] = -torch.inf
         return logits.argmax(-1)
 
-    def decide(self, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Probabilities that an update and that a reply follows, each float64 [n], from states [n, hidden].
+    def decide(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Return each head's probability that its turn follows, float64 [n, heads], from states [n, hidden].
 
         In float64 as thresholds are chosen: in float32 many near 1 are the same.
         """
         with torch.autocast(hidden.device.type, enabled=False):
-            hidden = hidden.float()
-            logits = self.dst_update_head(hidden), self.speaking_head(hidden)
-            return logits[0].double().softmax(-1)[:, 1], logits[1].double().softmax(-1)[:, 1]
+            logits = [getattr(self, module)(hidden.float()) for module in HEAD_MODULES]
+            return torch.stack([one.double().softmax(-1)[:, 1] for one in logits], dim=1)
 
     def encode_frames(self, frames: torch.Tensor, min_calls: int = 1) -> torch.Tensor:
         """Embeddings of frames, uint8 [N, 3, S, S] -> [N, K, hidden]; ValueError for any others.

@@ -1,16 +1,16 @@
 """`accelerate launch --config_file launch/<engine>.yaml -m dst_dist.train <recipe>... [key=value ...]`."""
 
 import argparse
-import os
 import sys
 import traceback
 from pathlib import Path
 
-from dst_dist import config
-from dst_dist.ending import leave, let_leader_speak
 from dst_dist.errors import ConfigError, DstDistError
-from dst_dist.train.preemption import StopRequest
-from dst_dist.train.run_folder import BAD_USAGE, DONE, FAILED, RunFolder, write_status_file
+from dst_dist.exit import BAD_USAGE, DONE, FAILED, leave, let_leader_speak
+from dst_dist.launched import is_main, is_node_leader
+from dst_dist.recipes.loading import load_recipe, output_dir_of, packaged_recipes
+from dst_dist.train.held_folder import HeldFolder, check_start_model, write_status_file
+from dst_dist.train.stop import StopRequest
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -20,14 +20,18 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         description="Train a model. Run it under accelerate launch; by itself it trains in one process.",
     )
     parser.add_argument(
-        "recipe", nargs="*",
-        help=f"recipes ({', '.join(config.packaged_recipes())}, or YAML files), merged left to right, then key=value",
-    )  # fmt: skip
+        "recipe",
+        nargs="*",
+        help=f"recipes ({', '.join(packaged_recipes())}, or YAML files), merged left to right, then key=value",
+    )
     parser.add_argument("--status-file", type=Path, help="write status.json here instead of into the run folder")
     parser.add_argument(
-        "--allow-changed", action="append", default=[], metavar="KEY",
+        "--allow-changed",
+        action="append",
+        default=[],
+        metavar="KEY",
         help="go on from a checkpoint although this differs: a key of the recipe, or dataset, samples, model, frozen, engine",
-    )  # fmt: skip
+    )
     options, unknown = parser.parse_known_intermixed_args(arguments)
     options.recipe += unknown
     return options
@@ -36,10 +40,10 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 def main(arguments: list[str]) -> int:
     """Train as the command line says; returns the exit code, which status.json gets too."""
     options = parse(arguments)
-    folder = config.output_dir_of(options.recipe)
+    folder = output_dir_of(options.recipe)
     if folder is None:
         return _refuse_recipe(options)
-    run = RunFolder(Path(folder), options.status_file)
+    run = HeldFolder(Path(folder), options.status_file)
     try:
         code = _train(options, run)
     except DstDistError as error:
@@ -58,10 +62,6 @@ def main(arguments: list[str]) -> int:
     return code
 
 
-def is_main() -> bool:
-    return os.environ.get("RANK", "0") == "0"
-
-
 def _refuse(error: DstDistError) -> int:
     """Say what the user can mend."""
     let_leader_speak()
@@ -72,7 +72,7 @@ def _refuse(error: DstDistError) -> int:
 def _refuse_recipe(options: argparse.Namespace) -> int:
     """Say what is wrong with a recipe that does not tell its run's folder. None is touched: any may be another run's."""
     try:
-        config.load(options.recipe)
+        load_recipe(options.recipe)
     except ConfigError as error:
         if is_main() and options.status_file is not None:
             write_status_file(options.status_file, BAD_USAGE, str(error), step=0, replaces=True)
@@ -80,21 +80,21 @@ def _refuse_recipe(options: argparse.Namespace) -> int:
     raise AssertionError("a recipe without faults says which folder")
 
 
-def _train(options: argparse.Namespace, run: RunFolder) -> int:
+def _train(options: argparse.Namespace, run: HeldFolder) -> int:
     stop = StopRequest(run, watches_file=is_main())
     stop.listen()
     if is_main():
         run.lock()
         run.forget_status()
-    recipe = config.load(options.recipe)
-    run.check_model(recipe.model.name_or_path)
+    recipe = load_recipe(options.recipe)
+    check_start_model(recipe.model.name_or_path, run.path)
     # Torch and transformers take seconds to import; a mistyped key should not have to wait for them.
     from dst_dist.logs import logger, set_up_logging
-    from dst_dist.prepare import DataSetup, is_node_leader
+    from dst_dist.setup import DataSetup
     from dst_dist.train.loop import Trainer
 
     set_up_logging(is_main())
-    if run.is_finished(recipe.model_dump(mode="json")):
+    if run.is_over and run.holds(recipe.model_dump(mode="json")):
         logger.info("%s was trained to its end already; see %s", run.path, run.final)
         run.step = run.steps_done()
         return DONE

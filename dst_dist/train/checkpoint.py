@@ -7,7 +7,6 @@ are read back.
 """
 
 import json
-import os
 import re
 import secrets
 import shutil
@@ -17,16 +16,17 @@ from pathlib import Path
 from typing import Any
 
 from dst_dist.errors import CheckpointError
+from dst_dist.files import flush, free_name, sha256, write_whole
 from dst_dist.logs import logger
+from dst_dist.run_folder import RunFolder
 from dst_dist.train.engine import Engine
 from dst_dist.train.engine_state import held_state, restore, stretches, trained_shapes
 from dst_dist.train.random_state import random_state, set_random_state
-from dst_dist.train.run_folder import flush
-from dst_dist.train.state_files import StretchReader, file_sha256, write_stretches
+from dst_dist.train.state_files import StretchReader, write_stretches
 
 MANIFEST, TRAINING = "MANIFEST.json", "training.json"
 NAME = re.compile(r"step-(\d{8,})")
-UNFINISHED, BROKEN = ".unfinished", ".broken"
+UNFINISHED = ".unfinished"
 
 
 class Checkpoints:
@@ -37,9 +37,9 @@ class Checkpoints:
         fault: called with the name of each instant at which a crash would be awkward; for tests.
     """
 
-    def __init__(self, run_folder: Path, keep: int, fault: Callable[[str], None] = lambda point: None):
-        self.run_folder = run_folder
-        self.folder = run_folder / "checkpoints"
+    def __init__(self, run: RunFolder, keep: int, fault: Callable[[str], None] = lambda point: None):
+        self.run = run
+        self.folder = run.checkpoints
         self.keep = keep
         self.fault = fault
 
@@ -52,17 +52,17 @@ class Checkpoints:
         target = self.folder / f"step-{step:08d}"
         if not engine.from_main(target.exists()):
             self._write(engine, target, training)
-        on_main(engine, lambda: self._point(target, is_best))
+        engine.on_main(lambda: self._point(target, is_best))
         return target
 
     def _write(self, engine: Engine, target: Path, training: dict[str, Any]) -> None:
         # The name is new each time: a process of an earlier start that still lives cannot write into it.
         beside = self.folder / engine.from_main(f"{target.name}{UNFINISHED}-{secrets.token_hex(4)}")
         try:
-            on_main(engine, lambda: beside.mkdir(parents=True))
-            parts = on_every(engine, lambda: self._write_own_files(engine, beside, training))
+            engine.on_main(lambda: beside.mkdir(parents=True))
+            parts = engine.on_every(lambda: self._write_own_files(engine, beside, training))
             files = {name: about for part in parts for name, about in part.items()}
-            on_main(engine, lambda: self._complete(beside, target, files))
+            engine.on_main(lambda: self._complete(beside, target, files))
         except OSError:
             if engine.is_main:
                 # A full disk is the likeliest reason; the next start would remove it too.
@@ -78,14 +78,14 @@ class Checkpoints:
         digests[chance] = write_stretches(folder / chance, random_state(engine.device))
         self.fault("after random")
         if engine.is_main:
-            _write_json(folder / TRAINING, {**training, "shapes": trained_shapes(engine)})
-            digests[TRAINING] = file_sha256(folder / TRAINING)
+            write_whole(folder / TRAINING, json.dumps({**training, "shapes": trained_shapes(engine)}, indent=2) + "\n")
+            digests[TRAINING] = sha256(folder / TRAINING)
             self.fault("after training")
         return {name: {"bytes": (folder / name).stat().st_size, "sha256": digest} for name, digest in digests.items()}
 
     def _complete(self, beside: Path, target: Path, files: dict[str, dict[str, Any]]) -> None:
         self.fault("before manifest")
-        _write_json(beside / MANIFEST, {"files": files})
+        write_whole(beside / MANIFEST, json.dumps({"files": files}, indent=2) + "\n")
         self.fault("after manifest")
         flush(beside)
         self.fault("before rename")
@@ -104,38 +104,12 @@ class Checkpoints:
 
     def _link(self, name: str, target: Path) -> None:
         self.fault(f"before link {name}")
-        self._make_way(name)
-        beside = self.run_folder / f".{name}{UNFINISHED}"
+        beside = self.run.path / f".{name}{UNFINISHED}"
         beside.unlink(missing_ok=True)
-        beside.symlink_to(target.relative_to(self.run_folder))
+        beside.symlink_to(target.relative_to(self.run.path))
         self.fault(f"inside link {name}")
-        beside.replace(self.run_folder / name)
+        beside.replace(self.run.path / name)
         self.fault(f"after link {name}")
-
-    def _make_way(self, name: str) -> None:
-        """Remove the copy of a checkpoint that stands where a link goes, in a run copied with its links followed."""
-        place = self.run_folder / name
-        if self._is_copy(place):
-            doomed = self.folder / f"{name}{UNFINISHED}-{secrets.token_hex(4)}"
-            place.rename(doomed)
-            with _if_possible(doomed):
-                shutil.rmtree(doomed)
-
-    def _is_copy(self, place: Path) -> bool:
-        """Whether a link's place holds a copy of one of the checkpoints instead.
-
-        Raises:
-            CheckpointError: if it holds another folder, which may be the only one of its kind.
-        """
-        if place.is_symlink() or not place.is_dir():
-            return False
-        manifests = [file.read_bytes() for path in (place, *self.existing()) if (file := path / MANIFEST).is_file()]
-        if (place / MANIFEST).is_file() and manifests[0] in manifests[1:]:
-            return True
-        raise CheckpointError(
-            f"{place} is a folder where a link to a checkpoint goes, and no copy of one in {self.folder}: move it away, "
-            f"or, to go on from it, into {self.folder} as step-... with the step in eight digits"
-        )
 
     def link_again(self, last: Path, best_step: int) -> None:
         """Mend the links after a start: an earlier one may have been cut before it moved them; called by one process.
@@ -148,11 +122,10 @@ class Checkpoints:
         if best_step and best.is_dir():
             self._link("best", best)
         else:
-            self._make_way("best")
-            (self.run_folder / "best").unlink(missing_ok=True)
+            (self.run.path / "best").unlink(missing_ok=True)
 
     def _prune(self) -> None:
-        best = self.run_folder / "best"
+        best = self.run.path / "best"
         kept = {best.resolve().name} if best.is_symlink() else set()
         good = [path for path in self.existing() if (path / MANIFEST).is_file()]
         for path in good[: -self.keep]:
@@ -183,13 +156,15 @@ class Checkpoints:
         for path in reversed(engine.from_main(self.existing())):
             faults = {text for part in engine.gather_objects(self._verify_part(path, engine)) for text in part}
             if not faults:
-                on_main(engine, lambda: _set_aside(broken))
+                engine.on_main(lambda: _set_aside(broken))
                 return path
             broken[path] = "; ".join(sorted(faults))
             logger.warning("%s cannot be used, the one before is tried: %s", path, broken[path])
         if broken:
             remedy = f"to begin again from the first step, move {self.folder} away"
-            raise CheckpointError([*(f"{path}: {text}" for path, text in broken.items()), f"no checkpoint can be used; {remedy}"])
+            raise CheckpointError(
+                [*(f"{path}: {text}" for path, text in broken.items()), f"no checkpoint can be used; {remedy}"]
+            )
         return None
 
     def clear_unfinished(self) -> None:
@@ -198,9 +173,12 @@ class Checkpoints:
         Raises:
             CheckpointError: if a folder stands where the first save would put a link.
         """
-        # Whether they can make way is said before anything is trained.
-        for name in ("last", "best"):
-            self._is_copy(self.run_folder / name)
+        for place in (self.run.path / "last", self.run.path / "best"):
+            if place.is_dir() and not place.is_symlink():
+                raise CheckpointError(
+                    f"{place} is a folder where a link to a checkpoint goes, as in a run copied with its links followed: "
+                    f"remove it if {self.folder} has the same checkpoint, else move it there as step-... (eight digits)"
+                )
         for path in self.folder.glob(f"*{UNFINISHED}*"):
             with _if_possible(path):
                 shutil.rmtree(path)
@@ -211,7 +189,12 @@ class Checkpoints:
             files = read_manifest(path)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             return [f"no readable {MANIFEST} ({type(error).__name__})"]
-        return list(filter(None, (_file_fault(path / name, files[name]) for name in sorted(files)[engine.rank :: engine.num_processes])))
+        return list(
+            filter(
+                None,
+                (_file_fault(path / name, files[name]) for name in sorted(files)[engine.rank :: engine.num_processes]),
+            )
+        )
 
 
 @contextmanager
@@ -221,29 +204,6 @@ def _if_possible(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         logger.warning("%s could not be removed: %s", path, error)
-
-
-def on_every(engine: Engine, action: Callable[[], Any]) -> list[Any]:
-    """What each process's call gives, in order of rank (collective).
-
-    Raises:
-        OSError: on every process, if the call failed so on any; without it the others would wait for that one.
-    """
-    result, problem = None, None
-    try:
-        result = action()
-    except OSError as error:
-        problem = error
-    outcomes = engine.gather_objects((result, str(problem) if problem else None))
-    texts = [text for _, text in outcomes if text is not None]
-    if texts:
-        raise problem or OSError(f"on another process: {texts[0]}")
-    return [result for result, _ in outcomes]
-
-
-def on_main(engine: Engine, action: Callable[[], Any]) -> None:
-    """The main process calls it, the others wait; OSError on all of them if it failed (collective)."""
-    on_every(engine, action if engine.is_main else lambda: None)
 
 
 def read_manifest(path: Path) -> dict[str, dict[str, Any]]:
@@ -260,7 +220,7 @@ def _file_fault(file: Path, about: dict[str, Any]) -> str | None:
             return f"{file.name} is missing"
         if file.stat().st_size != about["bytes"]:
             return f"{file.name} has {file.stat().st_size} bytes, not {about['bytes']}"
-        return None if file_sha256(file) == about["sha256"] else f"{file.name} was changed"
+        return None if sha256(file) == about["sha256"] else f"{file.name} was changed"
     except OSError as error:
         return f"{file.name} cannot be read ({error.strerror})"
 
@@ -284,7 +244,9 @@ def load(path: Path, engine: Engine, num_updates: int) -> None:
         )
     other = [f"{name} was {saved[name]} and is {shape}" for name, shape in trained.items() if saved[name] != shape]
     if other:
-        raise CheckpointError(f"{path}: {len(other)} parameters have other shapes now: {'; '.join(other[:3])}; use another output_dir")
+        raise CheckpointError(
+            f"{path}: {len(other)} parameters have other shapes now: {'; '.join(other[:3])}; use another output_dir"
+        )
     files = read_manifest(path)
     reader = StretchReader(path / name for name in sorted(files) if name.startswith("state-"))
     restore(engine, reader, num_updates)
@@ -300,15 +262,4 @@ def _some(names: set[str]) -> str:
 def _set_aside(paths: Iterable[Path]) -> None:
     """Rename broken checkpoints, out of the way of those that will be written again at their steps."""
     for path in paths:
-        number = 1
-        while (name := path.with_name(f"{path.name}{BROKEN}-{number}")).exists():
-            number += 1
-        path.rename(name)
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    with open(path, "w") as file:
-        json.dump(content, file, indent=2)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
+        path.rename(free_name(path, "broken"))

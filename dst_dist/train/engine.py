@@ -19,15 +19,15 @@ from accelerate.utils import (
     FullyShardedDataParallelPlugin,
     InitProcessGroupKwargs,
     ProjectConfiguration,
-    broadcast_object_list,
-    gather_object,
 )
 from torch import nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.nn.parallel import DistributedDataParallel
 
+from dst_dist import launched
 from dst_dist.config import Recipe
 from dst_dist.errors import ConfigError
+from dst_dist.processes import Processes
 
 PATIENCE = timedelta(hours=1)
 """How long a process waits for another. NCCL's ten minutes are too short where one process of a node looks at all frames."""
@@ -37,7 +37,7 @@ _NEVER_FREED: list[Any] = []
 at its end. So the group is kept, and the program leaves without finalizing Python."""
 
 
-class Engine:
+class Engine(Processes):
     """Processes, devices, and the steps of an update, alike on every engine.
 
     Raises:
@@ -46,28 +46,13 @@ class Engine:
 
     def __init__(self, recipe: Recipe):
         self.max_grad_norm = recipe.optim.max_grad_norm
-        self.launched_processes = int(os.environ.get("WORLD_SIZE", "1"))
         on_cpu = not torch.cuda.is_available()
         _check_launch(on_cpu)
         if on_cpu and os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true":
             _keep_deepspeed_simple()
         self.accelerator = _build_accelerator(on_cpu, self.max_grad_norm, recipe.log.report_to, recipe.output_dir)
         self.type = self.accelerator.distributed_type
-        self._check_world()
-        self.device = self.accelerator.device
-        self.rank = self.accelerator.process_index
-        self.num_processes = self.accelerator.num_processes
-        self.is_main = self.accelerator.is_main_process
-
-    def _check_world(self) -> None:
-        """What was launched is what runs; otherwise each process would train a model of its own."""
-        seen = self.accelerator.num_processes
-        running = dist.get_world_size() if dist.is_initialized() else 1
-        if not self.launched_processes == seen == running:
-            raise ConfigError(
-                f"{self.launched_processes} processes were launched, but Accelerate sees {seen} and torch {running}; "
-                "use one of the files in launch/ unchanged and pass --num_processes"
-            )
+        super().__init__(self.accelerator.process_index, self.accelerator.num_processes, self.accelerator.device)
 
     @property
     def kind(self) -> str:
@@ -140,31 +125,14 @@ class Engine:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
 
-    def sum_over_processes(self, values: torch.Tensor) -> torch.Tensor:
-        """Element-wise sum, the same on every process (collective)."""
-        values = values.to(self.device)
-        if self.num_processes > 1:
-            dist.all_reduce(values)
-        return values
-
-    def any_process(self, flag: bool) -> bool:
-        """Whether the flag is set on any process (collective)."""
-        return bool(self.sum_over_processes(torch.tensor([float(flag)])) > 0)
-
-    def gather_objects(self, value: Any) -> list[Any]:
-        """One picklable value of each process, in order of rank, on every process (collective)."""
-        return gather_object([value])
-
-    def from_main(self, value: Any) -> Any:
-        """The main process's value on every process (collective)."""
-        return broadcast_object_list([value])[0]
-
     def full_state_dict(self, names: set[str]) -> dict[str, torch.Tensor]:
         """Whole weights by name, of these at least, on the host of the main process; nothing on the others (collective)."""
         if self.type == DistributedType.FSDP:
             # Frozen ones are gathered only where they are wanted: an adapter's base may be all there is room for.
             frozen = {name for name, parameter in self.unwrapped.named_parameters() if not parameter.requires_grad}
-            options = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=names.isdisjoint(frozen))
+            options = StateDictOptions(
+                full_state_dict=True, cpu_offload=True, ignore_frozen_params=names.isdisjoint(frozen)
+            )
             return get_model_state_dict(self.model, options=options)
         if not self.is_main:
             return {}
@@ -189,7 +157,7 @@ def _keep_deepspeed_simple() -> None:
 
 
 def _check_launch(on_cpu: bool) -> None:
-    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    processes = launched.num_node_processes()
     if not on_cpu and processes > torch.cuda.device_count():
         raise ConfigError(
             f"{processes} processes were launched on this node, which has {torch.cuda.device_count()} GPUs; "
@@ -220,7 +188,9 @@ def _fill_deepspeed(json: dict[str, Any], max_grad_norm: float) -> None:
     if precision:
         raise ConfigError(f"DeepSpeed JSON: remove {', '.join(precision)}; precision is the recipe's train.precision")
     if json.get("zero_optimization", {}).get("stage") not in (1, 2):
-        raise ConfigError("DeepSpeed JSON: zero_optimization.stage must be 1 or 2; to shard weights use launch/fsdp.yaml")
+        raise ConfigError(
+            "DeepSpeed JSON: zero_optimization.stage must be 1 or 2; to shard weights use launch/fsdp.yaml"
+        )
     if json.get("gradient_clipping", "auto") not in ("auto", max_grad_norm):
         raise ConfigError("DeepSpeed JSON: remove gradient_clipping; the recipe's optim.max_grad_norm decides")
     json["gradient_clipping"] = max_grad_norm

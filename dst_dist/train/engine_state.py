@@ -127,7 +127,9 @@ def _held_by_torch(engine: Engine, name: str, parameter: torch.nn.Parameter) -> 
     state = engine.optimizer.state[parameter]
     whole = {"weight": parameter.detach(), **{kind: state[kind] for kind in KINDS[1:]}}
     if isinstance(parameter, DTensor):
-        shape, offset = compute_local_shape_and_global_offset(parameter.shape, parameter.device_mesh, parameter.placements)
+        shape, offset = compute_local_shape_and_global_offset(
+            parameter.shape, parameter.device_mesh, parameter.placements
+        )
         start = offset[0] * (parameter.numel() // max(1, parameter.shape[0]))
         tensors = {kind: tensor.to_local().view(-1) for kind, tensor in whole.items()}
         numel = torch.Size(shape).numel()

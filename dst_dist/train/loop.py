@@ -3,25 +3,26 @@
 import time
 from collections.abc import Iterator
 
-from transformers import SmolVLMConfig
-
 from dst_dist.config import Recipe
 from dst_dist.data.batching import BatchPlan, Draw, MicroBatchSampler, PackedBatch
-from dst_dist.data.dataset import SampleDataset, make_loader
-from dst_dist.evaluate.metrics import THRESHOLD_KEYS, UNTRAINED
-from dst_dist.evaluate.teacher_forced import check_finite, evaluation_specs, join_processes, read_model, summarise
+from dst_dist.data.dataset import make_loader
+from dst_dist.exit import DONE, STOPPED
 from dst_dist.logs import logger
-from dst_dist.model.finetune import load_model, parameter_groups, save_model, saved_names
-from dst_dist.prepare import DataSetup, Faults
+from dst_dist.model.loading import load_model
+from dst_dist.model.trainable import parameter_groups
+from dst_dist.setup import DataSetup, Faults
 from dst_dist.train.checkpoint import Checkpoints
+from dst_dist.train.description import describe
 from dst_dist.train.engine import Engine
-from dst_dist.train.metrics import Stopwatch, TrainLog, add_log_file, peak_memory_gib
+from dst_dist.train.final import write_final
+from dst_dist.train.held_folder import HeldFolder
 from dst_dist.train.optim import build_optimizer, rate_factor, set_rates
-from dst_dist.train.preemption import StopRequest
+from dst_dist.train.progress import Stopwatch, TrainLog, add_log_file, peak_memory_gib
 from dst_dist.train.random_state import seed_all
 from dst_dist.train.resume import best_by, frozen_digest, identify, resume, to_training
-from dst_dist.train.run_folder import DONE, STOPPED, RunFolder
-from dst_dist.train.step import forward, optimizer_step, sizes, step_batches
+from dst_dist.train.step import optimizer_step, sizes, step_batches
+from dst_dist.train.stop import StopRequest
+from dst_dist.train.validation import validate
 
 
 class Trainer:
@@ -33,7 +34,15 @@ class Trainer:
         allowed: keys that may differ from the run so far (`--allow-changed`).
     """
 
-    def __init__(self, recipe: Recipe, run: RunFolder, setup: DataSetup, faults: Faults | None, stop: StopRequest, allowed: list[str]):
+    def __init__(
+        self,
+        recipe: Recipe,
+        run: HeldFolder,
+        setup: DataSetup,
+        faults: Faults | None,
+        stop: StopRequest,
+        allowed: list[str],
+    ):
         self.recipe, self.run_folder, self.setup, self.stop = recipe, run, setup, stop
 
         # Processes
@@ -56,7 +65,7 @@ class Trainer:
         seed_all(recipe.seed + 1 + self.engine.rank)
 
         # The folder, which takes back what was never finished
-        self.checkpoints = Checkpoints(run.path, recipe.checkpoint.keep)
+        self.checkpoints = Checkpoints(run, recipe.checkpoint.keep)
         open_run(self.engine, recipe, run, self.checkpoints, allowed)
 
         # Where an earlier start of this run was cut
@@ -96,7 +105,8 @@ class Trainer:
         watch = Stopwatch()
         factor = rate_factor(step, self.num_steps, self.recipe.optim)
         set_rates(self.engine.param_groups, factor)
-        values = optimizer_step(self.engine, self.recipe, self.data, step_batches(batches, watch))
+        counts = self.data.counts(draws, epoch)
+        values = optimizer_step(self.engine, self.recipe, self.data, step_batches(batches, watch), counts)
         values |= sizes(self.data, [draw.sample for draw in draws], watch)
         values |= {"learning_rate": self.recipe.optim.learning_rate * factor, "epoch": epoch}
         values["peak_memory_gib"] = peak_memory_gib(self.engine.device)
@@ -106,7 +116,9 @@ class Trainer:
     def batches_from(self, step: int) -> Iterator[PackedBatch]:
         """This process's micro-batches from an optimizer step on, made by data workers."""
         rank, num_processes = self.engine.rank, self.engine.num_processes
-        sampler = MicroBatchSampler(self.plan, self.data.samples, self.setup.limits, rank, num_processes, step, self.num_steps)
+        sampler = MicroBatchSampler(
+            self.plan, self.data.samples, self.setup.limits, rank, num_processes, step, self.num_steps
+        )
         return iter(make_loader(self.data, sampler, self.recipe.data.num_workers, self.engine.device))
 
     def is_over(self) -> bool:
@@ -119,22 +131,13 @@ class Trainer:
         return "val" in self.datasets and due and self.progress.evaluated_step < step
 
     def evaluate(self) -> bool:
-        """Teacher-forced, with as many forwards on every process; says if it is the best so far (collective)."""
-        recipe, engine, data = self.recipe, self.engine, self.datasets["val"]
-        engine.model.eval()
-        specs = evaluation_specs(data, self.setup.limits, engine.rank, engine.num_processes, recipe.eval.max_clips)
-        columns = read_model(
-            lambda batch: forward(engine, recipe, batch), data, specs, engine.device, recipe.data.num_workers,
-            should_stop=lambda: engine.any_process(self.stop.is_asked),
-        )  # fmt: skip
-        if columns is None:
+        """Measure the validation split; returns whether it is the best so far (collective)."""
+        data, limits = self.datasets["val"], self.setup.limits
+        metrics = validate(self.engine, self.recipe, data, limits, lambda: self.engine.any_process(self.stop.is_asked))
+        if metrics is None:
             return False
-        thresholds = {head: getattr(recipe.eval, key) for head, key in THRESHOLD_KEYS.items()}
-        columns = join_processes(engine.gather_objects(columns))
-        check_finite(columns, data)
-        metrics = engine.from_main(summarise(columns, recipe, thresholds))
         self.log.evaluation(self.progress.step, "val", metrics)
-        return self.progress.note_evaluation(metrics, recipe.checkpoint.best.removeprefix("val/"))
+        return self.progress.note_evaluation(metrics, self.recipe.checkpoint.best.removeprefix("val/"))
 
     def checkpoint_is_due(self) -> bool:
         step = self.progress.step
@@ -160,41 +163,25 @@ class Trainer:
         return STOPPED
 
     def finish(self) -> None:
-        """Write `final/`, a Hugging Face folder with the thresholds chosen on validation (collective)."""
+        """Write `final/` and end (collective)."""
         if self.progress.step < self.num_steps:
             number, best = self.progress.num_since_best, self.progress.best_step
-            logger.info("eval.patience: %d evaluations in a row were no better than that of step %d; training ends", number, best)
-        weights = self.engine.full_state_dict(saved_names(self.engine.unwrapped))
-        if self.engine.is_main:
-            model = self.engine.unwrapped
-            self.store_decisions(model.config)
-            with self.run_folder.making_final() as folder:
-                save_model(model, weights, folder)
-                self.setup.model_files.save(folder)
-            logger.info("saved %s", self.run_folder.final)
+            logger.info(
+                "eval.patience: %d evaluations in a row were no better than that of step %d; training ends",
+                number,
+                best,
+            )
+        run, model_files = self.run_folder, self.setup.model_files
+        write_final(self.engine, self.recipe, run, self.data, model_files, self.progress.thresholds)
         self.stop.obeyed()
         self.close()
-
-    def store_decisions(self, config: SmolVLMConfig) -> None:
-        """Put each head's threshold and its rate in training into the config of the final model.
-
-        A head that this run did not train keeps what the model began with; one that none trained never decides.
-        """
-        begun, rates = self.setup.model_files.config, self.data.positive_rates()
-        for head, name in THRESHOLD_KEYS.items():
-            stored = self.progress.thresholds.get(head), rates[head]
-            if why_untrained(self.recipe, self.data, head):
-                stored = getattr(begun, name, None), getattr(begun, f"{head}_rate", None)
-                stored = (UNTRAINED, 0.0) if stored == (None, None) else stored
-            for key, value in zip((name, f"{head}_rate"), stored, strict=True):
-                setattr(config, key, value)
 
     def close(self) -> None:
         self.log.close()
         self.engine.close()
 
 
-def open_run(engine: Engine, recipe: Recipe, run: RunFolder, checkpoints: Checkpoints, allowed: list[str]) -> None:
+def open_run(engine: Engine, recipe: Recipe, run: HeldFolder, checkpoints: Checkpoints, allowed: list[str]) -> None:
     """The main process makes the run folder and its log file (collective)."""
     if engine.is_main:
         moved = run.open(recipe.model_dump(mode="json"), allowed)
@@ -203,45 +190,3 @@ def open_run(engine: Engine, recipe: Recipe, run: RunFolder, checkpoints: Checkp
         if moved is not None:
             logger.warning("%s held another run, which is now %s", run.path, moved)
     engine.wait()
-
-
-def describe(engine: Engine, recipe: Recipe, datasets: dict[str, SampleDataset], plan: BatchPlan, num_steps: int) -> None:
-    """Say what is about to be trained, and everything about the data that was corrected or left out."""
-    counts = {part: sum(p.numel() for _, p in named) for part, named in parameter_groups(engine.unwrapped).items()}
-    trained = ", ".join(f"{part} {count:,}" for part, count in counts.items())
-    logger.info("%s, %s; trained parameters: %s", engine.name, recipe.train.precision, trained)
-    for split, data in datasets.items():
-        table = data.samples
-        videos = len({clip.video for clip in data.clips.index})
-        logger.info(
-            "%s: %d clips of %d videos, %d samples, %d frames, %d tokens, longest %d",
-            split, len(data.clips.index), videos, len(table), table["frames"].sum(), table["tokens"].sum(), table["tokens"].max(),
-        )  # fmt: skip
-        for note in data.notes:
-            logger.info("%s: %s", split, note)
-    if "val" not in datasets:
-        logger.info("data.val is empty: there is no validation, and the thresholds stay at 0.5")
-    warn_of_rare_classes(recipe, datasets["train"])
-    logger.info("%d steps, %d in an epoch", num_steps, plan.steps_per_epoch)
-    if recipe.optim.warmup_steps > num_steps:
-        logger.warning("optim.warmup_steps %d: the rate never reaches its peak in %d steps", recipe.optim.warmup_steps, num_steps)
-    if not any(group["peak_lr"] for group in engine.param_groups):
-        logger.warning("every learning rate is 0: nothing is learned")
-
-
-def warn_of_rare_classes(recipe: Recipe, data: SampleDataset) -> None:
-    """A head that sees under 5 % of a class learns little of it, one that is asked nothing learns nothing."""
-    for head, (positives, negatives) in data.expected_classes().items():
-        logger.info("%s: %.0f positives and %.0f negatives an epoch", head, positives, negatives)
-        total = positives + negatives
-        if reason := why_untrained(recipe, data, head):
-            logger.warning("%s: %s, this run does not train the head", head, reason)
-        elif min(positives, negatives) < 0.05 * total:
-            logger.warning("%s: under 5 %% of its positions are %s", head, "positive" if positives < negatives else "negative")
-
-
-def why_untrained(recipe: Recipe, data: SampleDataset, head: str) -> str | None:
-    """Why a head learns nothing in a run; None where it does."""
-    if not sum(data.expected_classes()[head]):
-        return "no position has a label"
-    return None if getattr(recipe.loss, head) else f"loss.{head} is 0"

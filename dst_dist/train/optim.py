@@ -9,7 +9,9 @@ from torch.nn import Parameter
 from dst_dist import config
 
 
-def build_optimizer(groups: dict[str, list[tuple[str, Parameter]]], optim: config.Optim, fused: bool) -> torch.optim.AdamW:
+def build_optimizer(
+    groups: dict[str, list[tuple[str, Parameter]]], optim: config.Optim, fused: bool
+) -> torch.optim.AdamW:
     """AdamW over the trained parameters: a rate for each part, no decay on norms and biases.
 
     Args:

@@ -39,7 +39,9 @@ def set_random_state(reader: StretchReader, device: torch.device) -> None:
     keys = _read(reader, "numpy", torch.int64, 624).numpy().astype(np.uint32)
     np.random.set_state(("MT19937", keys, position, has_gauss, _as_float(gauss)))
     version, has_spare, spare = _read(reader, "python_rest", torch.int64, 3).tolist()
-    random.setstate((version, tuple(_read(reader, "python", torch.int64, 625).tolist()), _as_float(spare) if has_spare else None))
+    random.setstate(
+        (version, tuple(_read(reader, "python", torch.int64, 625).tolist()), _as_float(spare) if has_spare else None)
+    )
     if device.type == "cuda" and "cuda" in reader.names:
         torch.cuda.set_rng_state(_read(reader, "cuda", torch.uint8, len(torch.cuda.get_rng_state(device))), device)
 

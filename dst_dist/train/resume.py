@@ -10,13 +10,14 @@ from torch import nn
 from dst_dist.config import Recipe
 from dst_dist.data.dataset import SampleDataset
 from dst_dist.errors import CheckpointError, ConfigError
-from dst_dist.evaluate.teacher_forced import HEADS
+from dst_dist.heads import HEAD_NAMES
 from dst_dist.logs import logger
+from dst_dist.metrics import METRICS
 from dst_dist.model.adapters import tensor_digest
-from dst_dist.prepare import ModelFiles
-from dst_dist.train.checkpoint import Checkpoints, load, on_main, read_training
+from dst_dist.model.model_files import ModelFiles
+from dst_dist.run_folder import recipe_differences
+from dst_dist.train.checkpoint import Checkpoints, load, read_training
 from dst_dist.train.engine import Engine
-from dst_dist.train.run_folder import recipe_differences
 
 
 @dataclass
@@ -40,14 +41,15 @@ class Progress:
         Raises:
             ConfigError: if there is no such metric.
         """
-        if best_metric not in metrics and not _needs_a_decision(best_metric, metrics):
+        metric = METRICS[best_metric]
+        if best_metric not in metrics and not (metric.needs_decisions and _is_measured(best_metric, metrics)):
             raise ConfigError(f"checkpoint.best: no metric val/{best_metric}; there are {', '.join(sorted(metrics))}")
         self.evaluated_step, self.num_since_best = self.step, self.num_since_best + 1
-        self.thresholds = {head: metrics[f"{head}/threshold"] for head in HEADS if f"{head}/threshold" in metrics}
-        value, lower_is_better = metrics.get(best_metric), best_metric.startswith(("loss", "lm/perplexity"))
+        self.thresholds = {head: metrics[f"{head}/threshold"] for head in HEAD_NAMES if f"{head}/threshold" in metrics}
+        value = metrics.get(best_metric)
         if value is None:
             return False
-        if self.best_value is not None and (value >= self.best_value if lower_is_better else value <= self.best_value):
+        if self.best_value is not None and not _is_better(value, self.best_value, metric.less_is_better):
             return False
         self.best_value, self.best_step, self.num_since_best = value, self.step, 0
         return True
@@ -55,7 +57,12 @@ class Progress:
     def compare_by(self, what: str) -> None:
         """Evaluations are from now on measured by this; a best that was measured otherwise cannot be compared with."""
         if self.best_step and self.best_by != what:
-            logger.warning("the best so far, of step %d, was measured by %s and now it is %s: it is chosen anew", self.best_step, self.best_by, what)
+            logger.warning(
+                "the best so far, of step %d, was measured by %s and now it is %s: it is chosen anew",
+                self.best_step,
+                self.best_by,
+                what,
+            )
             self.best_value, self.best_step, self.num_since_best = None, 0, 0
         self.best_by = what
 
@@ -70,10 +77,13 @@ WHAT = {
 """What must be the same beside the recipe."""
 
 
-def _needs_a_decision(metric: str, metrics: dict[str, float]) -> bool:
-    """Of a head that is measured, whether a metric is absent as long as the head decides nothing."""
-    head, _, name = metric.rpartition("/")
-    return name in ("precision", "f1") and f"{head}/threshold" in metrics
+def _is_measured(metric: str, metrics: dict[str, float]) -> bool:
+    """Return whether the metric's head is measured, though it decides nothing yet."""
+    return f"{metric.rpartition('/')[0]}/threshold" in metrics
+
+
+def _is_better(value: float, than: float, less_is_better: bool) -> bool:
+    return value < than if less_is_better else value > than
 
 
 @dataclass(frozen=True)
@@ -98,7 +108,9 @@ class Identity:
 
 
 def identify(recipe: Recipe, data: SampleDataset, model: ModelFiles, frozen: str, engine: Engine) -> Identity:
-    return Identity(recipe.model_dump(mode="json"), **data.digests(), model=model.digest, frozen=frozen, engine=engine.kind)
+    return Identity(
+        recipe.model_dump(mode="json"), **data.digests(), model=model.digest, frozen=frozen, engine=engine.kind
+    )
 
 
 def best_by(recipe: Recipe, validation: SampleDataset | None) -> str:
@@ -136,9 +148,9 @@ def resume(engine: Engine, checkpoints: Checkpoints, identity: Identity, allowed
     check_allowed(path, different, allowed)
     progress = Progress(**saved["progress"])
     load(path, engine, progress.step)
-    on_main(engine, lambda: checkpoints.link_again(path, progress.best_step))
+    engine.on_main(lambda: checkpoints.link_again(path, progress.best_step))
     logger.info("continued from %s, written by %d processes with %s", path, saved["num_processes"], saved["engine"])
-    for key, text in different.items():
+    for text in different.values():
         logger.warning("allowed to differ from the run so far: %s", text)
     return progress
 

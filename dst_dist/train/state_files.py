@@ -45,8 +45,10 @@ def write_stretches(path: Path, stretches: Sequence[Stretch]) -> str:
     for stretch in stretches:
         size = stretch.values.numel() * stretch.values.element_size()
         header[stretch.key] = {
-            "dtype": DTYPES[stretch.values.dtype], "shape": list(stretch.values.shape), "data_offsets": [offset, offset + size],
-        }  # fmt: skip
+            "dtype": DTYPES[stretch.values.dtype],
+            "shape": list(stretch.values.shape),
+            "data_offsets": [offset, offset + size],
+        }
         offset += size
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
@@ -80,7 +82,7 @@ class StretchReader:
         self._files = [safe_open(path, framework="pt") for path in paths]
         self._places: dict[str, list[tuple[int, int, str]]] = {}
         for number, file in enumerate(self._files):
-            for key in file.keys():
+            for key in file.keys():  # noqa: SIM118, the file itself is no iterable
                 name, _, start = key.rpartition("@")
                 self._places.setdefault(name, []).append((int(start), number, key))
 
@@ -99,9 +101,3 @@ class StretchReader:
                 filled += high - low
         if filled != len(out):
             raise CheckpointError(f"the checkpoint has {filled} of the {len(out)} entries wanted of {name}")
-
-
-def file_sha256(path: Path) -> str:
-    """sha256 of a file's bytes, read once."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -10,14 +10,12 @@ import torch
 from dst_dist.config import Recipe
 from dst_dist.data.batching import MicroBatchSpec, PackedBatch
 from dst_dist.data.dataset import SampleDataset
-from dst_dist.data.samples import COUNT_NAMES
-from dst_dist.model.losses import NonFiniteError, compute_loss
+from dst_dist.heads import HEAD_NAMES
+from dst_dist.model.losses import TERMS, Counts, NonFiniteError, compute_loss, weighted_sum
 from dst_dist.model.out_of_memory import naming_the_batch, naming_the_update
 from dst_dist.model.smolvlm_dst import DSTOutput
 from dst_dist.train.engine import Engine
-from dst_dist.train.metrics import Stopwatch
-
-TERMS = ("lm", "dst_gen", "dst_update", "speaking")
+from dst_dist.train.progress import Stopwatch
 
 
 def step_batches(batches: Iterator[PackedBatch], watch: Stopwatch) -> Iterator[PackedBatch]:
@@ -29,24 +27,29 @@ def step_batches(batches: Iterator[PackedBatch], watch: Stopwatch) -> Iterator[P
             return
 
 
-def optimizer_step(engine: Engine, recipe: Recipe, data: SampleDataset, batches: Iterator[PackedBatch]) -> dict[str, Any]:
-    """Forward and backward over a step's micro-batches, then one update (collective).
+def optimizer_step(
+    engine: Engine, recipe: Recipe, data: SampleDataset, batches: Iterator[PackedBatch], counts: Counts
+) -> dict[str, Any]:
+    """Run forward and backward over a step's micro-batches, then one update; return what is logged (collective).
+
+    Args:
+        counts: of the whole global batch.
 
     Raises:
         NonFiniteError: before the update, on all processes, naming samples and loss term.
     """
     engine.model.train()
-    counts, shares, specs, num_placeholders = None, [], [], 0
+    shares, specs, num_placeholders = [], [], 0
     for batch in batches:
         batch.check()
-        if counts is None:
-            counts = engine.sum_over_processes(batch.step_counts)
         with naming_the_batch(data, batch):
             shares.append(micro_batch_shares(engine, recipe, batch, counts))
         specs.append(batch.spec)
         num_placeholders += batch.num_placeholders
     own_shares = torch.stack(shares).double()
-    totals = engine.sum_over_processes(torch.cat([own_shares.sum(0), own_shares.new_tensor([num_placeholders])])).tolist()
+    totals = engine.sum_over_processes(
+        torch.cat([own_shares.sum(0), own_shares.new_tensor([num_placeholders])])
+    ).tolist()
     if not all(math.isfinite(total) for total in totals):
         raise NonFiniteError(find_non_finite(engine, data, own_shares, specs))
     norm = engine.gradient_norm()
@@ -55,10 +58,10 @@ def optimizer_step(engine: Engine, recipe: Recipe, data: SampleDataset, batches:
         raise NonFiniteError(f"step {specs[0].step + 1}: the gradient is not finite; the step's samples: {names}")
     with naming_the_update(specs[0].step):
         engine.step()
-    return step_values(recipe, totals, counts.tolist(), norm)
+    return step_values(recipe, totals, counts, norm)
 
 
-def micro_batch_shares(engine: Engine, recipe: Recipe, batch: PackedBatch, counts: torch.Tensor) -> torch.Tensor:
+def micro_batch_shares(engine: Engine, recipe: Recipe, batch: PackedBatch, counts: Counts) -> torch.Tensor:
     """Forward and backward of one micro-batch; its share of each of TERMS (collective)."""
     engine.begin_micro_batch(batch.spec.is_last)
     output = forward(engine, recipe, batch := batch.to(engine.device))
@@ -95,13 +98,14 @@ def data_names(data: SampleDataset, specs: list[MicroBatchSpec]) -> str:
     return ", ".join(data.sample_id(draw.sample) for spec in specs for draw in spec.draws)
 
 
-def step_values(recipe: Recipe, totals: list[float], counts: list[float], norm: float) -> dict[str, Any]:
+def step_values(recipe: Recipe, totals: list[float], counts: Counts, norm: float) -> dict[str, Any]:
     """The loss terms (means over the global batch), class counts and gradient norm of a step."""
     terms = dict(zip(TERMS, totals, strict=False))
-    values: dict[str, Any] = {"loss": sum(getattr(recipe.loss, name) * term for name, term in terms.items())}
+    values: dict[str, Any] = {"loss": weighted_sum(terms, recipe.loss)}
     values |= {f"loss/{name}": term for name, term in terms.items()}
     values["grad_norm"] = norm
-    values |= {f"num_{name}": int(count) for name, count in zip(COUNT_NAMES[2:], counts[2:], strict=True)}
+    for head in HEAD_NAMES:
+        values |= {f"num_{head}_{kind}": counts[f"{head}_{kind}"] for kind in ("positives", "negatives")}
     if totals[-1]:
         values["num_placeholder_frames"] = int(totals[-1])
     return values
@@ -112,8 +116,11 @@ def sizes(data: SampleDataset, samples: list[int], watch: Stopwatch) -> dict[str
     table, elapsed_s = data.samples[np.array(samples)], watch.elapsed_s
     tokens, frames = int(table["tokens"].sum()), int(table["frames"].sum())
     return {
-        "num_samples": len(samples), "num_tokens": tokens, "num_frames": frames,
+        "num_samples": len(samples),
+        "num_tokens": tokens,
+        "num_frames": frames,
         "max_seq_len": int(table["tokens"].max()),
-        "tokens_per_s": tokens / elapsed_s, "frames_per_s": frames / elapsed_s,
+        "tokens_per_s": tokens / elapsed_s,
+        "frames_per_s": frames / elapsed_s,
         "data_wait_share": watch.waited_s / elapsed_s,
-    }  # fmt: skip
+    }

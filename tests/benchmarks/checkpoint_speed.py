@@ -27,7 +27,9 @@ class OneProcess:
     type, device, rank, num_processes, is_main = DistributedType.NO, torch.device("cpu"), 0, 1, True
 
     def __init__(self, gib: float):
-        self.unwrapped = torch.nn.ParameterList(torch.randn(LAYER) for _ in range(max(1, int(gib * 2**30 / (3 * 4 * LAYER)))))
+        self.unwrapped = torch.nn.ParameterList(
+            torch.randn(LAYER) for _ in range(max(1, int(gib * 2**30 / (3 * 4 * LAYER))))
+        )
         self.optimizer = torch.optim.AdamW(self.unwrapped.parameters())
 
     def gather_objects(self, value):
@@ -73,7 +75,9 @@ def main() -> None:
         shutil.rmtree(run)
     size = sum(stretch.values.nbytes for stretch in stretches(held_state(engine))) / 2**30
     a, b = statistics.median(ours), statistics.median(plain)
-    print(f"{size:.2f} GiB: save {a:.2f} s ({size / a:.2f} GiB/s), torch.save {b:.2f} s ({size / b:.2f} GiB/s), ratio {a / b:.2f}")
+    print(
+        f"{size:.2f} GiB: save {a:.2f} s ({size / a:.2f} GiB/s), torch.save {b:.2f} s ({size / b:.2f} GiB/s), ratio {a / b:.2f}"
+    )
 
 
 if __name__ == "__main__":

@@ -21,18 +21,21 @@ from typing import Any
 
 from transformers import AutoTokenizer
 
-from dst_dist.data.demo import make_demo
-from dst_dist.data.demo_model import write_model
-from dst_dist.data.demo_world import DOMAINS
+from dst_dist.demo.make import make_demo
+from dst_dist.demo.model import write_model
+from dst_dist.demo.world import DOMAINS
 
 AS_IN_USE = ("data.frames=continuous", "labels.positive_frames=last")
 QUICK = ("eval.every_steps=100000", "checkpoint.every_steps=100000", "log.report_to=[]")
 SHORTER = ("train.max_steps=700", "train.global_batch_size=5")
 EARLY, LEAD_FRAMES = "early.json", 2
 LABORATORY = (
-    "data.train=[laboratory]", "data.val=[laboratory]", "data.test=[laboratory]",
-    "train.max_steps=300", "optim.warmup_steps=20",
-)  # fmt: skip
+    "data.train=[laboratory]",
+    "data.val=[laboratory]",
+    "data.test=[laboratory]",
+    "train.max_steps=300",
+    "optim.warmup_steps=20",
+)
 
 
 @dataclass(frozen=True)
@@ -59,10 +62,11 @@ CHOICES = {
 NEW_DOMAIN = {
     "zero-shot": Row("before any tuning", ("train.max_steps=1", "optim.learning_rate=0")),
     "full": Row("full"),
-    "lora": Row("LoRA, with connector and heads", (
-        "finetune.mode=lora", "finetune.train.vision=false", "finetune.lora.rank=16", "finetune.lora.alpha=32",
-    )),
-}  # fmt: skip
+    "lora": Row(
+        "LoRA, with connector and heads",
+        ("finetune.mode=lora", "finetune.train.vision=false", "finetune.lora.rank=16", "finetune.lora.alpha=32"),
+    ),
+}
 COLUMNS = {
     "update AP": ("teacher_forced", "dst_update/average_precision_at_frames"),
     "speaking AP": ("teacher_forced", "speaking/average_precision_at_frames"),
@@ -114,7 +118,9 @@ def run(out: Path, name: str, row: Row, words: Sequence[str]) -> dict[str, float
 
 
 def _figures(evaluation: Path) -> dict[str, float | None]:
-    files = {kind: json.loads((evaluation / f"test-{kind}.json").read_text()) for kind in ("teacher_forced", "streaming")}
+    files = {
+        kind: json.loads((evaluation / f"test-{kind}.json").read_text()) for kind in ("teacher_forced", "streaming")
+    }
     return {title: files[kind].get(key) for title, (kind, key) in COLUMNS.items()}
 
 

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from dst_dist.evaluate.finished_run import FinishedRun
-from dst_dist.evaluate.watch import Watched, watch
+from dst_dist.evaluate.open_run import FinishedRun
+from dst_dist.measure.timeline import Watched
+from dst_dist.streaming.watch import watch
 
 
 def timed(run: FinishedRun, clips: list, num_streams: int) -> tuple[float, float, list[Watched]]:
@@ -53,10 +54,16 @@ def main() -> None:
         frame_s += [watched.frame_s for watched in one]
     delays_ms = np.concatenate(frame_s) * 1000
     print(f"{len(clips)} clips, {num_frames} frames, {len(written_by(one))} events, the same in both")
-    print(f"one by one: {num_frames / statistics.median(alone_s):.1f} frames/s; a frame with what is written after it takes")
-    print(f"  {np.median(delays_ms):.1f} ms (median), {np.quantile(delays_ms, 0.9):.1f} ms (90 %), {delays_ms.max():.1f} ms (most)")
+    print(
+        f"one by one: {num_frames / statistics.median(alone_s):.1f} frames/s; a frame with what is written after it takes"
+    )
+    print(
+        f"  {np.median(delays_ms):.1f} ms (median), {np.quantile(delays_ms, 0.9):.1f} ms (90 %), {delays_ms.max():.1f} ms (most)"
+    )
     print(f"{options.streams} in a batch: {num_frames / statistics.median(together_s):.1f} frames/s")
-    print(f"ratio {statistics.median(ratios):.2f} by the clock, {statistics.median(process_ratios):.2f} by this process's time")
+    print(
+        f"ratio {statistics.median(ratios):.2f} by the clock, {statistics.median(process_ratios):.2f} by this process's time"
+    )
 
 
 if __name__ == "__main__":

@@ -4,15 +4,17 @@ import random
 from collections import Counter
 from functools import cache
 
+import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from dst_dist import config
 from dst_dist.data.clips import Clip, Step, Turn
-from dst_dist.data.conversation import TokenWriter
-from dst_dist.data.demo_model import train_tokenizer
+from dst_dist.data.conversation import IGNORE
 from dst_dist.data.samples import Limits, Part, Sample, SampleMaker
 from dst_dist.data.state import Transition, format_update
+from dst_dist.data.token_writer import TokenWriter
+from dst_dist.demo.model import train_tokenizer
 
 TEXTS = [
     "You watch and help. Make tea. Boil the water, then pour it. Now pour it.",
@@ -81,21 +83,42 @@ def _turn(role: str, text: str, frame: int, first: int | None, transitions: tupl
 def make_clip(*turns: Turn, start: int = 0, end: int = 8, steps: tuple[Step, ...] = STEPS, **changes) -> Clip:
     """Frames [start, end) of a video with two steps."""
     fields = {
-        "id": "kitchen/tea/0", "dataset": "kitchen", "domain": None, "video": "kitchen/frames/tea.arrow",
-        "frames_path": "/data/kitchen/frames/tea.arrow", "start_frame": start, "end_frame": end, "fps": 2.0,
-        "prompt": "You watch and help.", "goal": "Make tea", "steps": steps, "initial_state": {},
-        "turns": turns, "has_dst": bool(steps),
-    }  # fmt: skip
+        "id": "kitchen/tea/0",
+        "dataset": "kitchen",
+        "domain": None,
+        "video": "kitchen/frames/tea.arrow",
+        "frames_path": "/data/kitchen/frames/tea.arrow",
+        "start_frame": start,
+        "end_frame": end,
+        "fps": 2.0,
+        "prompt": "You watch and help.",
+        "goal": "Make tea",
+        "steps": steps,
+        "initial_state": {},
+        "turns": turns,
+        "has_dst": bool(steps),
+    }
     return Clip(**{**fields, **changes})
 
 
 def make_maker(
-    tokenizer: str = "demo", tokens_per_frame: int = 1, limits: Limits = ROOMY, frames: str = "continuous",
-    context_seconds: float = 2.0, positive_frames: str = "last",
-) -> SampleMaker:  # fmt: skip
+    tokenizer: str = "demo",
+    tokens_per_frame: int = 1,
+    limits: Limits = ROOMY,
+    frames: str = "continuous",
+    context_seconds: float = 2.0,
+    positive_frames: str = "last",
+) -> SampleMaker:
     writer = TokenWriter(TOKENIZERS[tokenizer](), tokens_per_frame)
     data = config.Data(frames=frames, context_seconds=context_seconds)
     return SampleMaker(writer, data, config.Labels(positive_frames=positive_frames), limits)
+
+
+def counts_of(sample: Sample) -> list[int]:
+    """The counted positions of a sample in the order of COUNT_NAMES, worked out from its labels."""
+    supervised = sample.labels != IGNORE
+    heads = [np.sum(labels == value) for labels in sample.decisions.values() for value in (1, 0)]
+    return [int(number) for number in (supervised.sum(), (supervised & sample.is_dst).sum(), *heads)]
 
 
 def whole_sample(maker: SampleMaker, clip: Clip) -> Sample:
@@ -122,7 +145,9 @@ def random_clip(rng: random.Random, num_frames: int, num_turns: int) -> Clip:
         first = max(start, frame - rng.randrange(3))
         role = rng.choice(["user", "assistant", "assistant", "DST_UPDATE", "DST_UPDATE", "system"])
         if role == "DST_UPDATE":
-            turns.append(update(frame, f"S{rng.choice('12')} {rng.choice(['start', 'complete', 'reset'])}", first=first))
+            turns.append(
+                update(frame, f"S{rng.choice('12')} {rng.choice(['start', 'complete', 'reset'])}", first=first)
+            )
         else:
             turns.append(_turn(role, rng.choice(TEXTS[:2])[: rng.randrange(4, 40)], frame, first))
     return make_clip(*turns, start=start, end=start + num_frames)

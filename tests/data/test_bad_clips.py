@@ -7,13 +7,24 @@ import shutil
 import pyarrow as pa
 import pytest
 
-from dst_dist.data.frames import check_frames, write_frames
+from dst_dist.data.frames import write_frames
+from dst_dist.data.frames_check import check_frames
 from dst_dist.data.reading import read_clips
 from dst_dist.errors import DataError
 from tests.data.handmade import (
-    jpeg, make_root, proassist_clip, prospect_clip, spoken, step, update, video, write_base64, write_column,
-    write_proassist, write_prospect,
-)  # fmt: skip
+    jpeg,
+    make_root,
+    proassist_clip,
+    prospect_clip,
+    spoken,
+    step,
+    update,
+    video,
+    write_base64,
+    write_column,
+    write_proassist,
+    write_prospect,
+)
 
 FILE = "kitchen/train_training.json"
 LINES = "cooking/prepared/train.jsonl"

@@ -7,12 +7,20 @@ import pytest
 import torch
 
 from dst_dist.data.batching import (
-    TOKENS_PER_FRAME_COST, BatchPlan, Draw, MicroBatchSampler, MicroBatchSpec, collate, micro_batches, pack,
-)  # fmt: skip
+    TOKENS_PER_FRAME_COST,
+    BatchPlan,
+    Draw,
+    MicroBatchSampler,
+    MicroBatchSpec,
+    collate,
+    micro_batches,
+    pack,
+)
 from dst_dist.data.conversation import IGNORE
 from dst_dist.data.dataset import SAMPLE_DTYPE
 from dst_dist.data.samples import Limits
 from dst_dist.errors import DataError
+from dst_dist.heads import HEAD_NAMES
 from tests.data.dialogs import all_parts, make_clip, make_maker, random_clip, reply, update, user, whole_sample
 
 PROCESSES = [1, 2, 3, 8, 64]
@@ -167,8 +175,6 @@ def test_what_a_micro_batch_says_of_its_step():
     for specs in of_rank:
         assert {(spec.step, spec.epoch) for spec in specs} == {(5, 2)}
         assert [spec.is_last for spec in specs] == [False] * (number - 1) + [True]
-        assert specs[0].rank_draws == [draw for spec in specs for draw in spec.draws]
-        assert [spec.rank_draws for spec in specs[1:]] == [None] * (number - 1)
     for turn in zip(*of_rank, strict=True):
         num_frames = [int(table["frames"][[draw.sample for draw in spec.draws]].sum()) for spec in turn]
         assert {spec.round_frames for spec in turn} == {max(num_frames)}
@@ -178,11 +184,10 @@ def test_a_process_without_a_sample_still_has_its_micro_batch():
     table = make_table(1)
     specs = [micro_batches(0, 0, [Draw(0, 0)], table, LIMITS, rank, 4)[0] for rank in range(4)]
     assert [spec.draws for spec in specs] == [[Draw(0, 0)], [], [], []]
-    assert [spec.rank_draws for spec in specs] == [[Draw(0, 0)], [], [], []]
     assert {(spec.round_frames, spec.is_last) for spec in specs} == {(int(table["frames"][0]), True)}
 
 
-SPEC = MicroBatchSpec(0, 0, [], [], 0, True)
+SPEC = MicroBatchSpec(0, 0, [], 0, True)
 
 
 def packed(samples):
@@ -229,8 +234,10 @@ def test_packed_samples_are_the_samples_one_after_another():
     alone = [packed([sample]) for sample in samples]
     starts = np.cumsum([0, *batch.segment_lengths[:-1]]).tolist()
     assert batch.segment_lengths == [len(sample.input_ids) for sample in samples]
-    for name in ("input_ids", "lm_targets", "lm_is_dst", "decision_is_frame", "decision_frames", "dst_update", "speaking"):
+    for name in ("input_ids", "lm_targets", "lm_is_dst", "decision_is_frame", "decision_frames"):
         assert torch.equal(getattr(batch, name), torch.cat([getattr(one, name) for one in alone]))
+    for head in HEAD_NAMES:
+        assert torch.equal(batch.decisions[head], torch.cat([one.decisions[head] for one in alone]))
     for name in ("lm_positions", "decision_positions"):
         shifted = [getattr(one, name) + start for one, start in zip(alone, starts, strict=True)]
         assert torch.equal(getattr(batch, name), torch.cat(shifted))
@@ -249,20 +256,24 @@ def test_types_of_a_micro_batch_with_and_without_samples():
             assert value.dtype == {"frames": torch.uint8}.get(name, torch.bool if "_is_" in name else torch.int64)
     assert empty.input_ids.tolist() == [2] and empty.segment_lengths == [1]
     assert empty.frames.shape == (0, 3, 2, 2)
-    for name in ("lm_positions", "lm_targets", "lm_is_dst", "lm_turn", "decision_positions", "dst_update", "speaking"):
+    for name in ("lm_positions", "lm_targets", "lm_is_dst", "lm_turn", "decision_positions"):
         assert getattr(empty, name).shape == (0,)
+    assert {head: (one.shape, one.dtype) for head, one in empty.decisions.items()} == dict.fromkeys(
+        HEAD_NAMES, ((0,), torch.int64)
+    )
 
 
 def test_moving_a_micro_batch_keeps_all_of_it():
     batch = packed([whole_sample(make_maker(), make_clip(update(1), user(2)))])
-    batch.step_counts, batch.num_placeholders = torch.ones(6, dtype=torch.float64), 3
+    batch.num_placeholders = 3
     moved = batch.to(torch.device("meta"))
-    assert moved.step_counts is batch.step_counts
+    for head, labels in batch.decisions.items():
+        assert moved.decisions[head].device.type == "meta" and moved.decisions[head].shape == labels.shape
     for field in dataclasses.fields(batch):
         value, other = getattr(batch, field.name), getattr(moved, field.name)
-        if field.name != "step_counts" and torch.is_tensor(value):
+        if torch.is_tensor(value):
             assert other.device.type == "meta" and other.shape == value.shape
-        else:
+        elif field.name != "decisions":
             assert other is value
     batch.fault = "frame 3 cannot be decoded"
     with pytest.raises(DataError, match="frame 3"):

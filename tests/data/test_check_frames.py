@@ -3,7 +3,8 @@
 import base64
 
 from dst_dist.data import frames
-from dst_dist.data.frames import FramesFile, check_frames, write_frames
+from dst_dist.data.frames import ArrowFrames, open_frames, write_frames
+from dst_dist.data.frames_check import check_frames
 from dst_dist.data.reading import read_clips
 from tests.data.handmade import make_root, prospect_clip, video, write_base64, write_prospect
 from tests.data.test_frames import noise, noisy_jpeg
@@ -54,9 +55,9 @@ def test_each_row_is_looked_at_once(tmp_path, monkeypatch):
     root = make_root(tmp_path)
     index = index_of(root, *(prospect_clip(clip_idx=number) for number in range(4)))
     looked_at = []
-    check_header = FramesFile.check_header
+    check_header = ArrowFrames.check_header
     monkeypatch.setattr(
-        FramesFile, "check_header", lambda file, row: (looked_at.append(row), check_header(file, row))[1]
+        ArrowFrames, "check_header", lambda file, row: (looked_at.append(row), check_header(file, row))[1]
     )
     assert not check_frames(index).clips
     assert sorted(looked_at) == list(range(2, 10))
@@ -91,5 +92,5 @@ def test_a_header_check_decodes_no_more_base64_than_it_needs(tmp_path, monkeypat
     decoded = []
     b64decode = base64.b64decode
     monkeypatch.setattr(base64, "b64decode", lambda data, **how: decoded.append(len(data)) or b64decode(data, **how))
-    FramesFile(str(tmp_path / "v.arrow")).check_header(0)
+    open_frames(str(tmp_path / "v.arrow")).check_header(0)
     assert decoded == [frames.HEADER_BYTES]

@@ -7,14 +7,26 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from dst_dist.data.clips import Step
-from dst_dist.data.conversation import IGNORE, TokenWriter, arrange, frame_list
+from dst_dist.data.conversation import IGNORE, arrange, frame_list
 from dst_dist.data.reading import read_clips
 from dst_dist.data.state import Transition
+from dst_dist.data.token_writer import TokenWriter
 from dst_dist.errors import ConfigError
 from tests.data.dialogs import (
-    TOKENIZERS, decoded, demo_tokenizer, make_clip, make_maker, reply, smol_tokenizer, supervised_texts, system,
-    update, user, whole_sample,
-)  # fmt: skip
+    TOKENIZERS,
+    counts_of,
+    decoded,
+    demo_tokenizer,
+    make_clip,
+    make_maker,
+    reply,
+    smol_tokenizer,
+    supervised_texts,
+    system,
+    update,
+    user,
+    whole_sample,
+)
 from tests.data.handmade import proassist_clip, public_style_clip, write_proassist, write_prospect
 
 both_tokenizers = pytest.mark.parametrize("tokenizer", TOKENIZERS)
@@ -74,8 +86,8 @@ def test_the_public_clip_reads_as_written_by_hand(public_clip, tokenizer):
     assert not sample.is_dst[sample.turn == -1].any()
     assert sample.decision_frames.tolist() == [4, 5, 5, 6, 7, 8, 9, 10, 11]
     assert sample.decision_is_frame.tolist() == [True, True, False, True, True, True, True, True, True]
-    assert sample.dst_update.tolist() == [0, 1, 0, 0, 0, 0, 1, 0, 1]
-    assert sample.speaking.tolist() == [0, IGNORE, 1, 0, 0, 0, 1, 0, 0]
+    assert sample.decisions["dst_update"].tolist() == [0, 1, 0, 0, 0, 0, 1, 0, 1]
+    assert sample.decisions["speaking"].tolist() == [0, IGNORE, 1, 0, 0, 0, 1, 0, 0]
 
 
 @both_tokenizers
@@ -84,10 +96,10 @@ def test_a_dialog_without_steps_reads_as_written_by_hand_and_asks_nothing_of_the
     sample = whole_sample(maker, dialog)
     assert decoded(maker, sample.input_ids).startswith(DIALOG_TEXT)
     assert supervised_texts(maker, sample)[:2] == [" Chop.<end_of_utterance>", " Stir.<end_of_utterance>"]
-    assert set(sample.dst_update.tolist()) == {IGNORE}
+    assert set(sample.decisions["dst_update"].tolist()) == {IGNORE}
     assert not sample.is_dst.any()
-    assert sample.speaking.tolist()[:3] == [0, IGNORE, 1]
-    lm, dst_gen, *heads = sample.counts().tolist()
+    assert sample.decisions["speaking"].tolist()[:3] == [0, IGNORE, 1]
+    lm, dst_gen, *heads = counts_of(sample)
     assert lm > 0 and dst_gen == 0
     assert heads[:2] == [0, 0] and heads[2] == 2
 
@@ -95,8 +107,8 @@ def test_a_dialog_without_steps_reads_as_written_by_hand_and_asks_nothing_of_the
 def test_a_clip_that_declares_no_steps_asks_nothing_of_the_dst_head_whatever_its_format():
     clip = make_clip(reply(3), steps=(), has_dst=True)
     sample = whole_sample(make_maker(), clip)
-    assert set(sample.dst_update.tolist()) == {IGNORE}
-    assert sample.speaking.tolist() == [0, 0, 0, 1, 0, 0, 0, 0]
+    assert set(sample.decisions["dst_update"].tolist()) == {IGNORE}
+    assert sample.decisions["speaking"].tolist() == [0, 0, 0, 1, 0, 0, 0, 0]
 
 
 @both_tokenizers
@@ -130,9 +142,15 @@ def test_text_that_spells_special_tokens_stays_text(tokenizer):
     maker = make_maker(tokenizer)
     writer = maker.writer
     clip = make_clip(
-        user(2, SPELLED), system(3, SPELLED), reply(4, SPELLED), update(5), end=6,
-        prompt=SPELLED, goal=SPELLED, steps=(Step("S1", SPELLED),),
-    )  # fmt: skip
+        user(2, SPELLED),
+        system(3, SPELLED),
+        reply(4, SPELLED),
+        update(5),
+        end=6,
+        prompt=SPELLED,
+        goal=SPELLED,
+        steps=(Step("S1", SPELLED),),
+    )
     sample = whole_sample(maker, clip)
     assert decoded(maker, sample.input_ids).count(SPELLED) == 6
     added = set(writer.tokenizer.get_added_vocab().values())
@@ -186,7 +204,9 @@ def test_a_tokenizer_that_builds_a_special_token_of_letters_is_refused():
     vocabulary = content["model"]["vocab"]
     for left, right in content["model"]["merges"]:
         vocabulary.setdefault(left + right, max(vocabulary.values()) + 1)
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(content)), pad_token="<|im_end|>")
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(json.dumps(content)), pad_token="<|im_end|>"
+    )
     with pytest.raises(ConfigError, match="makes a special token of the plain text <image>,"):
         TokenWriter(tokenizer, 1)
 
@@ -221,21 +241,22 @@ DECISIONS = {
     "a reply three frames later": ([user(2), reply(5)], {"f2": NONE, "u2": (0, 0), "f5": (0, 1)}),
     "an update two frames later": ([user(2), update(4)], {"f2": NONE, "u2": (IGNORE, 0), "f4": (1, 0)}),
     "each head has its own window": (
-        [user(2), update(3), reply(5)], {"f2": NONE, "u2": (IGNORE, 0), "f3": (1, 0), "f5": (0, 1)},
+        [user(2), update(3), reply(5)],
+        {"f2": NONE, "u2": (IGNORE, 0), "f3": (1, 0), "f5": (0, 1)},
     ),
-    "an update at once, a reply later": (
-        [user(2), update(2), reply(4)], {"f2": NONE, "u2": (1, IGNORE), "f4": (0, 1)},
-    ),
+    "an update at once, a reply later": ([user(2), update(2), reply(4)], {"f2": NONE, "u2": (1, IGNORE), "f4": (0, 1)}),
     "a reply at once stays a positive": ([user(2), reply(2), reply(4)], {"f2": NONE, "u2": (0, 1), "f4": (0, 1)}),
     "a reply before the question does not answer it": ([reply(1), user(2)], {"f1": (0, 1), "f2": NONE, "u2": (0, 0)}),
     "two questions, one reply": ([user(2), user(2), reply(2)], {"f2": NONE, "u2": (0, IGNORE), "v2": (0, 1)}),
     "two questions, no reply": ([user(2), user(2)], {"f2": NONE, "u2": (0, 0), "v2": (0, 0)}),
     "two questions, a late reply": (
-        [user(2), user(2), reply(4)], {"f2": NONE, "u2": (0, IGNORE), "v2": (0, IGNORE), "f4": (0, 1)},
+        [user(2), user(2), reply(4)],
+        {"f2": NONE, "u2": (0, IGNORE), "v2": (0, IGNORE), "f4": (0, 1)},
     ),
     "a reply between two questions": ([user(2), reply(2), user(2)], {"f2": NONE, "u2": (0, 1), "v2": (0, 0)}),
     "the reply to the next question comes soon": (
-        [user(2), user(3), reply(3)], {"f2": NONE, "u2": (0, IGNORE), "f3": NONE, "u3": (0, 1)},
+        [user(2), user(3), reply(3)],
+        {"f2": NONE, "u2": (0, IGNORE), "f3": NONE, "u3": (0, 1)},
     ),
     "a system turn": ([system(2)], {"f2": NONE}),
     "an update, then a system turn": ([update(2), system(2)], {"f2": (1, IGNORE)}),
@@ -244,15 +265,15 @@ DECISIONS = {
     "a reply behind a question and a system turn": ([user(2), system(2), reply(2)], {"f2": NONE, "u2": (0, 1)}),
     "a system turn and a question": ([system(2), user(2), update(2)], {"f2": NONE, "u2": (1, 0)}),
     "ranges do not matter": ([update(3, first=1), reply(4, first=0)], {"f3": (1, 0), "f4": (0, 1)}),
-}  # fmt: skip
+}
 
 
 def decisions(clip, frames="continuous", positive_frames="last"):
     labels = {}
     for group in arrange(clip, frames, positive_frames):
-        labels[f"f{group.frame}"] = (group.decision.dst_update, group.decision.speaking)
+        labels[f"f{group.frame}"] = (group.decision["dst_update"], group.decision["speaking"])
         for name, decision in zip("uv", group.user_decisions, strict=False):
-            labels[f"{name}{group.frame}"] = (decision.dst_update, decision.speaking)
+            labels[f"{name}{group.frame}"] = (decision["dst_update"], decision["speaking"])
     return labels
 
 
@@ -268,7 +289,9 @@ def test_the_arrays_of_a_sample_say_the_same(case):
     turns, _ = DECISIONS[case]
     clip = make_clip(*turns, end=6)
     sample = whole_sample(make_maker(tokens_per_frame=4), clip)
-    assert list(zip(sample.dst_update.tolist(), sample.speaking.tolist(), strict=True)) == list(decisions(clip).values())
+    assert list(
+        zip(sample.decisions["dst_update"].tolist(), sample.decisions["speaking"].tolist(), strict=True)
+    ) == list(decisions(clip).values())
     frame_positions = sample.decision_positions[sample.decision_is_frame]
     assert frame_positions.tolist() == [at for at in range(len(sample.input_ids)) if is_end_of_frame(sample, at)]
 
@@ -281,7 +304,7 @@ def is_end_of_frame(sample, position):
 def test_every_turn_that_is_learned_has_a_positive_before_it():
     for turns, _ in DECISIONS.values():
         sample = whole_sample(make_maker(), make_clip(*turns, end=6))
-        lm, dst_gen, updates, _, replies, _ = sample.counts().tolist()
+        lm, dst_gen, updates, _, replies, _ = counts_of(sample)
         assert updates == sum(turn.role == "DST_UPDATE" for turn in turns)
         assert replies == sum(turn.role == "assistant" for turn in turns)
         assert (lm > 0) == (updates + replies > 0) and (dst_gen > 0) == (updates > 0)
@@ -376,9 +399,7 @@ def test_event_frames_are_those_of_the_turns_ranges_once_each():
 
 
 def test_the_answer_window_counts_frames_of_the_video_also_where_frames_are_left_out():
-    assert decisions(make_clip(user(2), reply(4)), frames="event") == {
-        "f2": NONE, "u2": (0, IGNORE), "f4": (0, 1),
-    }  # fmt: skip
+    assert decisions(make_clip(user(2), reply(4)), frames="event") == {"f2": NONE, "u2": (0, IGNORE), "f4": (0, 1)}
     assert decisions(make_clip(user(2), reply(5)), frames="event")["u2"] == (0, 0)
 
 

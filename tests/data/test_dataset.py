@@ -8,11 +8,12 @@ import torch
 from dst_dist import config
 from dst_dist.data import frames as frames_module
 from dst_dist.data.batching import BatchPlan, Draw, MicroBatchSampler, MicroBatchSpec, micro_batches
-from dst_dist.data.conversation import TokenWriter
 from dst_dist.data.dataset import SampleDataset, apply_frame_faults, make_loader, read_split
-from dst_dist.data.frames import check_frames
-from dst_dist.data.samples import Limits, SampleMaker
+from dst_dist.data.frames_check import check_frames
+from dst_dist.data.samples import COUNT_NAMES, Limits, SampleMaker
+from dst_dist.data.token_writer import TokenWriter
 from dst_dist.errors import DataError
+from dst_dist.heads import HEAD_NAMES
 from tests.data.dialogs import demo_tokenizer
 from tests.data.handmade import grey, prospect_clip, update, write_prospect
 
@@ -33,7 +34,7 @@ def make_dataset(root, names=("kitchen", "toys", DIALOGS), limits=ROOMY, rate=1.
 
 def spec_of(dataset, *samples, epoch=0):
     draws = [Draw(sample, 0) for sample in samples]
-    return MicroBatchSpec(0, epoch, draws, draws, 0, True)
+    return MicroBatchSpec(0, epoch, draws, 0, True)
 
 
 def frame_values(batch):
@@ -46,7 +47,7 @@ def frame_values(batch):
 def labels_by_frame(batch, head):
     """The labels of frames, without those of user turns."""
     is_frame = batch.decision_is_frame
-    return dict(zip(batch.decision_frames[is_frame].tolist(), getattr(batch, head)[is_frame].tolist(), strict=True))
+    return dict(zip(batch.decision_frames[is_frame].tolist(), batch.decisions[head][is_frame].tolist(), strict=True))
 
 
 def test_the_right_frames_are_at_the_right_place(root):
@@ -70,8 +71,10 @@ def test_parts_of_a_clip_show_their_own_frames_and_their_context(root):
     shown = [frame_values(dataset[spec_of(dataset, sample)]) for sample in range(len(dataset))]
     assert shown == [[grey(frame) for frame in frames] for frames in ([2, 3, 4], [3, 4, 5, 6, 7], [6, 7, 8, 9])]
     assert [dataset.sample_id(sample) for sample in range(3)] == [
-        "kitchen/tea/0[2:5]", "kitchen/tea/0[5:8]", "kitchen/tea/0[8:10]",
-    ]  # fmt: skip
+        "kitchen/tea/0[2:5]",
+        "kitchen/tea/0[5:8]",
+        "kitchen/tea/0[8:10]",
+    ]
     assert make_dataset(root, ["kitchen"]).sample_id(0) == "kitchen/tea/0"
     assert "1 clips split because they are too long" in dataset.notes
 
@@ -103,22 +106,27 @@ def test_each_frame_is_decoded_once(root, monkeypatch):
 
 def test_an_empty_micro_batch(root):
     dataset = make_dataset(root)
-    batch = dataset[MicroBatchSpec(0, 0, [], [], 9, True)]
+    batch = dataset[MicroBatchSpec(0, 0, [], 9, True)]
     assert batch.frames.shape == (0, 3, SIZE, SIZE)
     assert batch.input_ids.tolist() == [dataset.maker.writer.pad_id]
-    assert batch.step_counts.tolist() == [0] * 6
-    assert dataset[MicroBatchSpec(0, 0, [], None, 9, False)].step_counts is None
 
 
-def check_counts(batches):
-    """The counts on a step's first micro-batch are the sums of what its micro-batches hold."""
-    counted = np.zeros(6)
+def counted(batches):
+    """What micro-batches hold, by COUNT_NAMES."""
+    counts = dict.fromkeys(COUNT_NAMES, 0)
     for batch in batches:
-        heads = [(head == value).sum() for head in (batch.dst_update, batch.speaking) for value in (1, 0)]
-        counted += [len(batch.lm_targets), batch.lm_is_dst.sum(), *heads]
-    assert batches[0].step_counts.dtype == torch.float64
-    assert batches[0].step_counts.tolist() == counted.tolist()
-    assert [batch.step_counts is None for batch in batches] == [False] + [True] * (len(batches) - 1)
+        counts["lm"] += len(batch.lm_targets)
+        counts["dst_gen"] += int(batch.lm_is_dst.sum())
+        for head, labels in batch.decisions.items():
+            counts[f"{head}_positives"] += int((labels == 1).sum())
+            counts[f"{head}_negatives"] += int((labels == 0).sum())
+    return counts
+
+
+def check_counts(dataset, batches):
+    """The counts that are known of a step are what its micro-batches hold, on all processes together."""
+    draws = [draw for batch in batches for draw in batch.spec.draws]
+    assert dataset.counts(draws, batches[0].spec.epoch) == counted(batches)
 
 
 def steps_of(dataset, num_processes, limits, epochs=1, global_batch_size=8):
@@ -141,7 +149,10 @@ def sampled_labels(steps, epoch):
             continue
         owner = np.searchsorted(np.cumsum(batch.segment_lengths), batch.decision_positions.numpy(), side="right")
         for place, draw in enumerate(batch.spec.draws):
-            found[draw] = (batch.dst_update[owner == place].tolist(), batch.speaking[owner == place].tolist())
+            found[draw] = (
+                batch.decisions["dst_update"][owner == place].tolist(),
+                batch.decisions["speaking"][owner == place].tolist(),
+            )
     return found
 
 
@@ -159,13 +170,10 @@ def test_counts_and_negatives_are_the_same_on_1_or_8_processes(demo_dataset):
     assert len(steps[1]) > 5
     for ranks in (ranks for of_number in steps.values() for ranks in of_number.values()):
         assert len({len(batches) for batches in ranks.values()}) == 1
+        check_counts(demo_dataset, [batch for batches in ranks.values() for batch in batches])
         for batches in ranks.values():
-            check_counts(batches)
             assert [batch.spec.is_last for batch in batches] == [False] * (len(batches) - 1) + [True]
     assert any(len(batches) > 1 for ranks in steps[1].values() for batches in ranks.values())
-    for step in steps[1]:
-        totals = [sum(batches[0].step_counts for batches in steps[number][step].values()).tolist() for number in (1, 3, 8)]
-        assert totals[0] == totals[1] == totals[2]
     for epoch in (0, 1):
         one, three, eight = (sampled_labels(steps[number], epoch) for number in (1, 3, 8))
         assert len(one) == demo_dataset.weights.sum()
@@ -173,27 +181,12 @@ def test_counts_and_negatives_are_the_same_on_1_or_8_processes(demo_dataset):
     assert sampled_labels(steps[1], 0) != sampled_labels(steps[1], 1)
 
 
-def test_negatives_follow_from_seed_epoch_sample_and_repeat(demo_dataset):
-    draws = [Draw(sample, 0) for sample in range(len(demo_dataset))]
-
-    def labels(epoch=0, repeat=0, seed=0):
-        dataset = demo_dataset
-        dataset.seed = seed
-        samples = [dataset.sample(draw._replace(repeat=repeat), epoch) for draw in draws]
-        return np.concatenate([sample.speaking for sample in samples])
-
-    first = labels()
-    assert np.array_equal(labels(), first)
-    for other in (labels(epoch=1), labels(repeat=1), labels(seed=1)):
-        assert not np.array_equal(other, first)
-        # Only which negatives count differs: never a positive, never an input.
-        assert np.array_equal(other == 1, first == 1)
-
-
 def test_equal_clips_do_not_have_the_same_negatives(root):
     write_prospect(root, [prospect_clip(), prospect_clip()])
     dataset = make_dataset(root, ["kitchen"], rate=0.5)
-    kept = [[dataset.sample(Draw(clip, 0), epoch).speaking.tolist() for epoch in range(5)] for clip in range(2)]
+    kept = [
+        [dataset.sample(Draw(clip, 0), epoch).decisions["speaking"].tolist() for epoch in range(5)] for clip in range(2)
+    ]
     assert kept[0] != kept[1]
 
 
@@ -202,21 +195,27 @@ def test_the_rate_of_negatives_is_kept_and_no_input_changes(demo):
     whole, sampled = (make_dataset(demo, names, Limits(4096, 12), rate=rate) for rate in (1.0, 0.1))
     draws = [Draw(sample, 0) for sample in range(len(whole))]
     all_counts = whole.counts(draws, 0)
-    counts = sum(sampled.counts(draws, epoch) for epoch in range(10)) / 10
-    assert counts[[0, 1, 2, 4]].tolist() == all_counts[[0, 1, 2, 4]].tolist()
-    assert counts[[3, 5]] == pytest.approx(0.1 * all_counts[[3, 5]], rel=0.1)
+    for name, number in all_counts.items():
+        mean = np.mean([sampled.counts(draws, epoch)[name] for epoch in range(10)])
+        assert mean == (pytest.approx(0.1 * number, rel=0.1) if name.endswith("negatives") else number)
     one, other = whole[spec_of(whole, 0, 1)], sampled[spec_of(sampled, 0, 1)]
     for name in ("input_ids", "frames", "lm_positions", "lm_targets", "decision_positions"):
         assert torch.equal(getattr(one, name), getattr(other, name))
 
 
-def test_expected_classes_are_what_an_epoch_counts(demo):
+def classes_in(counts):
+    return {head: (counts[f"{head}_positives"], counts[f"{head}_negatives"]) for head in HEAD_NAMES}
+
+
+@pytest.mark.parametrize("rate", [1.0, 0.1])
+def test_expected_classes_are_what_an_epoch_counts(demo, rate):
     names = sorted(path.parent.name for path in demo.glob("*/train_training.json"))
-    dataset = make_dataset(demo, names)
-    counts = dataset.counts([Draw(sample, 0) for sample in range(len(dataset))], 0)
-    assert dataset.expected_classes() == {"dst_update": tuple(counts[2:4]), "speaking": tuple(counts[4:6])}
-    dataset.negative_rate = 0.1
-    assert dataset.expected_classes()["speaking"] == (counts[4], pytest.approx(0.1 * counts[5]))
+    draws = [Draw(sample, 0) for sample in range(len(make_dataset(demo, names)))]
+    every = classes_in(make_dataset(demo, names).counts(draws, 0))
+    expected = make_dataset(demo, names, rate=rate).expected_classes()
+    assert expected == {
+        head: (positives, pytest.approx(rate * negatives)) for head, (positives, negatives) in every.items()
+    }
 
 
 def test_clips_count_as_often_as_they_are_drawn(root):
@@ -224,9 +223,10 @@ def test_clips_count_as_often_as_they_are_drawn(root):
     names = [{"kitchen": 3}, "toys", DIALOGS]
     dataset, once = (make_dataset(root, names, Limits(4096, 5)) for names in (names, ["kitchen", "toys", DIALOGS]))
     plan = BatchPlan(dataset.weights, 4, 0, dataset.fingerprint)
-    counts = dataset.counts([draw for _, _, draws in plan.steps(0, plan.steps_per_epoch) for draw in draws], 0)
-    assert dataset.expected_classes() == {"dst_update": tuple(counts[2:4]), "speaking": tuple(counts[4:6])}
-    assert dataset.positive_rates() == {"dst_update": counts[2] / sum(counts[2:4]), "speaking": counts[4] / sum(counts[4:6])}
+    draws = [draw for _, _, draws in plan.steps(0, plan.steps_per_epoch) for draw in draws]
+    classes = classes_in(dataset.counts(draws, 0))
+    assert dataset.expected_classes() == classes
+    assert dataset.positive_rates() == {head: one[0] / sum(one) for head, one in classes.items()}
     assert dataset.expected_classes() != once.expected_classes() and dataset.notes == once.notes
 
 
@@ -247,7 +247,10 @@ def test_the_fingerprint_follows_the_data_and_not_where_it_lies(root, tmp_path):
     assert make_dataset(root).fingerprint == first
     shutil.copytree(root, tmp_path / "moved")
     assert make_dataset(tmp_path / "moved").fingerprint == first
-    others = [make_dataset(root, ["kitchen", "toys"]).fingerprint, make_dataset(root, limits=Limits(4096, 5)).fingerprint]
+    others = [
+        make_dataset(root, ["kitchen", "toys"]).fingerprint,
+        make_dataset(root, limits=Limits(4096, 5)).fingerprint,
+    ]
     clip = prospect_clip()
     clip["conversation"][1]["content"] = "I want tee."
     write_prospect(root, [clip])
@@ -257,9 +260,10 @@ def test_the_fingerprint_follows_the_data_and_not_where_it_lies(root, tmp_path):
 
 def equal(one, other):
     """Whether two micro-batches are the same in every field."""
-    return all(
-        torch.equal(value, getattr(other, name)) if torch.is_tensor(value) else value == getattr(other, name)
-        for name, value in vars(one).items()
+    ours, theirs = ({**vars(batch), "decisions": None, **batch.decisions} for batch in (one, other))
+    return ours.keys() == theirs.keys() and all(
+        torch.equal(value, theirs[name]) if torch.is_tensor(value) else value == theirs[name]
+        for name, value in ours.items()
     )
 
 

@@ -10,12 +10,11 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from dst_dist.data import frames
-from dst_dist.data.frames import GREY, FrameReader, FramesFile, decode_jpeg, preprocess, write_frames
+from dst_dist.data import frames, images
+from dst_dist.data.frames import GREY, FrameReader, open_frames, write_frames
+from dst_dist.data.images import decode_jpeg, preprocess
 from dst_dist.errors import DataError
-from tests.data.handmade import (
-    grey, jpeg, video, write_base64, write_column,
-)  # fmt: skip
+from tests.data.handmade import grey, jpeg, video, write_base64, write_column
 
 SIZE = 16
 
@@ -66,9 +65,12 @@ def test_preprocess_is_stock_resampling():
     for size in ((40, 23), (100, 100), (7, 90)):
         image = noise(1, size)
         expected = resize(
-            np.asarray(image).transpose(2, 0, 1), (SIZE, SIZE), resample=stock.resample,
-            data_format="channels_first", input_data_format="channels_first",
-        )  # fmt: skip
+            np.asarray(image).transpose(2, 0, 1),
+            (SIZE, SIZE),
+            resample=stock.resample,
+            data_format="channels_first",
+            input_data_format="channels_first",
+        )
         result = preprocess(image, SIZE)
         assert result.dtype == np.uint8 and result.shape == (3, SIZE, SIZE)
         np.testing.assert_array_equal(result, expected)
@@ -180,7 +182,7 @@ def test_damaged_arrow_files_end_in_a_data_error_or_in_frames(tmp_path):
 
 
 def test_too_many_pixels_are_refused_before_decoding(tmp_path, monkeypatch):
-    monkeypatch.setattr(frames, "MAX_PIXELS", 400)
+    monkeypatch.setattr(images, "MAX_PIXELS", 400)
     write_frames(tmp_path / "v.arrow", [jpeg(40, (20, 20)), jpeg(40, (21, 20))])
     assert read(tmp_path / "v.arrow", [0, 1])[0] == [True, False]
     with pytest.raises(ValueError, match="21 x 20 pixels, more than the 400 allowed"):
@@ -199,7 +201,7 @@ def test_a_decompression_bomb_is_a_bad_row(tmp_path):
     write_frames(tmp_path / "v.arrow", [bomb(), jpeg(40)])
     assert read(tmp_path / "v.arrow", [0, 1])[0] == [False, True]
     with pytest.raises(frames.DECODE_ERRORS, match="pixels"):
-        FramesFile(str(tmp_path / "v.arrow")).check_header(0)
+        open_frames(str(tmp_path / "v.arrow")).check_header(0)
 
 
 def cut(path, tail):

@@ -57,9 +57,15 @@ class Reading(torch.utils.data.Dataset):
 def growth_per_worker(clips):
     """The largest growth of each worker's private memory, in MiB, over an epoch."""
     loader = torch.utils.data.DataLoader(
-        Reading(clips), batch_size=100, shuffle=True, num_workers=NUM_WORKERS, multiprocessing_context="fork",
-        worker_init_fn=start_worker, collate_fn=report, generator=torch.Generator().manual_seed(0),
-    )  # fmt: skip
+        Reading(clips),
+        batch_size=100,
+        shuffle=True,
+        num_workers=NUM_WORKERS,
+        multiprocessing_context="fork",
+        worker_init_fn=start_worker,
+        collate_fn=report,
+        generator=torch.Generator().manual_seed(0),
+    )
     growth = defaultdict(float)
     for process, mib in loader:
         growth[process] = max(growth[process], mib)

@@ -9,8 +9,15 @@ import pytest
 from dst_dist.data.reading import read_clips
 from dst_dist.errors import DataError
 from tests.data.handmade import (
-    make_root, proassist_clip, prospect_clip, spoken, step, update, write_proassist, write_prospect,
-)  # fmt: skip
+    make_root,
+    proassist_clip,
+    prospect_clip,
+    spoken,
+    step,
+    update,
+    write_proassist,
+    write_prospect,
+)
 from tests.data.test_bad_clips import FILE, LINES, SOUP, TEA, fault_of, prospect
 
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from dst_dist.data.conversation import IGNORE
+from dst_dist.data.dataset import CUT_FIELDS
 from dst_dist.data.frames import GREY, write_frames
 from dst_dist.errors import DataError
 from tests.data.handmade import grey, jpeg, make_root, video
@@ -55,11 +56,11 @@ def test_a_placeholder_is_grey_asked_nothing_and_counted(gap_root):
         labels = labels_by_frame(batch, head)
         assert labels.pop(4) == IGNORE
         assert labels[7] == 1
-    check_counts([batch])
+    check_counts(dataset, [batch])
     # The turns of the frame are learned as ever, and lengths do not change: the plan is the same.
     whole = make_dataset(make_root(gap_root.parent / "whole"), ["kitchen"])
     assert torch.equal(batch.lm_targets, whole[spec_of(whole, 0)].lm_targets)
-    assert np.array_equal(dataset.samples, whole.samples)
+    assert all(np.array_equal(dataset.samples[name], whole.samples[name]) for name in CUT_FIELDS)
 
 
 def test_a_video_without_a_single_frame_is_told_of(root):
@@ -99,9 +100,9 @@ def test_a_frame_found_corrupt_while_reading_becomes_a_placeholder(cut_root, on_
     assert frame_values(batch)[2] == GREY
     kitchen = torch.cumsum(batch.decision_is_frame, 0) <= 8
     blind = kitchen & batch.decision_is_frame & (batch.decision_frames == 4)
-    assert batch.dst_update[blind].tolist() == batch.speaking[blind].tolist() == [IGNORE]
+    assert batch.decisions["dst_update"][blind].tolist() == batch.decisions["speaking"][blind].tolist() == [IGNORE]
     # Frame 4 of the toys is another video's, and stays.
-    assert (batch.speaking[~kitchen & (batch.decision_frames == 4)] != IGNORE).all()
+    assert (batch.decisions["speaking"][~kitchen & (batch.decision_frames == 4)] != IGNORE).all()
 
 
 def test_a_file_that_vanishes_is_one_sentence(root):

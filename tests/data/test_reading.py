@@ -5,16 +5,25 @@ import pytest
 
 from dst_dist.data import frames_finder
 from dst_dist.data.clips import Step, Turn
-from dst_dist.data.findings import Report
 from dst_dist.data.frames import write_frames
 from dst_dist.data.frames_finder import FramesFinder
 from dst_dist.data.reading import count_shared_videos, read_clips
+from dst_dist.data.reading_log import Report
 from dst_dist.data.state import Transition
 from dst_dist.errors import DataError
 from tests.data.handmade import (
-    PROMPT, make_root, proassist_clip, prospect_clip, public_style_clip, spoken, step, update, video,
-    write_proassist, write_prospect,
-)  # fmt: skip
+    PROMPT,
+    make_root,
+    proassist_clip,
+    prospect_clip,
+    public_style_clip,
+    spoken,
+    step,
+    update,
+    video,
+    write_proassist,
+    write_prospect,
+)
 
 S1_STARTS = Turn("DST_UPDATE", '[{"id": "S1", "transition": "start"}]', (Transition("S1", "start"),), 3, 4)
 
@@ -48,8 +57,11 @@ def test_prospect_clip(tmp_path):
     assert clip.turns[0] == Turn("user", "I want tea.", (), 2, 3)
     assert clip.turns[1] == S1_STARTS
     assert [(turn.role, turn.first_frame, turn.frame) for turn in clip.turns[2:]] == [
-        ("assistant", 3, 4), ("DST_UPDATE", 6, 7), ("DST_UPDATE", 6, 7), ("assistant", 7, 7),
-    ]  # fmt: skip
+        ("assistant", 3, 4),
+        ("DST_UPDATE", 6, 7),
+        ("DST_UPDATE", 6, 7),
+        ("assistant", 7, 7),
+    ]
 
 
 def test_clip_with_all_that_is_odd_in_public_data(tmp_path):
@@ -70,8 +82,10 @@ def test_proassist_dialog(tmp_path):
     assert clip.video == "cooking/frames/soup.arrow"
     assert (clip.steps, clip.initial_state, clip.has_dst) == ((), {}, False)
     assert clip.turns == (
-        Turn("user", "What now?", (), 3, 3), Turn("assistant", "Chop.", (), 3, 3), Turn("assistant", "Stir.", (), 9, 9),
-    )  # fmt: skip
+        Turn("user", "What now?", (), 3, 3),
+        Turn("assistant", "Chop.", (), 3, 3),
+        Turn("assistant", "Stir.", (), 9, 9),
+    )
     assert dict(report.counts) == {frames_finder.BELOW_DATASET: 1}
 
 
@@ -97,8 +111,12 @@ def test_formats_are_told_apart_by_content(tmp_path):
     (root / "single.json").write_text(json.dumps(proassist_clip(clip_idx=7), indent=1))
     index, _, _ = read(root, "mixed.jsonl", "lines.json", "single.json")
     assert [(clip.dataset, clip.has_dst) for clip in index] == [
-        ("cooking", False), ("kitchen", True), ("kitchen", True), ("cooking", False), ("cooking", False),
-    ]  # fmt: skip
+        ("cooking", False),
+        ("kitchen", True),
+        ("kitchen", True),
+        ("cooking", False),
+        ("cooking", False),
+    ]
 
 
 def test_ids_are_taken_as_given_and_told_apart_when_made(tmp_path):
@@ -145,8 +163,9 @@ def test_contradicting_dst_state_is_counted_and_the_machine_is_right(tmp_path):
     clip, report = read_one(make_root(tmp_path), with_turns(*turns))
     assert report.counts["dst_state entries that contradict the transitions before them"] == 2
     assert report.examples["dst_state entries that contradict the transitions before them"] == [
-        "clip kitchen/tea/0, turn 3 (user)", "clip kitchen/tea/0, turn 4 (user)",
-    ]  # fmt: skip
+        "clip kitchen/tea/0, turn 3 (user)",
+        "clip kitchen/tea/0, turn 4 (user)",
+    ]
     assert len(clip.turns) == 5
 
 
@@ -175,8 +194,10 @@ def test_several_transitions_in_one_turn(tmp_path):
     turn["content"] += [{"id": "S1", "transition": "complete"}, {"id": "S2", "transition": "start"}]
     clip, report = read_one(make_root(tmp_path), with_turns(turn))
     assert clip.turns[0].transitions == (
-        Transition("S1", "start"), Transition("S1", "complete"), Transition("S2", "start"),
-    )  # fmt: skip
+        Transition("S1", "start"),
+        Transition("S1", "complete"),
+        Transition("S2", "start"),
+    )
     assert not report.counts
 
 
@@ -185,7 +206,8 @@ def test_leading_system_turns_are_the_prompt_and_later_ones_stay(tmp_path):
         return {"role": "system", "content": text, **frames}
 
     turns = [
-        system("One.", start_frame=0, end_frame=1), system("Two."),
+        system("One.", start_frame=0, end_frame=1),
+        system("Two."),
         spoken("user", "a", 2, 4),
         system("no frames"),
         system("outside", start_frame=90, end_frame=95),
@@ -195,13 +217,20 @@ def test_leading_system_turns_are_the_prompt_and_later_ones_stay(tmp_path):
         system("after the next turn", start_frame=8, end_frame=10),
         spoken("user", "c", 8, 9),
         system("last", start_frame=9, end_frame=10),
-    ]  # fmt: skip
+    ]
     clip, report = read_one(make_root(tmp_path), with_turns(*turns))
     assert clip.prompt == "One.\nTwo."
     assert [(turn.text, turn.first_frame, turn.frame) for turn in clip.turns] == [
-        ("a", 2, 3), ("no frames", 3, 3), ("outside", 3, 3), ("before", 3, 3), ("fitting", 4, 5), ("b", 6, 6),
-        ("after the next turn", 6, 6), ("c", 8, 8), ("last", 9, 9),
-    ]  # fmt: skip
+        ("a", 2, 3),
+        ("no frames", 3, 3),
+        ("outside", 3, 3),
+        ("before", 3, 3),
+        ("fitting", 4, 5),
+        ("b", 6, 6),
+        ("after the next turn", 6, 6),
+        ("c", 8, 8),
+        ("last", 9, 9),
+    ]
     assert dict(report.counts) == {"system turns without usable frames, put after the turn before them": 4}
 
 
@@ -222,8 +251,12 @@ def test_proassist_anchors_and_gaps(tmp_path):
     clip = index[0]
     assert clip.prompt == ""
     assert [(turn.text, turn.frame) for turn in clip.turns] == [
-        ("Hello?", 2), ("Be brief.", 2), ("Hi.", 4), ("Please sum up.", 8), ("Done.", 8),
-    ]  # fmt: skip
+        ("Hello?", 2),
+        ("Be brief.", 2),
+        ("Hi.", 4),
+        ("Please sum up.", 8),
+        ("Done.", 8),
+    ]
     assert dict(report.counts) == {
         "gaps between frames turns, their frames kept": 3,
         "text turns before any frame, put after the clip's first one": 2,
@@ -263,8 +296,13 @@ def test_a_clip_without_steps_is_counted(tmp_path):
 def test_clips_of_one_file_are_one_video_however_they_write_it(tmp_path):
     root = make_root(tmp_path)
     os.symlink(root / "kitchen/frames/tea.arrow", root / "kitchen/frames/link.arrow")
-    files = ["kitchen/frames/tea.arrow", "./kitchen//frames/tea.arrow", "data/kitchen/frames/tea.arrow",
-             "kitchen/frames/link.arrow", "elsewhere/x_tea.arrow"]  # fmt: skip
+    files = [
+        "kitchen/frames/tea.arrow",
+        "./kitchen//frames/tea.arrow",
+        "data/kitchen/frames/tea.arrow",
+        "kitchen/frames/link.arrow",
+        "elsewhere/x_tea.arrow",
+    ]
     write_prospect(root, [prospect_clip(clip_idx=n, frames_file=file) for n, file in enumerate(files)])
     index, _, report = read(root, "kitchen")
     assert {clip.video for clip in index} == {"kitchen/frames/tea.arrow"}
@@ -319,8 +357,9 @@ def test_report_keeps_three_examples_of_each_kind():
         report.count("odd things", f"clip {number}")
     report.count("other things", "clip 9")
     assert report.lines() == [
-        "5 odd things, for example: clip 0; clip 1; clip 2", "1 other things, for example: clip 9",
-    ]  # fmt: skip
+        "5 odd things, for example: clip 0; clip 1; clip 2",
+        "1 other things, for example: clip 9",
+    ]
 
 
 def test_the_handmade_public_style_clip_is_legal(tmp_path):

@@ -7,13 +7,24 @@ import numpy as np
 import pytest
 
 from dst_dist.data.conversation import IGNORE, arrange
-from dst_dist.data.samples import Limits, Part, sample_negatives
+from dst_dist.data.samples import Limits, Part
 from dst_dist.data.state import apply_update, format_state
 from dst_dist.errors import DataError
 from tests.data.dialogs import (
-    ROOMY, all_parts, decoded, make_clip, make_maker, random_clip, reply, supervised_texts, system, update, user,
+    ROOMY,
+    all_parts,
+    counts_of,
+    decoded,
+    make_clip,
+    make_maker,
+    random_clip,
+    reply,
+    supervised_texts,
+    system,
+    update,
+    user,
     whole_sample,
-)  # fmt: skip
+)
 
 IMAGE = "<image>"
 
@@ -38,28 +49,45 @@ def test_the_parts_of_a_split_clip_read_as_written_by_hand():
     parts = all_parts(maker, clip)
     assert [part[:3] for part, _ in parts] == [(0, 0, 4), (2, 4, 8), (6, 8, 12), (10, 12, 16)]
     assert [sample.frames.tolist() for _, sample in parts] == [
-        [0, 1, 2, 3], [2, 3, 4, 5, 6, 7], [6, 7, 8, 9, 10, 11], [10, 11, 12, 13, 14, 15],
-    ]  # fmt: skip
+        [0, 1, 2, 3],
+        [2, 3, 4, 5, 6, 7],
+        [6, 7, 8, 9, 10, 11],
+        [10, 11, 12, 13, 14, 15],
+    ]
     question = "User: What now?<end_of_utterance>\n"
     assert [decoded(maker, sample.input_ids) for _, sample in parts] == [
         opening("S2 paused") + IMAGE * 2 + question + IMAGE * 2 + S1_STARTS,
-        opening("S1 in_progress, S2 paused") + IMAGE * 5 + question + IMAGE + S1_COMPLETE
+        opening("S1 in_progress, S2 paused")
+        + IMAGE * 5
+        + question
+        + IMAGE
+        + S1_COMPLETE
         + "Assistant: Done.<end_of_utterance>\n",
         opening("S1 completed, S2 paused") + IMAGE * 6,
         opening("S1 completed, S2 paused") + IMAGE * 6,
-    ]  # fmt: skip
+    ]
     assert [sample.decision_frames.tolist() for _, sample in parts] == [
-        [0, 1, 1, 2, 3], [4, 5, 6, 6, 7], [8, 9, 10, 11], [12, 13, 14, 15],
-    ]  # fmt: skip
-    assert [sample.dst_update.tolist() for _, sample in parts] == [
-        [0, IGNORE, IGNORE, 0, 1], [0, 0, IGNORE, IGNORE, 1], [0] * 4, [0] * 4,
-    ]  # fmt: skip
-    assert [sample.speaking.tolist() for _, sample in parts] == [
-        [0, IGNORE, 0, 0, 0], [0, 0, IGNORE, IGNORE, 1], [0] * 4, [0] * 4,
-    ]  # fmt: skip
+        [0, 1, 1, 2, 3],
+        [4, 5, 6, 6, 7],
+        [8, 9, 10, 11],
+        [12, 13, 14, 15],
+    ]
+    assert [sample.decisions["dst_update"].tolist() for _, sample in parts] == [
+        [0, IGNORE, IGNORE, 0, 1],
+        [0, 0, IGNORE, IGNORE, 1],
+        [0] * 4,
+        [0] * 4,
+    ]
+    assert [sample.decisions["speaking"].tolist() for _, sample in parts] == [
+        [0, IGNORE, 0, 0, 0],
+        [0, 0, IGNORE, IGNORE, 1],
+        [0] * 4,
+        [0] * 4,
+    ]
     assert supervised_texts(maker, parts[1][1]) == [
-        ' [{"id": "S1", "transition": "complete"}]<end_of_utterance>', " Done.<end_of_utterance>",
-    ]  # fmt: skip
+        ' [{"id": "S1", "transition": "complete"}]<end_of_utterance>',
+        " Done.<end_of_utterance>",
+    ]
 
 
 def test_a_clip_that_just_fits_is_not_split():
@@ -76,18 +104,18 @@ def test_the_answer_to_a_question_may_stand_in_the_next_part():
     maker = make_maker(limits=Limits(4096, 4), context_seconds=0)
     (_, before), (_, after) = all_parts(maker, clip)
     assert before.frames.tolist() == [0, 1, 2, 3] and after.frames.tolist() == [4, 5]
-    assert before.speaking.tolist() == [0, 0, 0, IGNORE, IGNORE]
-    assert after.speaking.tolist() == [0, 1]
+    assert before.decisions["speaking"].tolist() == [0, 0, 0, IGNORE, IGNORE]
+    assert after.decisions["speaking"].tolist() == [0, 1]
 
 
 def test_a_turns_range_may_begin_in_the_part_before():
     clip = make_clip(user(3), reply(5, first=2), end=6)
     maker = make_maker(limits=Limits(4096, 4), context_seconds=1.0, positive_frames="all")
     (_, before), (_, after) = all_parts(maker, clip)
-    assert before.speaking.tolist() == [0, 0, 1, 1, IGNORE]
+    assert before.decisions["speaking"].tolist() == [0, 0, 1, 1, IGNORE]
     assert after.frames.tolist() == [3, 4, 5]
     assert after.decision_frames.tolist() == [4, 5]
-    assert after.speaking.tolist() == [1, 1]
+    assert after.decisions["speaking"].tolist() == [1, 1]
 
 
 def test_an_illegal_transition_is_written_but_leaves_the_carried_state_alone():
@@ -182,8 +210,8 @@ def test_missing_frames_are_asked_nothing_but_their_turns_are_learned():
     maker = make_maker()
     (part,) = maker.split(clip, Counter())
     seen, blind = maker.make(clip, part), maker.make(clip, part, blind_frames=(2, 4, 5))
-    assert blind.speaking.tolist() == [0, 0, IGNORE, 0, IGNORE, 1, IGNORE, 0, 0]
-    assert blind.dst_update.tolist() == [0, 0, IGNORE, 0, IGNORE, 0, IGNORE, 0, 0]
+    assert blind.decisions["speaking"].tolist() == [0, 0, IGNORE, 0, IGNORE, 1, IGNORE, 0, 0]
+    assert blind.decisions["dst_update"].tolist() == [0, 0, IGNORE, 0, IGNORE, 0, IGNORE, 0, 0]
     assert np.array_equal(seen.input_ids, blind.input_ids) and np.array_equal(seen.labels, blind.labels)
 
 
@@ -193,43 +221,19 @@ def test_counts_are_of_positions_that_count():
     sample = whole_sample(maker, clip)
     update_body, reply_body = (len(maker.writer.turn(turn.role, turn.text).body) for turn in clip.turns[:2])
     # Frames 0, 1, 3, 4, 6 and the end of the user turn are negatives.
-    assert sample.counts().tolist() == [update_body + reply_body, update_body, 1, 6, 1, 6]
+    assert counts_of(sample) == [update_body + reply_body, update_body, 1, 6, 1, 6]
 
 
-def test_split_counts_the_classes_of_all_decisions():
-    counts = Counter()
+def test_split_counts_what_is_supervised_in_each_part():
+    """Positives and negatives by head; the frame before the user's turn is asked nothing."""
     clip = make_clip(update(2), reply(2), user(5), end=7)
-    make_maker(limits=Limits(4096, 3)).split(clip, counts)
-    assert {head: (counts[head, 1], counts[head, 0], counts[head, IGNORE]) for head in ("dst_update", "speaking")} == {
-        "dst_update": (1, 6, 1), "speaking": (1, 6, 1),
-    }  # fmt: skip
-
-
-def test_sampling_keeps_all_positives_and_the_share_of_negatives():
-    labels = np.array([1, 0, 0, IGNORE, 1, 0, 0, 0, 0, 0, 0, 0, 0])
-    before = labels.copy()
-    for seed in range(20):
-        sampled = sample_negatives(labels, 0.3, np.random.default_rng(seed))
-        assert np.array_equal(sampled == 1, labels == 1)
-        assert np.sum(sampled == 0) == 3
-        assert np.all(labels[sampled == 0] == 0)
-    assert np.array_equal(labels, before)
-    for rate, number in ((0.0, 0), (1.0, 10)):
-        assert np.sum(sample_negatives(labels, rate, np.random.default_rng(0)) == 0) == number
-
-
-def test_the_share_holds_on_average_also_on_short_samples():
-    labels = np.array([0, 0, 0, 1])
-    kept = [np.sum(sample_negatives(labels, 0.1, np.random.default_rng(seed)) == 0) for seed in range(2000)]
-    assert set(kept) == {0, 1}
-    assert np.mean(kept) == pytest.approx(0.3, abs=0.04)
-
-
-def test_every_negative_has_the_same_chance():
-    labels = np.zeros(10, dtype=np.int64)
-    kept = sum(sample_negatives(labels, 0.2, np.random.default_rng(seed)) == 0 for seed in range(2000))
-    assert kept.sum() == 4000
-    assert np.all(np.abs(kept - 400) < 90)
+    maker = make_maker(limits=Limits(4096, 3))
+    parts = maker.split(clip, Counter())
+    heads = np.array([part.counts[2:] for part in parts]).sum(0)
+    assert heads.tolist() == [1, 6, 1, 6]
+    first = len(maker.writer.turn("DST_UPDATE", clip.turns[0].text).body)
+    assert parts[0].counts[:2] == (first + len(maker.writer.turn("assistant", clip.turns[1].text).body), first)
+    assert [part.counts[:2] for part in parts[1:]] == [(0, 0)] * (len(parts) - 1)
 
 
 @pytest.mark.parametrize("frames", ["continuous", "event"])
@@ -260,9 +264,11 @@ def check_parts(maker, clip, parts):
     assert [part.start for part, _ in parts] == [0, *(part.stop for part, _ in parts)][: len(parts)]
     assert not groups or parts[-1][0].stop == len(groups)
     whole = make_maker(
-        tokens_per_frame=maker.writer.tokens_per_frame, frames=maker.data.frames,
-        positive_frames=maker.labels.positive_frames, limits=Limits(10**6, 10**6),
-    )  # fmt: skip
+        tokens_per_frame=maker.writer.tokens_per_frame,
+        frames=maker.data.frames,
+        positive_frames=maker.labels.positive_frames,
+        limits=Limits(10**6, 10**6),
+    )
     state, samples = clip.initial_state, [sample for _, sample in parts]
     for part, sample in parts:
         check_part(maker, clip, groups, part, sample, state)
@@ -272,9 +278,12 @@ def check_parts(maker, clip, parts):
         check_cut(maker, groups, part, following)
     if parts:
         uncut = whole_sample(whole, clip)
-        for name in ("decision_frames", "decision_is_frame", "dst_update", "speaking"):
+        for name in ("decision_frames", "decision_is_frame"):
             assert np.array_equal(np.concatenate([getattr(sample, name) for sample in samples]), getattr(uncut, name))
-        assert sum(sample.counts() for sample in samples).tolist() == uncut.counts().tolist()
+        for head, labels in uncut.decisions.items():
+            assert np.array_equal(np.concatenate([sample.decisions[head] for sample in samples]), labels)
+        assert np.sum([counts_of(sample) for sample in samples], axis=0).tolist() == counts_of(uncut)
+        assert [list(part.counts) for part, _ in parts] == [counts_of(sample) for sample in samples]
         assert sum((supervised_texts(maker, sample) for sample in samples), []) == supervised_texts(whole, uncut)
 
 

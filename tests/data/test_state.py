@@ -3,8 +3,15 @@ import itertools
 import pytest
 
 from dst_dist.data.state import (
-    STATUSES, TRANSITIONS, Transition, apply_transition, apply_update, format_state, format_update, without_not_started,
-)  # fmt: skip
+    STATUSES,
+    TRANSITIONS,
+    Transition,
+    apply_transition,
+    apply_update,
+    format_state,
+    format_update,
+    without_not_started,
+)
 
 # The whole machine, written out by hand: (status before, transition) -> status after. All else is illegal.
 LEGAL = {

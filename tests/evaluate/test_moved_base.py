@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from dst_dist.errors import CheckpointError, ConfigError, DataError
-from dst_dist.evaluate.finished_run import FinishedRun
+from dst_dist.evaluate.open_run import FinishedRun
 from tests.model.test_adapters import replace_base
 from tests.train.in_process import own_logging, train
 
@@ -14,9 +14,17 @@ def trained(demo, demo_words, folder, mode):
     """A run of one step from a model of its own in `folder`."""
     shutil.copytree(demo / "model", folder / "base")
     words = [
-        "demo", *demo_words, f"model.name_or_path={folder}/base", f"finetune.mode={mode}", "finetune.train.vision=false",
-        "train.max_steps=1", "train.global_batch_size=2", "data.val=[]", "log.report_to=[]", f"output_dir={folder}/run",
-    ]  # fmt: skip
+        "demo",
+        *demo_words,
+        f"model.name_or_path={folder}/base",
+        f"finetune.mode={mode}",
+        "finetune.train.vision=false",
+        "train.max_steps=1",
+        "train.global_batch_size=2",
+        "data.val=[]",
+        "log.report_to=[]",
+        f"output_dir={folder}/run",
+    ]
     with own_logging():
         assert train(words) == 0
     return folder / "run"
@@ -27,8 +35,12 @@ def test_a_base_that_moved_is_named_by_the_override(demo, demo_words, tmp_path):
     (tmp_path / "base").rename(moved)
     with pytest.raises(DataError) as fault:
         FinishedRun.open(run, "test")
-    assert f"final/adapter_config.json: the base_model_name_or_path {tmp_path}/base is neither a folder here" in str(fault.value)
-    assert "evaluate and stream take model.name_or_path=PLACE" in str(fault.value) and "hf download" not in str(fault.value)
+    assert f"final/adapter_config.json: the base_model_name_or_path {tmp_path}/base is neither a folder here" in str(
+        fault.value
+    )
+    assert "evaluate and stream take model.name_or_path=PLACE" in str(fault.value) and "hf download" not in str(
+        fault.value
+    )
     words = [f"model.name_or_path={moved}"]
     FinishedRun.open(run, "test", words)
     with pytest.raises(DataError, match="nowhere is neither a folder here"):

@@ -55,9 +55,14 @@ class Shape:
         """The configuration, with an untied language head and the published token ids."""
         ids = {"pad_token_id": 2, "bos_token_id": 1, "eos_token_id": 49279}
         text = {
-            "model_type": "llama", "vocab_size": VOCABULARY, "max_position_embeddings": 8192,
-            "tie_word_embeddings": False, **ids, **self.text, **self.initializer,
-        }  # fmt: skip
+            "model_type": "llama",
+            "vocab_size": VOCABULARY,
+            "max_position_embeddings": 8192,
+            "tie_word_embeddings": False,
+            **ids,
+            **self.text,
+            **self.initializer,
+        }
         return SmolVLMConfig(
             text_config=text,
             vision_config={**self.vision, **self.initializer},
@@ -71,11 +76,19 @@ class Shape:
 SHAPES = {
     "2.2B": Shape(
         text=dict(
-            hidden_size=2048, intermediate_size=8192, num_hidden_layers=24, num_attention_heads=32, num_key_value_heads=32
+            hidden_size=2048,
+            intermediate_size=8192,
+            num_hidden_layers=24,
+            num_attention_heads=32,
+            num_key_value_heads=32,
         ),
         vision=dict(
-            hidden_size=1152, intermediate_size=4304, num_hidden_layers=27, num_attention_heads=16,
-            image_size=384, patch_size=14,
+            hidden_size=1152,
+            intermediate_size=4304,
+            num_hidden_layers=27,
+            num_attention_heads=16,
+            image_size=384,
+            patch_size=14,
         ),
         scale_factor=3,
         tokens_per_frame=9,
@@ -86,8 +99,12 @@ SHAPES = {
             hidden_size=576, intermediate_size=1536, num_hidden_layers=30, num_attention_heads=9, num_key_value_heads=3
         ),
         vision=dict(
-            hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12,
-            image_size=512, patch_size=16,
+            hidden_size=768,
+            intermediate_size=3072,
+            num_hidden_layers=12,
+            num_attention_heads=12,
+            image_size=512,
+            patch_size=16,
         ),
         scale_factor=4,
         tokens_per_frame=16,
@@ -95,9 +112,16 @@ SHAPES = {
     ),
     # To try the script itself without a GPU.
     "tiny": Shape(
-        text=dict(hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2),
+        text=dict(
+            hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2
+        ),
         vision=dict(
-            hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2, image_size=64, patch_size=16
+            hidden_size=32,
+            intermediate_size=48,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            image_size=64,
+            patch_size=16,
         ),
         scale_factor=2,
         tokens_per_frame=4,
@@ -108,7 +132,7 @@ SHAPES = {
         max_frames=32,
         initializer=dict(initializer_range=0.06),
     ),
-}  # fmt: skip
+}
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
@@ -172,7 +196,15 @@ def _clip(split: str, number: int, frames_file: str, num_frames: int) -> dict:
         turns.append({"role": "assistant", "content": f"Now go on with part {index + 1}.", **where})
     steps = [{"type": "step", "id": f"S{index + 1}", "name": f"Fit part {index + 1}"} for index in range(len(events))]
     return {
-        "id": f"{split}-{number}", "video_uid": split, "inferred_goal": "Build it", "conversation": turns, "dst": steps,
-        "frames_file": frames_file, "start_frame_idx": start, "end_frame_idx": start + num_frames,
-        "dataset": "synthetic", "clip_idx": number, "fps": 2,
-    }  # fmt: skip
+        "id": f"{split}-{number}",
+        "video_uid": split,
+        "inferred_goal": "Build it",
+        "conversation": turns,
+        "dst": steps,
+        "frames_file": frames_file,
+        "start_frame_idx": start,
+        "end_frame_idx": start + num_frames,
+        "dataset": "synthetic",
+        "clip_idx": number,
+        "fps": 2,
+    }

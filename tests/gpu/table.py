@@ -94,17 +94,36 @@ def command(row: Row, work: Path, tiny: bool) -> list[str]:
     name = "tiny" if tiny else row.model
     shape = SHAPES[name]
     return [
-        "accelerate", "launch", "--config_file", f"launch/{'cpu_' if tiny else ''}{row.engine}.yaml",
-        "--num_processes", "1", "--main_process_port", "0", "-m", "dst_dist.train", row.mode,
+        "accelerate",
+        "launch",
+        "--config_file",
+        f"launch/{'cpu_' if tiny else ''}{row.engine}.yaml",
+        "--num_processes",
+        "1",
+        "--main_process_port",
+        "0",
+        "-m",
+        "dst_dist.train",
+        row.mode,
         f"output_dir={_run_folder(row, work)}",
-        f"model.name_or_path={work / name / 'model'}", f"model.tokens_per_frame={shape.tokens_per_frame}",
-        f"data.root={work / name / 'data'}", "data.train=[synthetic]", "data.val=[synthetic]",
-        f"data.num_workers={0 if tiny else 4}", "labels.neg_frame_sampling_rate=1.0",
-        "optim.learning_rate=1e-4", "optim.warmup_steps=0", "optim.schedule=constant",
-        f"train.max_steps={NUM_STEPS}", f"train.global_batch_size={shape.clips}",
-        f"train.max_tokens={shape.max_tokens}", f"train.max_frames={shape.max_frames}", "train.precision=bf16",
-        f"train.gradient_checkpointing={str(row.checkpointing).lower()}", f"eval.max_clips={VAL_CLIPS}",
-    ]  # fmt: skip
+        f"model.name_or_path={work / name / 'model'}",
+        f"model.tokens_per_frame={shape.tokens_per_frame}",
+        f"data.root={work / name / 'data'}",
+        "data.train=[synthetic]",
+        "data.val=[synthetic]",
+        f"data.num_workers={0 if tiny else 4}",
+        "labels.neg_frame_sampling_rate=1.0",
+        "optim.learning_rate=1e-4",
+        "optim.warmup_steps=0",
+        "optim.schedule=constant",
+        f"train.max_steps={NUM_STEPS}",
+        f"train.global_batch_size={shape.clips}",
+        f"train.max_tokens={shape.max_tokens}",
+        f"train.max_frames={shape.max_frames}",
+        "train.precision=bf16",
+        f"train.gradient_checkpointing={str(row.checkpointing).lower()}",
+        f"eval.max_clips={VAL_CLIPS}",
+    ]
 
 
 def _run_folder(row: Row, work: Path) -> Path:

@@ -44,8 +44,10 @@ def test_the_rows_are_those_that_were_promised():
     small = {row[1:] for row in ROWS if row.model == "256M"}
     assert len(small) == 12 and len(ROWS) == 15
     assert {row[1:] for row in ROWS if row.model == "2.2B"} == {
-        ("zero2", "full", True), ("fsdp", "full", True), ("ddp", "lora", True)
-    }  # fmt: skip
+        ("zero2", "full", True),
+        ("fsdp", "full", True),
+        ("ddp", "lora", True),
+    }
 
 
 def test_two_rows_train_and_agree(work):
@@ -72,7 +74,9 @@ def test_mixed_samples_are_off(work, monkeypatch):
 
     monkeypatch.setattr(equality, "pack", as_one_sample)
     off = {check.name for check in check_model("tiny", work / "tiny" / "model", "cpu") if not check.is_good}
-    assert off >= {f"packed = alone, {what}, {dtype}" for what in ("logits", "gradients") for dtype in ("float32", "bfloat16")}
+    assert off >= {
+        f"packed = alone, {what}, {dtype}" for what in ("logits", "gradients") for dtype in ("float32", "bfloat16")
+    }
 
 
 def test_a_row_that_fails_says_why(work, monkeypatch):
@@ -91,7 +95,9 @@ def test_a_first_loss_of_its_own_is_named():
 
 
 @needs_gpu
-@pytest.mark.parametrize("row", [row for row in ROWS if row.model == "256M" and not row.checkpointing], ids=lambda row: row.name)
+@pytest.mark.parametrize(
+    "row", [row for row in ROWS if row.model == "256M" and not row.checkpointing], ids=lambda row: row.name
+)
 def test_the_small_true_shape_trains_on_the_gpu(row, tmp_path_factory):
     folder = tmp_path_factory.getbasetemp() / "true"
     make_inputs(folder, ["256M"], "cuda")

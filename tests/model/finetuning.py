@@ -3,8 +3,10 @@
 import torch
 
 from dst_dist.config import Recipe
-from dst_dist.model.finetune import load_model, parameter_groups, save_model, unwrap
+from dst_dist.model.loading import load_model
 from dst_dist.model.losses import compute_loss
+from dst_dist.model.saving import save_model
+from dst_dist.model.trainable import parameter_groups, unwrap
 from tests.model.tiny import count_terms, inputs, pack, sample
 
 SPEAKING_BIAS = "base_model.model.speaking_head.bias"

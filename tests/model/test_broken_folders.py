@@ -7,14 +7,16 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from dst_dist.errors import CheckpointError, ConfigError
-from dst_dist.model.finetune import check_before_loading, load_for_inference, load_model
 from dst_dist.model.folders import read_model_config
+from dst_dist.model.loading import check_before_loading, load_for_inference, load_model
 from tests.model.finetuning import SPEAKING_BIAS, recipe, train_and_save
 from tests.model.test_saving import spoiled
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
-@pytest.mark.parametrize("load", [lambda folder: load_model(recipe(folder)), load_for_inference], ids=["training", "inference"])
+@pytest.mark.parametrize(
+    "load", [lambda folder: load_model(recipe(folder)), load_for_inference], ids=["training", "inference"]
+)
 def test_weights_that_are_not_finite_are_named(stock, tmp_path, value, load):
     train_and_save(tmp_path / "full", stock, "full")
 
@@ -49,7 +51,9 @@ def test_a_quantized_model_is_refused(stock, tmp_path):
 def test_a_whole_file_is_read_beside_an_index_of_shards_that_are_gone(stock, tmp_path):
     """As transformers does, so the check before loading must not ask for the shards."""
     folder = spoiled(stock, tmp_path, lambda weights: None)
-    (folder / "model.safetensors.index.json").write_text('{"weight_map": {"lm_head.weight": "model-00001-of-00002.safetensors"}}')
+    (folder / "model.safetensors.index.json").write_text(
+        '{"weight_map": {"lm_head.weight": "model-00001-of-00002.safetensors"}}'
+    )
     check_before_loading(recipe(folder), read_model_config(str(folder)))
     load_model(recipe(folder))
 

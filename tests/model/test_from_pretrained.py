@@ -10,13 +10,22 @@ from safetensors.torch import load_file, save_file
 from transformers import Gemma2Config, MistralConfig, Qwen2Config, SmolVLMForConditionalGeneration
 
 from dst_dist.errors import CheckpointError, ConfigError
+from dst_dist.heads import HEAD_NAMES
 from dst_dist.model.attention import segmented_causal_attention
-from dst_dist.model.finetune import load_for_inference, save_model
 from dst_dist.model.folders import read_model_config
+from dst_dist.model.loading import load_for_inference
+from dst_dist.model.saving import save_model
 from dst_dist.model.smolvlm_dst import HEAD_WEIGHTS, SmolVLMForDST
 from tests.model.test_stock_folder import (
-    OLDER_NAMES, assert_loaded_whole, logits_of, recipe, renamed, rewrite, stock, stock_model, trained,
-)  # fmt: skip
+    OLDER_NAMES,
+    assert_loaded_whole,
+    logits_of,
+    renamed,
+    rewrite,
+    stock,
+    stock_model,
+    trained,
+)
 from tests.model.tiny import random_frames, tiny_config, tiny_model
 
 __all__ = ["stock"]
@@ -31,7 +40,11 @@ def test_older_names_are_known(stock, tmp_path, form):
 
 
 def test_what_is_missing_and_what_is_unknown_is_refused(stock, tmp_path):
-    other = rewrite(stock, tmp_path / "other", lambda weights: renamed(weights, lambda name: name.replace("text_model.norm", "text_model.end")))
+    other = rewrite(
+        stock,
+        tmp_path / "other",
+        lambda weights: renamed(weights, lambda name: name.replace("text_model.norm", "text_model.end")),
+    )
     with pytest.raises(CheckpointError) as fault:
         SmolVLMForDST.from_pretrained(other)
     assert [text.partition(": ")[2] for text in fault.value.faults] == [
@@ -45,7 +58,11 @@ def test_both_heads_are_new_or_neither(tmp_path, lost):
     model = tiny_model()
     save_model(model, model.state_dict(), tmp_path)
     weights = load_file(tmp_path / "model.safetensors")
-    save_file({name: tensor for name, tensor in weights.items() if name != lost}, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    save_file(
+        {name: tensor for name, tensor in weights.items() if name != lost},
+        tmp_path / "model.safetensors",
+        metadata={"format": "pt"},
+    )
     with pytest.raises(CheckpointError, match=f"1 weights are missing: {lost}"):
         SmolVLMForDST.from_pretrained(tmp_path)
 
@@ -108,5 +125,5 @@ def test_decisions_near_one_are_told_apart():
         model.dst_update_head.weight[1, 0] = 1.0
     states = torch.zeros(2, model.config.text_config.hidden_size)
     states[:, 0] = torch.tensor([18.0, 20.0])
-    lower, higher = model.decide(states)[0].tolist()
+    lower, higher = model.decide(states)[:, HEAD_NAMES.index("dst_update")].tolist()
     assert lower < higher < 1

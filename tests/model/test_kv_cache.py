@@ -30,15 +30,25 @@ class Rows:
     def read(self, counts, first=0):
         """One step; its output is that of each row alone."""
         self.seed += 3
-        step = states(sum(counts), 4, self.seed), states(sum(counts), 2, self.seed + 1), states(sum(counts), 2, self.seed + 2)
+        step = (
+            states(sum(counts), 4, self.seed),
+            states(sum(counts), 2, self.seed + 1),
+            states(sum(counts), 2, self.seed + 2),
+        )
         self.cache.begin(first, counts)
         output = segmented_causal_attention(LAYER, *step, None, kv_cache=self.cache)[0]
         self.cache.finish()
         expected = []
-        for row, *new in zip(range(first, first + len(counts)), *(part.split(counts, dim=2) for part in step), strict=True):
+        for row, *new in zip(
+            range(first, first + len(counts)), *(part.split(counts, dim=2) for part in step), strict=True
+        ):
             if new[0].shape[2] == 0:
                 continue
-            self.seen[row] = new if self.seen[row] is None else [torch.cat(pair, 2) for pair in zip(self.seen[row], new, strict=True)]
+            self.seen[row] = (
+                new
+                if self.seen[row] is None
+                else [torch.cat(pair, 2) for pair in zip(self.seen[row], new, strict=True)]
+            )
             whole = segmented_causal_attention(LAYER, *self.seen[row], None)[0]
             expected.append(whole[:, -new[0].shape[2] :])
         torch.testing.assert_close(output, torch.cat(expected, 1))

@@ -5,6 +5,8 @@ import pytest
 import torch
 
 from dst_dist.config import Loss
+from dst_dist.data.samples import COUNT_NAMES
+from dst_dist.heads import HEAD_NAMES
 from dst_dist.model.losses import compute_loss, decision_loss
 from dst_dist.model.smolvlm_dst import DSTOutput
 from tests.model.tiny import count_terms
@@ -39,8 +41,7 @@ def test_decision_loss_of_two_positives_and_a_negative(balance, expected):
 
 
 @pytest.mark.parametrize(
-    ("labels", "expected"),
-    [([1, 1], LIKELY / 2), ([0, -100], UNLIKELY / 2), ([-100], 0.0), ([], 0.0)],
+    ("labels", "expected"), [([1, 1], LIKELY / 2), ([0, -100], UNLIKELY / 2), ([-100], 0.0), ([], 0.0)]
 )
 def test_an_absent_class_adds_zero_and_nothing_is_rescaled(labels, expected):
     assert head_loss(labels, "classes").item() == pytest.approx(expected, abs=1e-6)
@@ -80,23 +81,25 @@ def batch_of(targets, is_dst, dst_update, speaking):
     return SimpleNamespace(
         lm_targets=torch.tensor(targets, dtype=torch.long),
         lm_is_dst=torch.tensor(is_dst, dtype=torch.bool),
-        dst_update=torch.tensor(dst_update, dtype=torch.long),
-        speaking=torch.tensor(speaking, dtype=torch.long),
+        decisions={
+            "dst_update": torch.tensor(dst_update, dtype=torch.long),
+            "speaking": torch.tensor(speaking, dtype=torch.long),
+        },
     )
 
 
 def output_for(batch, seed=0):
     generator = torch.Generator().manual_seed(seed)
-    sizes = [(len(batch.lm_targets), 7), (len(batch.dst_update), 2), (len(batch.speaking), 2)]
-    logits = [torch.randn(size, generator=generator).requires_grad_() for size in sizes]
-    return DSTOutput(*logits, anchor=torch.zeros((), requires_grad=True))
+    sizes = [(len(batch.lm_targets), 7), *((len(labels), 2) for labels in batch.decisions.values())]
+    lm, *heads = (torch.randn(size, generator=generator).requires_grad_() for size in sizes)
+    return DSTOutput(lm, dict(zip(HEAD_NAMES, heads, strict=True)), anchor=torch.zeros((), requires_grad=True))
 
 
 def test_language_terms_are_token_means_and_dst_tokens_count_in_both():
     # Probability 1/2 for target 1 and 1/4 for target 0, under logits ln(1, 2, 1).
     logits = torch.log(torch.tensor([[1.0, 2.0, 1.0]])).repeat(3, 1)
     batch = batch_of([1, 0, 1], [False, True, False], [], [])
-    output = DSTOutput(logits, torch.zeros(0, 2), torch.zeros(0, 2), torch.zeros(()))
+    output = DSTOutput(logits, dict.fromkeys(HEAD_NAMES, torch.zeros(0, 2)), torch.zeros(()))
     total, terms = compute_loss(output, batch, count_terms(batch), Loss(dst_gen=10.0), "classes")
     assert terms["lm"].item() == pytest.approx((math.log(2) + math.log(4) + math.log(2)) / 3)
     assert terms["dst_gen"].item() == pytest.approx(math.log(4))
@@ -120,9 +123,14 @@ def test_shares_of_micro_batches_sum_to_the_whole(balance):
     # The second share is empty, the third has no positive of dst_update.
     total, terms = 0.0, dict.fromkeys(expected_terms, 0.0)
     for part in (slice(0, 2), slice(2, 2), slice(2, 5)):
-        batch = SimpleNamespace(**{name: values[part] for name, values in vars(whole).items()})
+        batch = SimpleNamespace(
+            lm_targets=whole.lm_targets[part],
+            lm_is_dst=whole.lm_is_dst[part],
+            decisions={head: labels[part] for head, labels in whole.decisions.items()},
+        )
+        logits = {head: values[part] for head, values in output.decision_logits.items()}
         share, share_terms = compute_loss(
-            DSTOutput(*(logits[part] for logits in output[:3]), output.anchor), batch, counts, Loss(), balance
+            DSTOutput(output.lm_logits[part], logits, output.anchor), batch, counts, Loss(), balance
         )
         total += share
         terms = {name: terms[name] + share_terms[name] for name in terms}
@@ -133,7 +141,7 @@ def test_shares_of_micro_batches_sum_to_the_whole(balance):
 def test_an_empty_micro_batch_is_zero_and_reaches_the_anchor():
     batch = batch_of([], [], [], [])
     output = output_for(batch)
-    total, _ = compute_loss(output, batch, torch.full((6,), 5.0, dtype=torch.float64), Loss(), "classes")
+    total, _ = compute_loss(output, batch, dict.fromkeys(COUNT_NAMES, 5), Loss(), "classes")
     total.backward()
     assert total.item() == 0 and output.anchor.grad is not None
 

@@ -12,10 +12,12 @@ from torch import nn
 from transformers import LlamaConfig, SmolVLMConfig, SmolVLMForConditionalGeneration
 
 from dst_dist.errors import CheckpointError, ConfigError
-from dst_dist.model.finetune import load_for_inference, load_model, parameter_groups, save_model, unwrap
-from dst_dist.model.smolvlm_dst import SETTINGS, SmolVLMForDST
+from dst_dist.model.adapters import SETTINGS
+from dst_dist.model.loading import load_for_inference, load_model
+from dst_dist.model.saving import save_model
+from dst_dist.model.smolvlm_dst import SmolVLMForDST
+from dst_dist.model.trainable import parameter_groups, unwrap
 from tests.model.finetuning import SPEAKING_BIAS, WAYS, a_batch, backward, is_head, outputs, recipe, train_and_save
-
 
 # Loading
 
@@ -94,9 +96,12 @@ def test_an_adapter_folder_holds_adapter_heads_and_connector_alone(stock, tmp_pa
     prefix = "base_model.model."
     others = {name.removeprefix(prefix) for name in names if ".lora_" not in name}
     assert others == {
-        "dst_update_head.weight", "dst_update_head.bias", "speaking_head.weight", "speaking_head.bias",
+        "dst_update_head.weight",
+        "dst_update_head.bias",
+        "speaking_head.weight",
+        "speaking_head.bias",
         "model.connector.modality_projection.proj.weight",
-    }  # fmt: skip
+    }
     trained = sum(p.numel() for group in parameter_groups(model).values() for _, p in group)
     assert 4 * trained < (tmp_path / "adapter_model.safetensors").stat().st_size < 4 * trained + 8000
     files = {path.name for path in tmp_path.iterdir()}
@@ -171,9 +176,9 @@ def test_thresholds_are_kept_with_full_models_and_adapters(stock, tmp_path):
         unwrap(model).config.dst_update_rate, unwrap(model).config.speaking_rate = 0.1, 0.05
         save_model(model, model.state_dict(), tmp_path / mode)
         config = load_for_inference(tmp_path / mode).config
-        assert [getattr(config, name) for name in SETTINGS[1:]] == [0.2, 0.7, 0.1, 0.05]
+        assert [getattr(config, name) for name in SETTINGS[1:]] == [0.2, 0.1, 0.7, 0.05]
         config = unwrap(load_model(recipe(tmp_path / mode, mode))).config
-        assert [getattr(config, name) for name in SETTINGS[1:]] == [0.2, 0.7, 0.1, 0.05]
+        assert [getattr(config, name) for name in SETTINGS[1:]] == [0.2, 0.1, 0.7, 0.05]
 
 
 # Going on from an earlier run
@@ -244,7 +249,10 @@ def test_a_base_may_have_moved(stock, tmp_path):
     [
         (lambda weights: weights.pop(SPEAKING_BIAS), f"1 weights are missing: {SPEAKING_BIAS}"),
         (lambda weights: weights.update(extra=torch.zeros(1)), "belong to no part of the model: extra"),
-        (lambda weights: weights.update({SPEAKING_BIAS: torch.zeros(3)}), rf"the base model gives: {SPEAKING_BIAS} \[3\] instead of \[2\]"),
+        (
+            lambda weights: weights.update({SPEAKING_BIAS: torch.zeros(3)}),
+            rf"the base model gives: {SPEAKING_BIAS} \[3\] instead of \[2\]",
+        ),
     ],
 )
 def test_a_spoiled_adapter_is_refused(stock, tmp_path, spoil, message):

@@ -17,7 +17,6 @@ from dst_dist.model.losses import compute_loss
 from dst_dist.model.smolvlm_dst import SmolVLMForDST, frame_grid, pool_patches
 from tests.model.tiny import IMAGE_TOKEN, count_terms, inputs, pack, random_frames, sample, tiny_config, tiny_model
 
-
 # Hidden and intermediate sizes, heads, tower and grid as published; one layer of each kind, 1,000 tokens.
 TRUE_SHAPES = {
     "256M": (
@@ -169,7 +168,7 @@ def test_an_all_zero_frame_is_a_frame():
     model = tiny_model(tokens_per_frame=1)
     batch = pack([sample(model.config, 3, seed=1)])
     batch.frames[1] = 0
-    assert model(**inputs(batch)).dst_update_logits.shape == (3, 2)
+    assert model(**inputs(batch)).decision_logits["dst_update"].shape == (3, 2)
     embeddings = model.encode_frames(batch.frames)
     torch.testing.assert_close(embeddings[1:2], model.encode_frames(torch.zeros(1, 3, 48, 48, dtype=torch.uint8)))
 
@@ -199,8 +198,8 @@ def test_gradients_reach_the_frames_before_the_last_counted_position_and_no_othe
     monkeypatch.setattr(model, "encode_frames", lambda frames, min_calls: embeddings)
     # Counted: the first sample's decisions at its frames 0 and 2; nothing of the second sample.
     batch.lm_positions, batch.lm_targets, batch.lm_is_dst = (batch.lm_positions[:0],) * 3
-    batch.dst_update = torch.tensor([1, -100, 0, -100, -100, -100])
-    batch.speaking = torch.full((6,), -100)
+    batch.decisions["dst_update"] = torch.tensor([1, -100, 0, -100, -100, -100])
+    batch.decisions["speaking"] = torch.full((6,), -100)
     backward(model, batch)
     reached = (embeddings.grad != 0).any(-1)
     assert reached[:3].all() and not reached[3:].any()
@@ -240,10 +239,12 @@ def test_every_parameter_gets_a_gradient_whatever_is_missing(empty):
     if empty in ("lm", "all"):
         batch.lm_positions, batch.lm_targets, batch.lm_is_dst = (batch.lm_positions[:0],) * 3
     if empty in ("decisions", "all"):
-        batch.decision_positions, batch.dst_update, batch.speaking = (batch.decision_positions[:0],) * 3
+        batch.decision_positions, batch.decisions["dst_update"], batch.decisions["speaking"] = (
+            batch.decision_positions[:0],
+        ) * 3
     output = model(**inputs(batch))
     assert output.lm_logits.shape == (len(batch.lm_positions), 64) and output.anchor.item() == 0
-    assert output.speaking_logits.shape == (len(batch.decision_positions), 2)
+    assert output.decision_logits["speaking"].shape == (len(batch.decision_positions), 2)
     backward(model, batch)
     assert not [name for name, p in model.named_parameters() if p.grad is None]
     if empty == "all":
@@ -308,10 +309,15 @@ def test_heads_compute_in_float32_under_bf16():
     batch = pack([sample(model.config, 3, seed=1)])
     output = model(**inputs(batch))
     assert output.lm_logits.dtype == torch.bfloat16
-    assert output.dst_update_logits.dtype == output.speaking_logits.dtype == output.anchor.dtype == torch.float32
+    assert (
+        output.decision_logits["dst_update"].dtype
+        == output.decision_logits["speaking"].dtype
+        == output.anchor.dtype
+        == torch.float32
+    )
     hidden = model.hidden_states(batch.input_ids, batch.frames, batch.segment_lengths)
     expected = model.speaking_head(hidden[batch.decision_positions].float())
-    torch.testing.assert_close(output.speaking_logits, expected, rtol=0, atol=0)
+    torch.testing.assert_close(output.decision_logits["speaking"], expected, rtol=0, atol=0)
 
 
 def test_an_outer_autocast_does_not_reach_the_heads():
@@ -319,7 +325,7 @@ def test_an_outer_autocast_does_not_reach_the_heads():
     batch = pack([sample(model.config, 3, seed=1)])
     with torch.autocast("cpu", dtype=torch.bfloat16):
         output = model(**inputs(batch))
-    assert output.lm_logits.dtype == torch.bfloat16 and output.speaking_logits.dtype == torch.float32
+    assert output.lm_logits.dtype == torch.bfloat16 and output.decision_logits["speaking"].dtype == torch.float32
 
 
 def test_bf16_computes_about_what_float32_does():
@@ -329,7 +335,9 @@ def test_bf16_computes_about_what_float32_does():
     model.compute_dtype = torch.bfloat16
     rounded = model(**inputs(batch))
     torch.testing.assert_close(rounded.lm_logits.float(), exact.lm_logits, rtol=0.05, atol=0.05)
-    torch.testing.assert_close(rounded.dst_update_logits, exact.dst_update_logits, rtol=0.05, atol=0.05)
+    torch.testing.assert_close(
+        rounded.decision_logits["dst_update"], exact.decision_logits["dst_update"], rtol=0.05, atol=0.05
+    )
 
 
 def test_loading_in_bf16_keeps_the_heads_in_float32(tmp_path):
@@ -338,7 +346,7 @@ def test_loading_in_bf16_keeps_the_heads_in_float32(tmp_path):
     assert model.speaking_head.weight.dtype == torch.float32
     assert model.lm_head.weight.dtype == torch.bfloat16
     output = model(**inputs(pack([sample(model.config, 2, seed=1)])))
-    assert output.speaking_logits.dtype == torch.float32
+    assert output.decision_logits["speaking"].dtype == torch.float32
 
 
 # Heads
@@ -360,7 +368,7 @@ def test_heads_read_the_state_after_the_final_norm_at_their_positions():
     model.model.text_model.norm.register_forward_hook(lambda module, args, output: normed.append(output[0]))
     output = model(**inputs(batch))
     expected = model.dst_update_head(normed[0][batch.decision_positions])
-    torch.testing.assert_close(output.dst_update_logits, expected)
+    torch.testing.assert_close(output.decision_logits["dst_update"], expected)
 
 
 def test_fsdp_units_are_whole_layers():

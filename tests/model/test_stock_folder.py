@@ -9,57 +9,100 @@ from peft import PeftModel
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
-from transformers import AutoImageProcessor, AutoProcessor, AutoTokenizer, GPT2Tokenizer, SmolVLMForConditionalGeneration
+from transformers import (
+    AutoImageProcessor,
+    AutoProcessor,
+    AutoTokenizer,
+    GPT2Tokenizer,
+    SmolVLMForConditionalGeneration,
+)
 
 from dst_dist.config import Recipe
-from dst_dist.data.conversation import TokenWriter
+from dst_dist.data.token_writer import TokenWriter
 from dst_dist.errors import CheckpointError, ConfigError
-from dst_dist.model.finetune import load_for_inference, load_model, save_model
+from dst_dist.heads import HEAD_MODULES
 from dst_dist.model.folders import read_model_config
-from dst_dist.model.smolvlm_dst import HEAD_NAMES, SmolVLMForDST
-from dst_dist.prepare import ModelFiles
+from dst_dist.model.loading import load_for_inference, load_model
+from dst_dist.model.model_files import ModelFiles
+from dst_dist.model.saving import save_model
+from dst_dist.model.smolvlm_dst import SmolVLMForDST
 from tests.gpu.make_models import NAMED_TOKENS, make_tokenizer
 from tests.model.tiny import random_frames, tiny_config
 
-HEADS = {f"{head}.{kind}" for head in HEAD_NAMES for kind in ("weight", "bias")}
+HEADS = {f"{head}.{kind}" for head in HEAD_MODULES for kind in ("weight", "bias")}
 FRAME_TOKENS = 9
 """The whole grid, which the stock model has too."""
 
 PUBLISHED_CONFIG = {
     "architectures": ["SmolVLMForConditionalGeneration"],
-    "image_token_id": 49190, "model_type": "smolvlm", "pad_token_id": 128002, "scale_factor": 4,
+    "image_token_id": 49190,
+    "model_type": "smolvlm",
+    "pad_token_id": 128002,
+    "scale_factor": 4,
     "text_config": {
-        "architectures": ["VLlama3ForCausalLM"], "head_dim": 64, "hidden_size": 960, "intermediate_size": 2560,
-        "is_llama_config": True, "max_position_embeddings": 8192, "model_type": "llama", "neftune_noise_alpha": 0.0,
-        "num_attention_heads": 15, "num_hidden_layers": 32, "num_key_value_heads": 5, "pad_token_id": 2,
-        "pixel_shuffle_factor": 4, "qk_layer_norms": False, "rms_norm_eps": 1e-05, "rope_interleaved": False,
-        "rope_theta": 100000, "torch_dtype": "bfloat16", "use_resampler": False, "vocab_size": 49280,
+        "architectures": ["VLlama3ForCausalLM"],
+        "head_dim": 64,
+        "hidden_size": 960,
+        "intermediate_size": 2560,
+        "is_llama_config": True,
+        "max_position_embeddings": 8192,
+        "model_type": "llama",
+        "neftune_noise_alpha": 0.0,
+        "num_attention_heads": 15,
+        "num_hidden_layers": 32,
+        "num_key_value_heads": 5,
+        "pad_token_id": 2,
+        "pixel_shuffle_factor": 4,
+        "qk_layer_norms": False,
+        "rms_norm_eps": 1e-05,
+        "rope_interleaved": False,
+        "rope_theta": 100000,
+        "torch_dtype": "bfloat16",
+        "use_resampler": False,
+        "vocab_size": 49280,
     },
-    "tie_word_embeddings": False, "torch_dtype": "float32", "transformers_version": "4.47.1", "use_cache": False,
+    "tie_word_embeddings": False,
+    "torch_dtype": "float32",
+    "transformers_version": "4.47.1",
+    "use_cache": False,
     "use_reentrant_checkpointing": False,
     "vision_config": {
-        "hidden_size": 768, "image_size": 512, "max_image_size": {"longest_edge": 512}, "model_type": "smolvlm_vision",
-        "num_attention_heads": 12, "patch_size": 16, "size": {"longest_edge": 2048}, "tie_word_embeddings": False,
+        "hidden_size": 768,
+        "image_size": 512,
+        "max_image_size": {"longest_edge": 512},
+        "model_type": "smolvlm_vision",
+        "num_attention_heads": 12,
+        "patch_size": 16,
+        "size": {"longest_edge": 2048},
+        "tie_word_embeddings": False,
         "use_base_siglip": False,
     },
     "vocab_size": 49280,
-}  # fmt: skip
+}
 """What the 500M on the hub says: an older transformers wrote it, with keys and a padding id that mean nothing now."""
 
 PREPROCESSOR_CONFIG = {
-    "do_image_splitting": True, "image_mean": [0.5, 0.5, 0.5], "image_processor_type": "SmolVLMImageProcessor",
-    "image_std": [0.5, 0.5, 0.5], "max_image_size": {"longest_edge": 512}, "processor_class": "SmolVLMProcessor",
-    "resample": 1, "size": {"longest_edge": 2048}, "video_sampling": {"fps": 1, "max_frames": 64},
-}  # fmt: skip
+    "do_image_splitting": True,
+    "image_mean": [0.5, 0.5, 0.5],
+    "image_processor_type": "SmolVLMImageProcessor",
+    "image_std": [0.5, 0.5, 0.5],
+    "max_image_size": {"longest_edge": 512},
+    "processor_class": "SmolVLMProcessor",
+    "resample": 1,
+    "size": {"longest_edge": 2048},
+    "video_sampling": {"fps": 1, "max_frames": 64},
+}
 
 OLDER_NAMES = {
     "model.language_model": lambda name: name.replace("model.text_model.", "model.language_model."),
     "language_model.model": lambda name: (
-        f"language_model.{name}" if name.startswith("lm_head")
-        else name.replace("model.text_model.", "language_model.model.").replace("model.vision_model.", "vision_model.")
+        f"language_model.{name}"
+        if name.startswith("lm_head")
+        else name.replace("model.text_model.", "language_model.model.")
+        .replace("model.vision_model.", "vision_model.")
         .replace("model.connector.", "connector.")
     ),
-}  # fmt: skip
+}
 
 
 def recipe(folder, mode="full", tokens=FRAME_TOKENS) -> Recipe:
@@ -202,7 +245,9 @@ def published_folder(folder):
     model.save_pretrained(folder)
     (folder / "config.json").write_text(json.dumps(values))
     (folder / "preprocessor_config.json").write_text(json.dumps(PREPROCESSOR_CONFIG))
-    (folder / "processor_config.json").write_text(json.dumps({"image_seq_len": 64, "processor_class": "SmolVLMProcessor"}))
+    (folder / "processor_config.json").write_text(
+        json.dumps({"image_seq_len": 64, "processor_class": "SmolVLMProcessor"})
+    )
     (folder / "chat_template.json").write_text(json.dumps({"chat_template": "{{ messages }}"}))
     write_published_tokenizer(folder)
     return model
@@ -221,12 +266,23 @@ def write_published_tokenizer(folder):
     content["added_tokens"] = [token for token in content["added_tokens"] if token["content"] != "<|unused_40000|>"]
     (folder / "tokenizer.json").write_text(json.dumps(content))
     named = {"bos_token": NAMED_TOKENS[1], "eos_token": NAMED_TOKENS[49279], "pad_token": NAMED_TOKENS[2]}
-    names = {"image_token": "<image>", "fake_image_token": "<fake_token_around_image>", "global_image_token": "<global-img>"}
+    names = {
+        "image_token": "<image>",
+        "fake_image_token": "<fake_token_around_image>",
+        "global_image_token": "<global-img>",
+    }
     settings = {
-        "tokenizer_class": "GPT2Tokenizer", "processor_class": "SmolVLMProcessor", "truncation_side": "left",
-        "unk_token": NAMED_TOKENS[0], "legacy": False, "add_prefix_space": False, "model_max_length": 8192,
-        "extra_special_tokens": names, **names, **named,
-    }  # fmt: skip
+        "tokenizer_class": "GPT2Tokenizer",
+        "processor_class": "SmolVLMProcessor",
+        "truncation_side": "left",
+        "unk_token": NAMED_TOKENS[0],
+        "legacy": False,
+        "add_prefix_space": False,
+        "model_max_length": 8192,
+        "extra_special_tokens": names,
+        **names,
+        **named,
+    }
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
 
 
@@ -285,7 +341,9 @@ def test_the_stock_processor_opens_what_was_saved(tmp_path):
     assert all(torch.equal(read[0][key], read[1][key]) for key in ("input_ids", "pixel_values"))
 
 
-@pytest.mark.parametrize("changes, warnings", [({}, 0), ({"resample": 1}, 0), ({"resample": 3}, 1), ({"image_mean": None}, 0)])
+@pytest.mark.parametrize(
+    "changes, warnings", [({}, 0), ({"resample": 1}, 0), ({"resample": 3}, 1), ({"image_mean": None}, 0)]
+)
 def test_another_resampling_is_warned_of(tmp_path, caplog, changes, warnings):
     published_folder(tmp_path / "hub")
     (tmp_path / "hub/preprocessor_config.json").write_text(json.dumps(PREPROCESSOR_CONFIG | changes))

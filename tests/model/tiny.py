@@ -16,16 +16,32 @@ def tiny_config(image_size=48, patch_size=8, scale_factor=2, kv_heads=2, **setti
     """Grid 3x3 by default; pixel shuffle, grouped keys and values, an untied language head."""
     config = SmolVLMConfig(
         text_config=LlamaConfig(
-            hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
-            num_key_value_heads=kv_heads, vocab_size=64, max_position_embeddings=512, pad_token_id=PAD,
-            bos_token_id=1, eos_token_id=3, initializer_range=0.1,
+            hidden_size=32,
+            intermediate_size=48,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=kv_heads,
+            vocab_size=64,
+            max_position_embeddings=512,
+            pad_token_id=PAD,
+            bos_token_id=1,
+            eos_token_id=3,
+            initializer_range=0.1,
         ),
         vision_config=SmolVLMVisionConfig(
-            hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2,
-            image_size=image_size, patch_size=patch_size, initializer_range=0.1,
+            hidden_size=16,
+            intermediate_size=24,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            image_size=image_size,
+            patch_size=patch_size,
+            initializer_range=0.1,
         ),
-        scale_factor=scale_factor, image_token_id=IMAGE_TOKEN, pad_token_id=PAD, tie_word_embeddings=False,
-    )  # fmt: skip
+        scale_factor=scale_factor,
+        image_token_id=IMAGE_TOKEN,
+        pad_token_id=PAD,
+        tie_word_embeddings=False,
+    )
     for key, value in settings.items():
         setattr(config, key, value)
     return config
@@ -56,8 +72,7 @@ def sample(config, num_frames: int, seed: int, text_before=4, text_after=5) -> d
         "lm_targets": text[text_before + 1 :],
         "lm_is_dst": torch.arange(text_after - 1) < 2,
         "decision_positions": text_before - 1 + per_frame * torch.arange(1, num_frames + 1),
-        "dst_update": torch.arange(num_frames) % 2,
-        "speaking": (torch.arange(num_frames) + 1) % 2,
+        "decisions": {"dst_update": torch.arange(num_frames) % 2, "speaking": (torch.arange(num_frames) + 1) % 2},
     }
 
 
@@ -65,7 +80,10 @@ def pack(samples: list[dict]) -> SimpleNamespace:
     """Samples in one row, with the fields of a PackedBatch."""
     lengths = [len(item["input_ids"]) for item in samples]
     starts = [sum(lengths[:index]) for index in range(len(samples))]
-    fields = {key: torch.cat([item[key] for item in samples]) for key in samples[0]}
+    fields = {key: torch.cat([item[key] for item in samples]) for key in samples[0] if key != "decisions"}
+    fields["decisions"] = {
+        head: torch.cat([item["decisions"][head] for item in samples]) for head in samples[0]["decisions"]
+    }
     for key in ("lm_positions", "decision_positions"):
         fields[key] = torch.cat([item[key] + start for item, start in zip(samples, starts, strict=True)])
     return SimpleNamespace(segment_lengths=lengths, **fields)
@@ -77,9 +95,9 @@ def inputs(batch) -> dict:
     return {name: getattr(batch, name) for name in names}
 
 
-def count_terms(batch: PackedBatch) -> torch.Tensor:
-    """Counted positions of a micro-batch, float64 [6] in the order of COUNT_NAMES, worked out from its labels."""
-    counts = [torch.tensor(len(batch.lm_targets), device=batch.lm_targets.device), batch.lm_is_dst.sum()]
-    for labels in (batch.dst_update, batch.speaking):
-        counts += [(labels == 1).sum(), (labels == 0).sum()]
-    return torch.stack(counts).double()
+def count_terms(batch: PackedBatch) -> dict[str, int]:
+    """Counted positions of a micro-batch by COUNT_NAMES, worked out from its labels."""
+    counts = {"lm": len(batch.lm_targets), "dst_gen": int(batch.lm_is_dst.sum())}
+    for head, labels in batch.decisions.items():
+        counts |= {f"{head}_positives": int((labels == 1).sum()), f"{head}_negatives": int((labels == 0).sum())}
+    return counts

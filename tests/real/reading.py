@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from transformers import LlamaForCausalLM
 
-from dst_dist import config
 from dst_dist.data.batching import Draw, PackedBatch, micro_batches
 from dst_dist.model.smolvlm_dst import SmolVLMForDST
-from dst_dist.prepare import DataSetup
+from dst_dist.recipes.loading import load_recipe
+from dst_dist.setup import DataSetup
 from tests.real.make_model import IMAGE
 
 
@@ -25,7 +25,7 @@ def load(folder: Path) -> SmolVLMForDST:
 def micro_batches_of(model: Path, root: Path, names: Sequence[str], max_tokens: int = 8192) -> list[PackedBatch]:
     """All samples of some datasets as training on one process packs them."""
     words = [f"model.name_or_path={model}", f"data.root={root}", f"data.train=[{', '.join(names)}]", "data.val=[]"]
-    setup = DataSetup(config.load([*words, f"train.max_tokens={max_tokens}"]))
+    setup = DataSetup(load_recipe([*words, f"train.max_tokens={max_tokens}"]))
     data = setup.datasets(setup.check())["train"]
     draws = [Draw(index, 0) for index in range(len(data))]
     return [data[spec] for spec in micro_batches(0, 0, draws, data.samples, setup.limits, 0, 1)]

@@ -7,8 +7,8 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
-from dst_dist import config
-from dst_dist.model.finetune import load_model
+from dst_dist.model.loading import load_model
+from dst_dist.recipes.loading import load_recipe
 from tests.launching import launch
 from tests.real import reading
 from tests.real.dialogs import DIALOGS
@@ -80,7 +80,7 @@ def test_a_packed_row_is_its_clips_alone(real_model, own_clips, model, right_los
 @pytest.mark.parametrize("way", WAYS)
 def test_the_model_as_trained_reads_the_same(real_model, own_clips, right_loss, way):
     max_tokens, precision, checkpointing, mode = WAYS[way]
-    prepared = load_model(config.load(words(real_model, own_clips, way)))
+    prepared = load_model(load_recipe(words(real_model, own_clips, way)))
     assert prepared.training
     batches = reading.micro_batches_of(real_model, own_clips, DIALOGS, max_tokens)
     tolerance = BF16_TOLERANCE if precision == "bf16" else TOLERANCE
@@ -102,8 +102,16 @@ def words(real_model, own_clips, way) -> list[str]:
     """A recipe of one step over all three clips."""
     max_tokens, precision, checkpointing, mode = WAYS[way]
     return [
-        mode, f"model.name_or_path={real_model}", f"data.root={own_clips}", f"data.train=[{', '.join(DIALOGS)}]",
-        "data.val=[]", "data.num_workers=0", "log.report_to=[]", f"train.max_tokens={max_tokens}",
-        f"train.precision={precision}", f"train.gradient_checkpointing={str(checkpointing).lower()}",
-        f"train.global_batch_size={len(DIALOGS)}", "train.max_steps=1",
-    ]  # fmt: skip
+        mode,
+        f"model.name_or_path={real_model}",
+        f"data.root={own_clips}",
+        f"data.train=[{', '.join(DIALOGS)}]",
+        "data.val=[]",
+        "data.num_workers=0",
+        "log.report_to=[]",
+        f"train.max_tokens={max_tokens}",
+        f"train.precision={precision}",
+        f"train.gradient_checkpointing={str(checkpointing).lower()}",
+        f"train.global_batch_size={len(DIALOGS)}",
+        "train.max_steps=1",
+    ]

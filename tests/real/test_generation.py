@@ -10,8 +10,10 @@ from torch import nn
 from dst_dist.data.batching import Draw, MicroBatchSpec, PackedBatch
 from dst_dist.data.clips import Clip
 from dst_dist.data.conversation import Group, arrange
-from dst_dist.evaluate.finished_run import FinishedRun
-from dst_dist.evaluate.stream import Event, Streamer, Thresholds
+from dst_dist.evaluate.open_run import FinishedRun
+from dst_dist.heads import HEAD_NAMES
+from dst_dist.measure.timeline import Event
+from dst_dist.streaming.stream import Streamer
 
 pytestmark = pytest.mark.long
 
@@ -42,7 +44,7 @@ def force_decisions(model, groups: Sequence[Group], monkeypatch) -> list[torch.T
     def decide(hidden):
         decision = next(gold)
         states.append(hidden[-1])
-        return tuple(hidden.new_tensor([float(label == 1)]) for label in (decision.dst_update, decision.speaking))
+        return tuple(hidden.new_tensor([float(label == 1)]) for label in (decision["dst_update"], decision["speaking"]))
 
     monkeypatch.setattr(model, "decide", decide)
     return states
@@ -50,7 +52,7 @@ def force_decisions(model, groups: Sequence[Group], monkeypatch) -> list[torch.T
 
 def stream(run: FinishedRun, clip: Clip, groups: Sequence[Group], frames: torch.Tensor) -> SimpleNamespace:
     """`events` and `counts` of a clip watched from its start, with the user's turns at their frames."""
-    streamer = Streamer(run.model, clip, run.data.maker, Thresholds(), "carry_state", 128)
+    streamer = Streamer(run.model, clip, run.data.maker, dict.fromkeys(HEAD_NAMES, 0.5), "carry_state", 128)
     events: list[Event] = []
     for group, frame in zip(groups, frames, strict=True):
         events += streamer.push_frame(frame)
@@ -63,7 +65,7 @@ def stream(run: FinishedRun, clip: Clip, groups: Sequence[Group], frames: torch.
 def sample_of(run: FinishedRun, number: int) -> tuple[PackedBatch, Clip, list[Group]]:
     """A whole clip as it is trained on, and its gold dialog."""
     clip = run.data.clips.index[int(run.data.samples["clip"][number])]
-    return run.data[MicroBatchSpec(0, 0, [Draw(number, 0)], None, 0, True)], clip, arrange(clip, "continuous", "last")
+    return run.data[MicroBatchSpec(0, 0, [Draw(number, 0)], 0, True)], clip, arrange(clip, "continuous", "last")
 
 
 @torch.no_grad()
@@ -82,8 +84,12 @@ def test_streaming_the_gold_dialog_is_teacher_forcing(lora_run, monkeypatch):
             watched = stream(run, clip, groups, batch.frames)
         hook.remove()
         assert not +watched.counts and len(dictation.picks) == len(batch.lm_targets)
-        torch.testing.assert_close(torch.stack(dictation.states), forced[batch.lm_positions], rtol=TOLERANCE, atol=TOLERANCE)
-        torch.testing.assert_close(torch.stack(decided), forced[batch.decision_positions], rtol=TOLERANCE, atol=TOLERANCE)
+        torch.testing.assert_close(
+            torch.stack(dictation.states), forced[batch.lm_positions], rtol=TOLERANCE, atol=TOLERANCE
+        )
+        torch.testing.assert_close(
+            torch.stack(decided), forced[batch.decision_positions], rtol=TOLERANCE, atol=TOLERANCE
+        )
         assert dictation.picks == expected.tolist()
         right = (expected == batch.lm_targets).float().mean()
         print(f"{clip.id}: {len(dictation.picks)} tokens picked alike, {right:.3f} of them the gold ones")

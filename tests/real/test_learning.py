@@ -9,7 +9,7 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoTokenizer, SmolVLMForConditionalGeneration
 
-from dst_dist.model.finetune import load_for_inference
+from dst_dist.model.loading import load_for_inference
 from tests.launching import Launched
 from tests.real.learning import ENGINES, RECIPE, train
 from tests.real.reading import stock_text_model
@@ -56,7 +56,7 @@ def test_lora_learns_forgets_nothing_and_merges_by_hand(real_model, lora_run, pa
     after = paragraph_logits(ours.model.text_model, ours.lm_head, paragraph)
     losses = paragraph_loss(before, paragraph), paragraph_loss(after, paragraph)
     print(f"other text {losses[0]:.3f} -> {losses[1]:.3f}")
-    assert 0.01 < (after - before).abs().max(), "the adapter does something"
+    assert (after - before).abs().max() > 0.01, "the adapter does something"
     assert losses[1] < losses[0] + LOST_AT_MOST
 
     by_hand = merged_by_hand(stock, run.folder / "final")

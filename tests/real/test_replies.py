@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from dst_dist.errors import ConfigError
-from dst_dist.evaluate.replies import count_replies, match_replies, window_of
-from dst_dist.evaluate.similarity import lexical, open_similarity
+from dst_dist.measure.replies import count_replies, match_replies, window_of
+from dst_dist.measure.similarity import lexical, open_similarity
 
 pytestmark = pytest.mark.long
 

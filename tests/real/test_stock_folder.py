@@ -9,15 +9,16 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import SmolVLMForConditionalGeneration
 
-from dst_dist import config
 from dst_dist.errors import CheckpointError
-from dst_dist.model.finetune import load_for_inference, load_model, save_model
-from dst_dist.model.smolvlm_dst import HEAD_NAMES
+from dst_dist.heads import HEAD_MODULES
+from dst_dist.model.loading import load_for_inference, load_model
+from dst_dist.model.saving import save_model
+from dst_dist.recipes.loading import load_recipe
 from tests.real.make_model import IMAGE
 
 pytestmark = pytest.mark.long
 
-HEADS = {f"{head}.{kind}" for head in HEAD_NAMES for kind in ("weight", "bias")}
+HEADS = {f"{head}.{kind}" for head in HEAD_MODULES for kind in ("weight", "bias")}
 FORMS = {
     "fp32": (torch.float32, False, "200MB", None),
     "bf16": (torch.bfloat16, False, "100MB", None),
@@ -81,7 +82,7 @@ def folder_of(stock, real_model, tmp_path):
 
 def load(folder: Path, mode: str = "full"):
     words = [f"model.name_or_path={folder}", f"model.tokens_per_frame={FRAME_TOKENS}", "train.precision=fp32"]
-    return load_model(config.load([mode, *words]))
+    return load_model(load_recipe([mode, *words]))
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -113,7 +114,12 @@ def test_each_missing_and_each_unexpected_weight_is_named(folder_of):
 
 
 @pytest.mark.parametrize(
-    "lost", ["model.text_model.layers.29.mlp.down_proj.weight", "lm_head.weight", "model.connector.modality_projection.proj.weight"]
+    "lost",
+    [
+        "model.text_model.layers.29.mlp.down_proj.weight",
+        "lm_head.weight",
+        "model.connector.modality_projection.proj.weight",
+    ],
 )
 def test_only_the_two_heads_may_be_new(folder_of, lost):
     folder, _ = folder_of("bf16")

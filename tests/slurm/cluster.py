@@ -82,8 +82,15 @@ class Cluster:
     def __init__(self, folder: Path):
         self.folder = folder
         self.daemons: list[subprocess.Popen] = []
-        outside = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM", "SBATCH", "ACCELERATE_"))}
-        here = {"SLURM_CONF": f"{folder}/slurm.conf", "PATH": search_path(), "VIRTUAL_ENV": sys.prefix, "PYTHONPATH": str(REPOSITORY)}
+        outside = {
+            name: value for name, value in os.environ.items() if not name.startswith(("SLURM", "SBATCH", "ACCELERATE_"))
+        }
+        here = {
+            "SLURM_CONF": f"{folder}/slurm.conf",
+            "PATH": search_path(),
+            "VIRTUAL_ENV": sys.prefix,
+            "PYTHONPATH": str(REPOSITORY),
+        }
         self.env = {**outside, **here, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 
     def start(self) -> None:
@@ -91,24 +98,33 @@ class Cluster:
         (self.folder / "state").mkdir()
         host = self.run("hostname", "-s").strip()
         nodes = "\n".join(NODE.format(name=name, host=host, port=free_port()) for name in NODES)
-        text = CONFIGURATION.format(folder=self.folder, controller_port=free_port(), kill_wait_s=KILL_WAIT_S, nodes=nodes)
+        text = CONFIGURATION.format(
+            folder=self.folder, controller_port=free_port(), kill_wait_s=KILL_WAIT_S, nodes=nodes
+        )
         (self.folder / "slurm.conf").write_text(text)
         self._start_munge()
         self._start_daemon("slurmctld", "-D")
         for name in NODES:
             self._start_daemon("slurmd", "-D", "-N", name)
-        self.wait_until(lambda: self._try("sinfo", "-h", "-N", "-o", "%t").stdout.split() == ["idle"] * len(NODES), START_TIMEOUT_S)
+        self.wait_until(
+            lambda: self._try("sinfo", "-h", "-N", "-o", "%t").stdout.split() == ["idle"] * len(NODES), START_TIMEOUT_S
+        )
 
     def _start_munge(self) -> None:
         self.run("mungekey", "--create", f"--keyfile={self.folder}/munge.key-file")
         # --force: munge would like the folder to be open to every user.
-        files = [f"--{name}={self.folder}/munge.{name}" for name in ("key-file", "socket", "pid-file", "log-file", "seed-file")]
+        files = [
+            f"--{name}={self.folder}/munge.{name}"
+            for name in ("key-file", "socket", "pid-file", "log-file", "seed-file")
+        ]
         self._start_daemon("munged", "--foreground", "--force", *files)
         self.wait_until((self.folder / "munge.socket").exists, START_TIMEOUT_S)
 
     def _start_daemon(self, *command: str) -> None:
         with open(self.folder / "daemons.log", "a") as log:
-            self.daemons.append(subprocess.Popen(command, env=self.env, stdin=subprocess.DEVNULL, stdout=log, stderr=log))
+            self.daemons.append(
+                subprocess.Popen(command, env=self.env, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            )
 
     def stop(self) -> None:
         """End every job, then every daemon, then what a failed test may have left of a job."""
@@ -147,7 +163,9 @@ class Cluster:
 
     def wait_for_end(self, number: str, timeout_s: float) -> dict[str, str]:
         """Wait until a job is neither queued nor running; gives what Slurm knows of it."""
-        self.wait_until(lambda: self.job(number)["JobState"] not in ("PENDING", "RUNNING", "COMPLETING", "REQUEUED"), timeout_s)
+        self.wait_until(
+            lambda: self.job(number)["JobState"] not in ("PENDING", "RUNNING", "COMPLETING", "REQUEUED"), timeout_s
+        )
         return self.job(number)
 
     def wait_until(self, is_so: Callable[[], object], timeout_s: float) -> None:

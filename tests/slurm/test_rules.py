@@ -49,18 +49,48 @@ def test_every_node_gets_the_words_as_written_and_its_own_rank(cluster, submit):
     words = ("data.train=['a b', \"it's\", {$HOME: 2}]", "data.root=/x/`y` *;& \\z")
     script = 'printf "%s\\0" "$PWD" "$SRUN_CPUS_PER_TASK" "$OMP_NUM_THREADS" "$@" >"$run/seen-$SLURM_NODEID"; status 0'
     job, run = submit(
-        script, "demo", *words, "data.num_workers=1", "--engine", "cpu_zero2", "--nodes", "2", "--allow-changed", "loss.lm",
-        name="it's a \"run\" [1]#5%n $x",
-    )  # fmt: skip
+        script,
+        "demo",
+        *words,
+        "data.num_workers=1",
+        "--engine",
+        "cpu_zero2",
+        "--nodes",
+        "2",
+        "--allow-changed",
+        "loss.lm",
+        name='it\'s a "run" [1]#5%n $x',
+    )
     state = cluster.wait_for_end(job, TIMEOUT_S)
     assert (state["JobState"], state["ExitCode"]) == ("COMPLETED", "0:0"), (run / "slurm.log").read_text()
     seen = [(run / f"seen-{rank}").read_text().split("\0")[:-1] for rank in (0, 1)]
     port = str(10000 + int(job) % 20000)
     assert seen[0] == [
-        str(REPOSITORY), "2", "1", "launch", "--machine_rank", "0", "--config_file", "launch/cpu_zero2.yaml",
-        "--num_machines", "2", "--num_processes", "2", "--main_process_ip", "127.0.0.1", "--main_process_port", port,
-        "-m", "dst_dist.train", "demo", *words, "data.num_workers=1", f"output_dir={run}", "--allow-changed", "loss.lm",
-    ]  # fmt: skip
+        str(REPOSITORY),
+        "2",
+        "1",
+        "launch",
+        "--machine_rank",
+        "0",
+        "--config_file",
+        "launch/cpu_zero2.yaml",
+        "--num_machines",
+        "2",
+        "--num_processes",
+        "2",
+        "--main_process_ip",
+        "127.0.0.1",
+        "--main_process_port",
+        port,
+        "-m",
+        "dst_dist.train",
+        "demo",
+        *words,
+        "data.num_workers=1",
+        f"output_dir={run}",
+        "--allow-changed",
+        "loss.lm",
+    ]
     assert seen[1] == [*seen[0][:5], "1", *seen[0][6:]]
     assert "start 1 on n[1-2], newest checkpoint: none" in (run / "slurm.log").read_text()
     assert (run / "node-0.log").exists() and (run / "node-1.log").exists()
@@ -76,7 +106,9 @@ def test_a_time_is_read_as_slurm_reads_it(cluster):
     """Held jobs of every form, and the limit that Slurm gives them."""
     for time_words in ("90", "90:01", "2:90:59", "1-2", "1-2:30", "1-2:30:01", "0:30", "3:0:0", "007"):
         job = cluster.run("sbatch", "--parsable", "--hold", f"--time={time_words}", "--wrap=true").strip()
-        days, hours, minutes, seconds = map(int, re.match(r"(?:(\d+)-)?(\d+):(\d+):(\d+)$", cluster.job(job)["TimeLimit"]).groups("0"))
+        days, hours, minutes, seconds = map(
+            int, re.match(r"(?:(\d+)-)?(\d+):(\d+):(\d+)$", cluster.job(job)["TimeLimit"]).groups("0")
+        )
         cluster.run("scancel", job)
         assert time_limit_s(time_words) == ((days * 24 + hours) * 60 + minutes) * 60 + seconds, time_words
 

@@ -4,7 +4,7 @@ import sys
 
 from accelerate import Accelerator
 
-from dst_dist.ending import leave
+from dst_dist.exit import leave
 from dst_dist.train import __main__ as entry
 from dst_dist.train import engine as engine_module
 from dst_dist.train.engine import Engine

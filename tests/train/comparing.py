@@ -6,8 +6,9 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from dst_dist import config
-from dst_dist.model.finetune import load_model, save_model
+from dst_dist.model.loading import load_model
+from dst_dist.model.saving import save_model
+from dst_dist.recipes.loading import load_recipe
 from tests.launching import Launched
 
 Weights = Mapping[str, torch.Tensor]
@@ -32,7 +33,7 @@ def weights_of(folder: Path) -> Weights:
 
 def initial_weights(words: Sequence[str], folder: Path) -> Weights:
     """What a run with this recipe starts from, by the names that `final/` has."""
-    model = load_model(config.load(words))
+    model = load_model(load_recipe(words))
     save_model(model, model.state_dict(), folder)
     return weights_of(folder)
 
@@ -54,9 +55,11 @@ def differences(run: Launched, reference: Launched, initial: Weights) -> dict[st
 def faults(found: Mapping[str, float]) -> list[str]:
     """Which of `differences` are beyond their tolerance."""
     tolerances = {
-        "loss": LOSS_TOLERANCE, "grad_norm": NORM_TOLERANCE,
-        "weights": WEIGHT_TOLERANCE, "worst_tensor": TENSOR_TOLERANCE,
-    }  # fmt: skip
+        "loss": LOSS_TOLERANCE,
+        "grad_norm": NORM_TOLERANCE,
+        "weights": WEIGHT_TOLERANCE,
+        "worst_tensor": TENSOR_TOLERANCE,
+    }
     return [f"{key} {found[key]:.1e} > {limit:.0e}" for key, limit in tolerances.items() if not found[key] <= limit]
 
 

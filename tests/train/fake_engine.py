@@ -6,6 +6,7 @@ import torch
 from accelerate.utils import DistributedType
 
 from dst_dist.errors import CheckpointError
+from dst_dist.processes import Processes
 
 
 class Meeting:
@@ -15,7 +16,7 @@ class Meeting:
         self.barrier, self.values = threading.Barrier(number, timeout=20), [None] * number
 
 
-class FakeEngine:
+class FakeEngine(Processes):
     """As much of `Engine` as a checkpoint needs, in a thread."""
 
     type = DistributedType.MULTI_GPU
@@ -23,7 +24,6 @@ class FakeEngine:
 
     def __init__(self, rank, meeting, seed):
         self.rank, self.meeting, self.num_processes = rank, meeting, len(meeting.values)
-        self.is_main = rank == 0
         generator = torch.Generator().manual_seed(seed)
         self.unwrapped = torch.nn.Sequential(torch.nn.Linear(3, 5), torch.nn.Linear(5, 2))
         for parameter in self.unwrapped.parameters():

@@ -18,7 +18,7 @@ from unittest import mock
 
 import psutil
 
-from dst_dist.ending import leave
+from dst_dist.exit import leave
 from tests.launching import REPOSITORY, TIMEOUT_S, Launched, free_port, kill_tree
 
 GRACE_S = 3
@@ -61,23 +61,37 @@ class Starter:
     def __init__(self):
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.train.forking"], cwd=REPOSITORY, env=environment, stdin=subprocess.PIPE, text=True
+            [sys.executable, "-m", "tests.train.forking"],
+            cwd=REPOSITORY,
+            env=environment,
+            stdin=subprocess.PIPE,
+            text=True,
         )
         self.number = 0
 
     def start(
-        self, engine: str, words: Sequence[str], folder: Path, num_processes: int = 2,
-        module: str = "dst_dist.train", env: Mapping[str, str] | None = None,
-    ) -> Job:  # fmt: skip
+        self,
+        engine: str,
+        words: Sequence[str],
+        folder: Path,
+        num_processes: int = 2,
+        module: str = "dst_dist.train",
+        env: Mapping[str, str] | None = None,
+    ) -> Job:
         """Start a training in the background; arguments as of `tests.launching.launch`."""
         folder.parent.mkdir(parents=True, exist_ok=True)
         self.number += 1
         log = folder.with_name(f"{folder.name}.{self.number}.output")
         words = [*words, f"output_dir={folder}"]
         order = {
-            "engine": engine, "words": words, "num_processes": num_processes, "module": module,
-            "env": dict(env or {}), "port": free_port(), "log": str(log),
-        }  # fmt: skip
+            "engine": engine,
+            "words": words,
+            "num_processes": num_processes,
+            "module": module,
+            "env": dict(env or {}),
+            "port": free_port(),
+            "log": str(log),
+        }
         self.process.stdin.write(json.dumps(order) + "\n")
         self.process.stdin.flush()
         return Job(folder, log)
@@ -107,8 +121,8 @@ def wait_for(condition, timeout_s: float = TIMEOUT_S) -> None:
 
 def serve() -> None:
     """Read orders, a line each, and fork a launcher for each."""
-    from accelerate.commands import launch  # noqa: F401
     import deepspeed  # noqa: F401
+    from accelerate.commands import launch  # noqa: F401
 
     from dst_dist.train import loop  # noqa: F401
 
@@ -129,7 +143,9 @@ def launcher_environment(engine: str) -> dict[str, str]:
     from accelerate.commands.launch import launch_command, launch_command_parser
 
     found: dict[str, str] = {}
-    arguments = launch_command_parser().parse_args(["--config_file", f"launch/{engine}.yaml", "--main_process_port", "0", "-m", "x"])
+    arguments = launch_command_parser().parse_args(
+        ["--config_file", f"launch/{engine}.yaml", "--main_process_port", "0", "-m", "x"]
+    )
     with mock.patch("torch.distributed.run.run", lambda _: found.update(os.environ)):
         launch_command(arguments)
     return found
@@ -142,7 +158,12 @@ def launch_here(order: dict, environment: dict[str, str]) -> None:
     os.dup2(output, 1)
     os.dup2(output, 2)
     world = str(order["num_processes"])
-    shared = {"WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(order["port"])}
+    shared = {
+        "WORLD_SIZE": world,
+        "LOCAL_WORLD_SIZE": world,
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(order["port"]),
+    }
     os.environ.update(environment | shared | order["env"])
     pids = []
     for rank in range(order["num_processes"]):

@@ -8,7 +8,7 @@ import warnings
 from accelerate.state import AcceleratorState
 
 from dst_dist.train import __main__ as program
-from dst_dist.train.preemption import SIGNALS
+from dst_dist.train.stop import SIGNALS
 
 
 @contextlib.contextmanager

@@ -18,19 +18,35 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from dst_dist.ending import leave
+from dst_dist.exit import leave
 from dst_dist.train import __main__ as program
-from dst_dist.train import loop, state_files, step
+from dst_dist.train import final, loop, state_files, step
 from dst_dist.train.checkpoint import Checkpoints
 from dst_dist.train.engine_state import held_state, stretches
 from dst_dist.train.state_files import write_stretches
 
 RANK = int(os.environ.get("RANK", "0"))
 POINTS = (
-    "before state", "inside file", "after state", "after random", "after training", "before manifest", "after manifest",
-    "before rename", "after rename", "before link last", "inside link last", "after link last", "before link best",
-    "inside link best", "after link best", "before prune", "inside prune", "after prune", "inside final",
-)  # fmt: skip
+    "before state",
+    "inside file",
+    "after state",
+    "after random",
+    "after training",
+    "before manifest",
+    "after manifest",
+    "before rename",
+    "after rename",
+    "before link last",
+    "inside link last",
+    "after link last",
+    "before link best",
+    "inside link best",
+    "after link best",
+    "before prune",
+    "inside prune",
+    "after prune",
+    "inside final",
+)
 """Every instant of a save (and of writing `final/`) at which a fault can be asked for."""
 AT_WORK = "inside accumulation"
 """The point of each micro-batch between forward and backward."""
@@ -72,7 +88,7 @@ class Faults:
 @contextlib.contextmanager
 def installed(fault: Fault):
     """Trainings in this process pass the fault's points."""
-    intact = loop.Checkpoints, state_files._pieces, loop.save_model, step.compute_loss
+    intact = loop.Checkpoints, state_files._pieces, final.save_model, step.compute_loss
 
     def pieces(head, of_stretches):
         for number, piece in enumerate(intact[1](head, of_stretches)):
@@ -89,19 +105,19 @@ def installed(fault: Fault):
         return intact[3](*arguments)
 
     loop.Checkpoints, state_files._pieces = functools.partial(Checkpoints, fault=fault), pieces
-    loop.save_model, step.compute_loss = save_model, compute_loss
+    final.save_model, step.compute_loss = save_model, compute_loss
     try:
         yield
     finally:
-        loop.Checkpoints, state_files._pieces, loop.save_model, step.compute_loss = intact
+        loop.Checkpoints, state_files._pieces, final.save_model, step.compute_loss = intact
 
 
 def record_ids(folder: Path) -> None:
     """Write the clips of each micro-batch as they come."""
     intact = loop.optimizer_step
 
-    def optimizer_step(engine, recipe, data, batches):
-        return intact(engine, recipe, data, noted(data, batches))
+    def optimizer_step(engine, recipe, data, batches, counts):
+        return intact(engine, recipe, data, noted(data, batches), counts)
 
     def noted(data, batches):
         for batch in batches:
@@ -127,7 +143,9 @@ def record_loaded(folder: Path) -> None:
             whole = parameter.full_tensor() if hasattr(parameter, "full_tensor") else parameter
             digest.update(whole.detach().float().contiguous().numpy().tobytes())
         rates = [{key: value for key, value in group.items() if key != "params"} for group in engine.param_groups]
-        (folder / f"{RANK}.json").write_text(json.dumps({"weights": digest.hexdigest(), "groups": rates, "step": progress.step}))
+        (folder / f"{RANK}.json").write_text(
+            json.dumps({"weights": digest.hexdigest(), "groups": rates, "step": progress.step})
+        )
         return progress
 
     loop.resume = resume
@@ -136,7 +154,12 @@ def record_loaded(folder: Path) -> None:
 def main(words: list[str]) -> int:
     settings = os.environ
     kind, point, rank, nth = settings.get("FAULT", "none::0:0").split(":")
-    fault = Faults(kind, point if int(rank) == RANK else "", int(nth), Path(settings["FAULT_LOG"]) if "FAULT_LOG" in settings else None)
+    fault = Faults(
+        kind,
+        point if int(rank) == RANK else "",
+        int(nth),
+        Path(settings["FAULT_LOG"]) if "FAULT_LOG" in settings else None,
+    )
     if "IDS" in settings:
         record_ids(Path(settings["IDS"]))
     if "LOADED" in settings:

@@ -5,7 +5,7 @@ import sys
 
 import torch
 
-from dst_dist.ending import leave
+from dst_dist.exit import leave
 from dst_dist.train import __main__ as program
 from dst_dist.train import step
 
@@ -21,7 +21,7 @@ def nan_in_a_term(output, batch, counts, weights, balance):
 def nan_in_the_gradient(output, batch, counts, weights, balance):
     """The loss is as it was; the square root's slope at 0 is infinite, and 0 times that is none."""
     loss, terms = intact(output, batch, counts, weights, balance)
-    return loss + torch.sqrt(0 * output.dst_update_logits).sum(), terms
+    return loss + torch.sqrt(0 * output.decision_logits["dst_update"]).sum(), terms
 
 
 def poison(kind: str, rank: str) -> None:

@@ -7,7 +7,7 @@ import torch
 from accelerate.utils import DistributedType
 from safetensors.torch import save_file
 
-from dst_dist.ending import leave
+from dst_dist.exit import leave
 from dst_dist.train import __main__ as entry
 from dst_dist.train.engine import Engine
 

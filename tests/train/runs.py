@@ -18,10 +18,23 @@ SPEED = {"tokens_per_s", "frames_per_s", "data_wait_share", "peak_memory_gib", "
 def cut_words(demo_words, mode: str = "lora", *extra: str) -> list[str]:
     """9 clips of 16 frames: steps of 4, 4 and 1 make an epoch, each clip is a micro-batch. Saved and evaluated often."""
     return [
-        "demo", *demo_words, *MODES[mode], "data.train=[kitchen]", "data.val=[garden]", "data.num_workers=0",
-        "train.global_batch_size=4", "train.max_frames=16", "train.max_steps=7", "optim.learning_rate=2e-3",
-        "optim.warmup_steps=2", "eval.every_steps=3", "eval.max_clips=3", "checkpoint.every_steps=1", "log.report_to=[]", *extra,
-    ]  # fmt: skip
+        "demo",
+        *demo_words,
+        *MODES[mode],
+        "data.train=[kitchen]",
+        "data.val=[garden]",
+        "data.num_workers=0",
+        "train.global_batch_size=4",
+        "train.max_frames=16",
+        "train.max_steps=7",
+        "optim.learning_rate=2e-3",
+        "optim.warmup_steps=2",
+        "eval.every_steps=3",
+        "eval.max_clips=3",
+        "checkpoint.every_steps=1",
+        "log.report_to=[]",
+        *extra,
+    ]
 
 
 def status_of(folder: Path) -> dict:
@@ -31,7 +44,9 @@ def status_of(folder: Path) -> dict:
 def curve(folder: Path) -> dict[tuple[str, int], dict]:
     """All that was logged of each step and evaluation but its speed; the later line counts."""
     lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
-    return {(line["split"], line["step"]): {key: value for key, value in line.items() if key not in SPEED} for line in lines}
+    return {
+        (line["split"], line["step"]): {key: value for key, value in line.items() if key not in SPEED} for line in lines
+    }
 
 
 def checksums(checkpoint: Path) -> dict[str, str]:
@@ -47,7 +62,10 @@ def whole_state(folder: Path) -> dict[str, torch.Tensor]:
         for key, values in load_file(file).items():
             name, _, start = key.rpartition("@")
             places.setdefault(name, []).append((int(start), values))
-    return {name: torch.cat([values for _, values in sorted(parts, key=lambda part: part[0])]) for name, parts in places.items()}
+    return {
+        name: torch.cat([values for _, values in sorted(parts, key=lambda part: part[0])])
+        for name, parts in places.items()
+    }
 
 
 def same(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> bool:

@@ -5,7 +5,7 @@ import os
 import sys
 import time
 
-from dst_dist.ending import leave
+from dst_dist.exit import leave
 from dst_dist.train import __main__ as program
 from dst_dist.train import loop
 

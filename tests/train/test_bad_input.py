@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from dst_dist import ending
+from dst_dist import exit as ending
 from dst_dist.train import __main__ as program
 from tests.data import test_bad_clips
 from tests.data.handmade import make_root, prospect_clip, spoken, write_prospect
@@ -55,8 +55,13 @@ def adapter(base=None, weights=True, **changes):
     """Makes the model folder an adapter's, on itself or another base."""
 
     def write(folder):
-        config = {"peft_type": "LORA", "base_model_name_or_path": base or str(folder.parent / "base"), "r": 4,
-                  "lora_alpha": 8, "target_modules": r"model\.text_model\..*\.(q_proj)"}  # fmt: skip
+        config = {
+            "peft_type": "LORA",
+            "base_model_name_or_path": base or str(folder.parent / "base"),
+            "r": 4,
+            "lora_alpha": 8,
+            "target_modules": r"model\.text_model\..*\.(q_proj)",
+        }
         shutil.copytree(folder, folder.parent / "base")
         (folder / "model.safetensors").unlink()
         (folder / "adapter_config.json").write_text(json.dumps(config | changes))
@@ -144,7 +149,10 @@ RECIPE = {
     "value is no YAML": (words("data.train=[kitchen"), ("data.train=[kitchen: the value is not valid YAML",)),
     "no key": (words("=3"), ("=3: write section.key=value",)),
     "empty part of a key": (words("optim..betas=3"), ("optim..betas=3: write section.key=value",)),
-    "mistyped key": (words("optim.lerning_rate=1"), ("optim.lerning_rate: unknown key; did you mean optim.learning_rate?",)),
+    "mistyped key": (
+        words("optim.lerning_rate=1"),
+        ("optim.lerning_rate: unknown key; did you mean optim.learning_rate?",),
+    ),
     "mistyped section": (words("modle.tokens_per_frame=1"), ("modle: unknown key; did you mean model?",)),
     "key of another section": (words("train.learning_rate=1"), ("did you mean optim.learning_rate?",)),
     "key of two sections": (words("train.every_steps=1"), ("eval.every_steps or ", "log.every_steps?")),
@@ -158,34 +166,61 @@ RECIPE = {
     "peft's alpha": (words("finetune.lora.lora_alpha=8"), ("did you mean finetune.lora.alpha?",)),
     "section is a number": (words("optim=3"), ("optim: must be a section of keys (found 3)",)),
     "section is empty": (recipe_file("optim:\nseed: 1"), ("optim: must be a section of keys (found None)",)),
-    "text for a number": (words("optim.learning_rate=fast"), ("optim.learning_rate: must be a valid number (found 'fast')",)),
-    "true for a number": (words("optim.learning_rate=true"), ("optim.learning_rate: must be a valid number (found True)",)),
+    "text for a number": (
+        words("optim.learning_rate=fast"),
+        ("optim.learning_rate: must be a valid number (found 'fast')",),
+    ),
+    "true for a number": (
+        words("optim.learning_rate=true"),
+        ("optim.learning_rate: must be a valid number (found True)",),
+    ),
     "number that is none": (words("optim.learning_rate=.nan"), ("optim.learning_rate: must be a finite number",)),
     "infinite weight": (words("loss.lm=.inf"), ("loss.lm: must be a finite number (found inf)",)),
     "negative rate": (words("optim.learning_rate=-1e-4"), ("optim.learning_rate: must be greater than or equal to 0",)),
     "zero clipping": (words("optim.max_grad_norm=0"), ("optim.max_grad_norm: must be greater than 0 (found 0)",)),
     "a beta of 1": (words("optim.betas=[0.9, 1]"), ("optim.betas: must be less than 1 (found 1)",)),
-    "no weight above 0": (words("loss={lm: 0, dst_gen: 0, dst_update: 0, speaking: 0}"), ("loss: nothing is trained, every weight is 0",)),
+    "no weight above 0": (
+        words("loss={lm: 0, dst_gen: 0, dst_update: 0, speaking: 0}"),
+        ("loss: nothing is trained, every weight is 0",),
+    ),
     "one beta": (words("optim.betas=[0.9]"), ("optim.betas: has too few entries (found [0.9])",)),
     "fraction of a step": (words("train.max_steps=1.5"), ("train.max_steps: must be a valid integer (found 1.5)",)),
     "zero epochs": (words("train.num_epochs=0"), ("train.num_epochs: must be greater than or equal to 1 (found 0)",)),
     "absurd size": (words(f"train.max_tokens={10**20}"), ("train.max_tokens: must be less than 2147483648",)),
     "negative seed": (words("seed=-1"), ("seed: must be greater than or equal to 0 (found -1)",)),
-    "share above 1": (words("labels.neg_frame_sampling_rate=1.5"), ("neg_frame_sampling_rate: must be less than or equal to 1",)),
-    "no bool": (words("finetune.train.vision=maybe"), ("finetune.train.vision: must be a valid boolean (found 'maybe')",)),
+    "share above 1": (
+        words("labels.neg_frame_sampling_rate=1.5"),
+        ("neg_frame_sampling_rate: must be less than or equal to 1",),
+    ),
+    "no bool": (
+        words("finetune.train.vision=maybe"),
+        ("finetune.train.vision: must be a valid boolean (found 'maybe')",),
+    ),
     "unknown choice": (words("data.on_missing=skip"), ("data.on_missing: must be 'error', 'filter' or 'placeholder'",)),
     "unknown mode": (words("finetune.mode=qlora"), ("finetune.mode: must be 'lora' or 'full' (found 'qlora')",)),
     "dropout of everything": (words("finetune.lora.dropout=1"), ("finetune.lora.dropout: must be less than 1",)),
-    "lora without text": (words("finetune.mode=lora", "finetune.train.text=false"), ("finetune: mode lora", "set train.text")),
+    "lora without text": (
+        words("finetune.mode=lora", "finetune.train.text=false"),
+        ("finetune: mode lora", "set train.text"),
+    ),
     "frame tokens are no square": (words("model.tokens_per_frame=2"), ("model.tokens_per_frame: must be a square",)),
-    "dataset is no list": (words("data.train=kitchen"), ("data.train: must be a list: write it in [ ] (found 'kitchen')",)),
+    "dataset is no list": (
+        words("data.train=kitchen"),
+        ("data.train: must be a list: write it in [ ] (found 'kitchen')",),
+    ),
     "no dataset": (words("data.train=[]"), ("data.train: has too few entries",)),
-    "weight is text": (words("data.train=[{kitchen: twice}]"), ("data.train: must be a dataset's name, or {name: weight}",)),
+    "weight is text": (
+        words("data.train=[{kitchen: twice}]"),
+        ("data.train: must be a dataset's name, or {name: weight}",),
+    ),
     "weight of zero": (words("data.train=[{kitchen: 0}]"), ("data.train: kitchen: weight 0", "1 or more")),
     "empty output_dir": (words("output_dir=''"), ("output_dir: must not be empty",)),
     "output_dir below a file": (output_in_a_file, ("output_dir", "cannot be written", "Not a directory")),
     "unknown tracker": (words("log.report_to=[tensorbord]"), ("log.report_to: must be 'tensorboard'", "'tensorbord'")),
-    "tracker not installed": (words("log.report_to=[comet_ml]"), ("log.report_to: not installed: comet_ml", "pip install")),
+    "tracker not installed": (
+        words("log.report_to=[comet_ml]"),
+        ("log.report_to: not installed: comet_ml", "pip install"),
+    ),
 }
 
 MODEL = {
@@ -197,31 +232,42 @@ MODEL = {
     "folder without a model": (strange_folder, ("strange is not a whole model folder", "config.json")),
     "another model": (model(settings(model_type="llama")), ("is of type llama, not a SmolVLM2",)),
     "config.json cut off": (
-        model(lambda folder: (folder / "config.json").write_text('{"model_type": ')), ("is not a whole model folder", "JSON"),
+        model(lambda folder: (folder / "config.json").write_text('{"model_type": ')),
+        ("is not a whole model folder", "JSON"),
     ),
-    "config.json is a list": (model(lambda folder: (folder / "config.json").write_text("[]")), ("not a whole model folder",)),
+    "config.json is a list": (
+        model(lambda folder: (folder / "config.json").write_text("[]")),
+        ("not a whole model folder",),
+    ),
     "config.json of another shape": (model(settings(text_config=5)), ("is not a whole model folder", "text_config")),
-    "no tokenizer": (model(lambda folder: (folder / "tokenizer.json").unlink()), ("not a whole model folder", "tokenizer")),
+    "no tokenizer": (
+        model(lambda folder: (folder / "tokenizer.json").unlink()),
+        ("not a whole model folder", "tokenizer"),
+    ),
     "tokenizer cut off": (
-        model(lambda folder: (folder / "tokenizer.json").write_text('{"a":')), ("not a whole model folder",),
+        model(lambda folder: (folder / "tokenizer.json").write_text('{"a":')),
+        ("not a whole model folder",),
     ),
     "tokenizer without <image>": (model(no_image_token), ("the model's tokenizer lacks <image>", "model.name_or_path")),
     "tokenizer of another model": (model(settings(image_token_id=4)), ("the tokenizer in", "belongs to another model")),
     "vocabulary too small": (
-        model(settings(text_config={"model_type": "llama", "vocab_size": 10})), ("the tokenizer in", "belongs to another"),
+        model(settings(text_config={"model_type": "llama", "vocab_size": 10})),
+        ("the tokenizer in", "belongs to another"),
     ),
-    "no weights": (model(lambda folder: (folder / "model.safetensors").unlink()), ("no model.safetensors", "safetensors only")),
+    "no weights": (
+        model(lambda folder: (folder / "model.safetensors").unlink()),
+        ("no model.safetensors", "safetensors only"),
+    ),
     "pickled weights": (model(only_pickles), ("no model.safetensors", "safetensors only")),
     "weights cut off": (model(cut_off), ("model.safetensors: not readable", "copied whole")),
-    "a shard is missing": (
-        model(only_an_index('{"weight_map": {"a": "b.safetensors"}}')),
-        ("no b.safetensors",),
-    ),
-    "broken list of shards": (
-        model(only_an_index("{")), ("index.json: not readable",),
-    ),
+    "a shard is missing": (model(only_an_index('{"weight_map": {"a": "b.safetensors"}}')), ("no b.safetensors",)),
+    "broken list of shards": (model(only_an_index("{")), ("index.json: not readable",)),
     "pixels of another mean": (
-        model(preprocessor('{"image_mean": [0.48, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5], "rescale_factor": 0.00392156862745098}')),
+        model(
+            preprocessor(
+                '{"image_mean": [0.48, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5], "rescale_factor": 0.00392156862745098}'
+            )
+        ),
         ("preprocessor_config.json in ", "says image_mean [0.48, 0.5, 0.5], frames are read with image_mean 0.5 alone"),
     ),
     "pixels of another scale": (
@@ -230,38 +276,52 @@ MODEL = {
     ),
     "processor cut off": (model(preprocessor('{"image_mean": [')), ("preprocessor_config.json in ", "cannot be read")),
     "processor is a list": (model(preprocessor("[1]")), ("preprocessor_config.json in ", "cannot be read")),
-    "processor of text": (model(preprocessor('{"image_mean": "half"}')), ("preprocessor_config.json in ", "cannot be read")),
-    "more frame tokens than the grid": (words("model.tokens_per_frame=4"), ("model.tokens_per_frame: 4 is not possible", "use 1")),
+    "processor of text": (
+        model(preprocessor('{"image_mean": "half"}')),
+        ("preprocessor_config.json in ", "cannot be read"),
+    ),
+    "more frame tokens than the grid": (
+        words("model.tokens_per_frame=4"),
+        ("model.tokens_per_frame: 4 is not possible", "use 1"),
+    ),
     "no such module": (
         words("finetune.mode=lora", "finetune.lora.target_modules=[q_proj, q_prj]"),
         ("finetune.lora.target_modules", "has no q_prj", "v_proj"),
     ),
-    "adapter without a base": (
-        model(adapter(base="/nowhere/base")), ("/nowhere/base is neither a folder here",),
-    ),
+    "adapter without a base": (model(adapter(base="/nowhere/base")), ("/nowhere/base is neither a folder here",)),
     "adapter without weights": (model(adapter(weights=False)), ("no adapter_model.safetensors",)),
     "adapter of another rank": (
         model(adapter(), "finetune.mode=lora", "finetune.lora.target_modules=[q_proj]", "finetune.lora.alpha=8"),
         ("finetune.lora.rank: 64 differs from the adapter's 4",),
     ),
     "adapter of another kind": (model(adapter(peft_type="IA3")), ("is a ", "IA3 adapter, only LoRA is known")),
-}  # fmt: skip
+}
 
 FITTING = {
     "a turn longer than the context": (
-        longer_than_fits, ("2 faults", "clip kitchen/tea/0", "clip kitchen/tea/2", "does not fit", "data.max_seq_len"),
+        longer_than_fits,
+        ("2 faults", "clip kitchen/tea/0", "clip kitchen/tea/2", "does not fit", "data.max_seq_len"),
     ),
     "a sample longer than the model's positions": (
-        model(few_positions), ("data.train: the longest sample has ", "the model has 50 positions", "data.max_seq_len=50"),
+        model(few_positions),
+        ("data.train: the longest sample has ", "the model has 50 positions", "data.max_seq_len=50"),
     ),
     "no such root": (words("data.root=./none"), ("data.root none: no such folder",)),
-    "no such dataset": (words("data.train=[garage]"), ("data.train: garage: no such file", "garage/train_training.json")),
-    "validation without a file": (words("data.val=[kitchen]"), ("data.val: kitchen: no such file", "train_training.json")),
+    "no such dataset": (
+        words("data.train=[garage]"),
+        ("data.train: garage: no such file", "garage/train_training.json"),
+    ),
+    "validation without a file": (
+        words("data.val=[kitchen]"),
+        ("data.val: kitchen: no such file", "train_training.json"),
+    ),
     "nothing is left": (
-        lambda world: os.remove(world.root / "kitchen/frames/tea.arrow") or ["data.on_missing=filter", "data.train=[kitchen]"],
+        lambda world: (
+            os.remove(world.root / "kitchen/frames/tea.arrow") or ["data.on_missing=filter", "data.train=[kitchen]"]
+        ),
         ("data.on_missing=filter leaves no clip", "no such file"),
     ),
-}  # fmt: skip
+}
 
 DATA = {f"data: {case}": (data(case), expected) for case, (_, expected) in test_bad_clips.CASES.items()}
 
@@ -278,9 +338,16 @@ class World:
 
     def words(self, *extra):
         return [
-            "demo", f"model.name_or_path={self.model}", f"data.root={self.root}", f"data.train=[kitchen, {LINES}]",
-            "data.val=[]", "data.strict=true", "data.num_workers=0", f"output_dir={self.run}", *extra,
-        ]  # fmt: skip
+            "demo",
+            f"model.name_or_path={self.model}",
+            f"data.root={self.root}",
+            f"data.train=[kitchen, {LINES}]",
+            "data.val=[]",
+            "data.strict=true",
+            "data.num_workers=0",
+            f"output_dir={self.run}",
+            *extra,
+        ]
 
     def train(self, capsys, *extra):
         """Exit code, what status.json says, what was printed."""
@@ -333,7 +400,15 @@ def test_all_faults_of_a_recipe_at_once(world, capsys):
     (world.folder / "site.yaml").write_text("optim: {lerning_rate: 1}\nlog: {every_steps: 0}\n")
     site = str(world.folder / "site.yaml")
     _, _, output = world.train(capsys, site, "train.precision=fp8", "lora_r=3", "data.frames", "seed='")
-    for word in ("6 faults", "optim.lerning_rate", "log.every_steps", "train.precision", "lora_r", "recipe data.frames", "seed='"):
+    for word in (
+        "6 faults",
+        "optim.lerning_rate",
+        "log.every_steps",
+        "train.precision",
+        "lora_r",
+        "recipe data.frames",
+        "seed='",
+    ):
         assert word in output
 
 
@@ -344,12 +419,23 @@ def test_faults_of_model_data_frames_and_lengths_at_once(world, capsys):
     world.root.joinpath(LINES).write_text("[")
     extra = ["model.tokens_per_frame=4", f"model.name_or_path={world.folder}/model", "data.val=[toys, garage]"]
     _, _, output = world.train(capsys, *extra)
-    for word in ("tokens_per_frame: 4", "copied whole", f"{LINES}: is not valid JSON", "toys: no such file", "garage: no such"):
+    for word in (
+        "tokens_per_frame: 4",
+        "copied whole",
+        f"{LINES}: is not valid JSON",
+        "toys: no such file",
+        "garage: no such",
+    ):
         assert word in output
     # The frames of a split that cannot be read are not looked at; those of one that can are.
     write_prospect(world.root, [prospect_clip()], split="val")
     _, _, output = world.train(capsys, *extra[:-1], "data.val=[kitchen]")
-    for word in ("tokens_per_frame: 4", "copied whole", f"{LINES}: is not valid JSON", "clip kitchen/tea/0: 8 of 8 frames"):
+    for word in (
+        "tokens_per_frame: 4",
+        "copied whole",
+        f"{LINES}: is not valid JSON",
+        "clip kitchen/tea/0: 8 of 8 frames",
+    ):
         assert word in output
 
 

@@ -6,7 +6,7 @@ from typing import get_args
 import pytest
 
 from dst_dist.config import Checkpoint
-from dst_dist.train import loop
+from dst_dist.train import loop, validation
 from dst_dist.train.checkpoint import read_training
 from tests.train.cutting import Cut, cut, cut_run
 from tests.train.in_process import train
@@ -16,10 +16,19 @@ from tests.train.runs import assert_same_run, curve, cut_words, status_of
 
 def test_early_stopping_and_best(demo_words, tmp_path, capsys):
     """A rate of 0 never improves: the first evaluation stays the best, and two more are waited for."""
-    extra = ("optim.learning_rate=0", "eval.patience=2", "eval.every_steps=1", "train.max_steps=6", "checkpoint.every_steps=10")
+    extra = (
+        "optim.learning_rate=0",
+        "eval.patience=2",
+        "eval.every_steps=1",
+        "train.max_steps=6",
+        "checkpoint.every_steps=10",
+    )
     words = cut_words(demo_words, "lora", *extra)
     assert train([*words, f"output_dir={tmp_path}/run"]) == 0
-    assert "eval.patience: 2 evaluations in a row were no better than that of step 1; training ends" in capsys.readouterr().out
+    assert (
+        "eval.patience: 2 evaluations in a row were no better than that of step 1; training ends"
+        in capsys.readouterr().out
+    )
     assert status_of(tmp_path / "run") == {"code": 0, "reason": "done", "step": 3}
     assert (tmp_path / "run/best").resolve().name == "step-00000001"
     assert (tmp_path / "run/last").resolve().name == "step-00000003"
@@ -55,7 +64,9 @@ def test_patience_counts_evaluations_however_often_they_come(demo_words, tmp_pat
     assert (progress["step"], progress["best_step"], progress["num_since_best"]) == (7, 5, 2)
 
 
-@pytest.mark.parametrize("word", ["checkpoint.best=val/speaking/average_precision", "data.val=[kitchen]", "eval.max_clips=2"])
+@pytest.mark.parametrize(
+    "word", ["checkpoint.best=val/speaking/average_precision", "data.val=[kitchen]", "eval.max_clips=2"]
+)
 def test_a_best_measured_otherwise_is_chosen_anew(demo_words, tmp_path, capsys, word):
     """A loss of 20 would stand against every precision, and one of easy clips against all later ones."""
     words = [*cut_words(demo_words, "lora", "eval.every_steps=1"), f"output_dir={tmp_path}/run"]
@@ -70,7 +81,7 @@ def test_a_best_measured_otherwise_is_chosen_anew(demo_words, tmp_path, capsys, 
 
 @pytest.mark.parametrize("term, name", [("lm_logits", "lm_loss"), ("speaking_logits", "speaking_logits")])
 def test_a_validation_that_is_not_finite_stops_and_is_no_best(demo_words, tmp_path, monkeypatch, term, name):
-    intact, calls = loop.forward, []
+    intact, calls = validation.forward, []
 
     def forward(engine, recipe, batch):
         output = intact(engine, recipe, batch)
@@ -79,10 +90,12 @@ def test_a_validation_that_is_not_finite_stops_and_is_no_best(demo_words, tmp_pa
             return output if len(calls) < 5 else output._replace(**{term: getattr(output, term) * float("nan")})
         return output
 
-    monkeypatch.setattr(loop, "forward", forward)
+    monkeypatch.setattr(validation, "forward", forward)
     assert train([*cut_words(demo_words), f"output_dir={tmp_path}/run"]) == 1
     reason = status_of(tmp_path / "run")["reason"]
-    assert re.match(rf"NonFiniteError: evaluation: {name} is not finite in \d clips: garden/garden-val-", reason), reason
+    assert re.match(rf"NonFiniteError: evaluation: {name} is not finite in \d clips: garden/garden-val-", reason), (
+        reason
+    )
     # Three clips an evaluation: the second one, after step 6.
     assert (tmp_path / "run/best").resolve().name == "step-00000003"
 
@@ -93,6 +106,10 @@ def test_every_metric_that_may_be_best_is_measured(demo_words, tmp_path):
     allowed = set(get_args(Checkpoint.model_fields["best"].annotation))
     # What is left is no measure of quality.
     assert {key.rpartition("/")[2] for key in measured - allowed if not key.startswith("val/num_")} == {
-        "step", "split", "threshold", "base_rate", "base_rate_at_frames",
-    }  # fmt: skip
+        "step",
+        "split",
+        "threshold",
+        "base_rate",
+        "base_rate_at_frames",
+    }
     assert allowed <= measured

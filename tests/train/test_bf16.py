@@ -6,11 +6,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from dst_dist import config
 from dst_dist.data.batching import BatchPlan, micro_batches
-from dst_dist.model.finetune import load_model
+from dst_dist.model.loading import load_model
 from dst_dist.model.losses import compute_loss
-from dst_dist.prepare import DataSetup
+from dst_dist.recipes.loading import load_recipe
+from dst_dist.setup import DataSetup
 from tests.launching import TINY_RUN, launch
 from tests.train import comparing
 from tests.train.test_engines import ENGINES
@@ -28,18 +28,18 @@ RECIPE = (
     "optim.warmup_steps=0",
     "optim.schedule=constant",
 )
-MODES = {
-    "full": (),
-    "lora": ("finetune.mode=lora", "finetune.lora={rank: 8, alpha: 16}"),
-}
+MODES = {"full": (), "lora": ("finetune.mode=lora", "finetune.lora={rank: 8, alpha: 16}")}
 THREE_TOWER_CALLS = ("model.vision_batch_size=6",)
 MOVED_SHARE = 0.9
 GRADIENT_TOLERANCE = 0.02
 
 ORDINARY = (
-    ("cpu_ddp", "full"), ("cpu_zero2", "lora"), ("cpu_zero2_offload", "full"),
-    ("cpu_fsdp", "lora"), ("cpu_fsdp_no_reshard", "full"),
-)  # fmt: skip
+    ("cpu_ddp", "full"),
+    ("cpu_zero2", "lora"),
+    ("cpu_zero2_offload", "full"),
+    ("cpu_fsdp", "lora"),
+    ("cpu_fsdp_no_reshard", "full"),
+)
 LONG = tuple(pair for pair in itertools.product(ENGINES, MODES) if pair not in ORDINARY)
 
 
@@ -63,12 +63,12 @@ def test_rounding_away_is_noticed():
 
 def first_gradients(words):
     """Every trained parameter's gradient in the first step: no engine, a sample at a time, its tower in one call."""
-    recipe = config.load(words)
+    recipe = load_recipe(words)
     setup = DataSetup(recipe, ("train",))
     data = setup.datasets(setup.check())["train"]
     plan = BatchPlan(data.weights, recipe.train.global_batch_size, recipe.seed, data.fingerprint)
     ((step, epoch, draws),) = plan.steps(0, 1)
-    counts = torch.from_numpy(data.counts(draws, epoch))
+    counts = data.counts(draws, epoch)
     model = load_model(recipe)
     for batch in map(data.__getitem__, micro_batches(step, epoch, draws, data.samples, setup.limits, 0, 1)):
         output = model(

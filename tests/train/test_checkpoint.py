@@ -14,9 +14,10 @@ import torch
 from safetensors.torch import load_file, safe_open
 
 from dst_dist.errors import CheckpointError
+from dst_dist.files import sha256
 from dst_dist.train.checkpoint import MANIFEST, Checkpoints, load, read_manifest, read_training
 from dst_dist.train.random_state import random_state, set_random_state
-from dst_dist.train.state_files import Stretch, StretchReader, file_sha256, write_stretches
+from dst_dist.train.state_files import Stretch, StretchReader, write_stretches
 from tests.train.fake_engine import on_processes
 
 
@@ -60,10 +61,12 @@ def same(ours, theirs):
 
 def test_a_file_is_read_by_the_safetensors_library(tmp_path):
     weight, counts = torch.randn(7), torch.arange(3)
-    digest = write_stretches(tmp_path / "a.safetensors", [Stretch("layer.weight", 4, weight), Stretch("counts", 0, counts)])
+    digest = write_stretches(
+        tmp_path / "a.safetensors", [Stretch("layer.weight", 4, weight), Stretch("counts", 0, counts)]
+    )
     found = load_file(tmp_path / "a.safetensors")
     assert same(found, {"layer.weight@4": weight, "counts@0": counts})
-    assert digest == file_sha256(tmp_path / "a.safetensors")
+    assert digest == sha256(tmp_path / "a.safetensors")
 
 
 def test_stretches_of_several_files_are_joined(tmp_path):
@@ -83,7 +86,7 @@ def test_stretches_of_several_files_are_joined(tmp_path):
 def test_a_file_larger_than_a_piece(tmp_path, monkeypatch):
     monkeypatch.setattr("dst_dist.train.state_files.CHUNK_BYTES", 64)
     whole = torch.randn(1000)
-    assert write_stretches(tmp_path / "a.safetensors", [Stretch("w", 0, whole)]) == file_sha256(tmp_path / "a.safetensors")
+    assert write_stretches(tmp_path / "a.safetensors", [Stretch("w", 0, whole)]) == sha256(tmp_path / "a.safetensors")
     assert torch.equal(load_file(tmp_path / "a.safetensors")["w@0"], whole)
 
 
@@ -92,9 +95,12 @@ def test_the_manifest_names_every_other_file(tmp_path):
     folder = tmp_path / "checkpoints/step-00000003"
     files = json.loads((folder / MANIFEST).read_text())["files"]
     assert set(files) == {path.name for path in folder.iterdir()} - {MANIFEST}
-    assert set(files) == {"training.json", *(f"{kind}-0000{rank}.safetensors" for kind in ("state", "random") for rank in (0, 1))}
+    assert set(files) == {
+        "training.json",
+        *(f"{kind}-0000{rank}.safetensors" for kind in ("state", "random") for rank in (0, 1)),
+    }
     for name, about in files.items():
-        assert about == {"bytes": (folder / name).stat().st_size, "sha256": file_sha256(folder / name)}
+        assert about == {"bytes": (folder / name).stat().st_size, "sha256": sha256(folder / name)}
     shapes = {"0.weight": [5, 3], "0.bias": [5], "1.weight": [2, 5], "1.bias": [2]}
     assert read_training(folder) == {"progress": {"step": 3}, "shapes": shapes}
 
@@ -102,7 +108,10 @@ def test_the_manifest_names_every_other_file(tmp_path):
 def test_replicas_share_the_writing(tmp_path):
     saved(tmp_path, [1], number=2)
     sizes = [
-        sum(tensor.numel() for tensor in load_file(tmp_path / f"checkpoints/step-00000001/state-0000{rank}.safetensors").values())
+        sum(
+            tensor.numel()
+            for tensor in load_file(tmp_path / f"checkpoints/step-00000001/state-0000{rank}.safetensors").values()
+        )
         for rank in (0, 1)
     ]
     # 32 parameters, of each the weight and two moments.
@@ -123,9 +132,15 @@ def test_everything_is_on_the_disk_before_the_name_says_so(tmp_path, monkeypatch
     beside = events[events.index("MANIFEST.json") + 1]
     assert beside.startswith("step-00000001.unfinished-")
     assert events == [
-        "state-00000.safetensors", "random-00000.safetensors", "training.json", "MANIFEST.json", beside,
-        "before rename", "after rename", "checkpoints",
-    ]  # fmt: skip
+        "state-00000.safetensors",
+        "random-00000.safetensors",
+        "training.json",
+        "MANIFEST.json",
+        beside,
+        "before rename",
+        "after rename",
+        "checkpoints",
+    ]
 
 
 # There and back
@@ -185,7 +200,9 @@ def test_other_parameters_are_refused(tmp_path):
         load(path, engine, 1)
 
     (error,), _ = on_processes(1, smaller)
-    assert isinstance(error, CheckpointError) and "1 parameters have other shapes now: 1.weight was [2, 5] and is [2, 3]" in str(error)
+    assert isinstance(
+        error, CheckpointError
+    ) and "1 parameters have other shapes now: 1.weight was [2, 5] and is [2, 3]" in str(error)
 
 
 def test_any_damage_to_a_manifest_gives_way_to_the_checkpoint_before(tmp_path):

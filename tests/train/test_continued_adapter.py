@@ -14,7 +14,10 @@ STEPS = ("data.val=[]", "train.max_steps=2", "train.precision=bf16")
 def first(request, demo_words, tmp_path_factory):
     """The part, and a finished run that trained it."""
     folder = tmp_path_factory.mktemp("first") / "run"
-    assert train([*cut_words(demo_words, "lora", *STEPS, f"finetune.train.{request.param}=true"), f"output_dir={folder}"]) == 0
+    assert (
+        train([*cut_words(demo_words, "lora", *STEPS, f"finetune.train.{request.param}=true"), f"output_dir={folder}"])
+        == 0
+    )
     return request.param, folder
 
 

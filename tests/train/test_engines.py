@@ -7,9 +7,9 @@ from typing import NamedTuple
 import pytest
 import torch
 
-from dst_dist import config
 from dst_dist.data.batching import BatchPlan, micro_batches
-from dst_dist.prepare import DataSetup
+from dst_dist.recipes.loading import load_recipe
+from dst_dist.setup import DataSetup
 from tests.launching import TINY_RUN, launch
 from tests.train import comparing
 
@@ -142,7 +142,7 @@ def test_the_table_has_every_pair():
 
 @pytest.mark.parametrize("case", [*REFERENCES.values(), *TABLE], ids=lambda case: case.name)
 def test_micro_batches_are_as_many_as_named(case, demo_words):
-    recipe = config.load((*case.words, *demo_words))
+    recipe = load_recipe((*case.words, *demo_words))
     setup = DataSetup(recipe, ("train",))
     data = setup.datasets(setup.check())["train"]
     plan = BatchPlan(data.weights, GLOBAL_BATCH, recipe.seed, data.fingerprint)
@@ -216,7 +216,7 @@ def check_odd(launched, words, demo_words, folder):
     initial = comparing.initial_weights((*RECIPE, *words, *demo_words), folder)
     final = comparing.weights_of(launched.folder / "final")
     moved = {part_of(name) for name in final if not torch.equal(final[name], initial[name])}
-    parts = config.load((*RECIPE, *words)).finetune.train.model_dump()
+    parts = load_recipe((*RECIPE, *words)).finetune.train.model_dump()
     assert moved == {"heads"} | {part for part, trained in parts.items() if trained}
 
 

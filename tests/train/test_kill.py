@@ -17,8 +17,8 @@ import pytest
 from tests import launching
 from tests.launching import launch
 from tests.train.forking import wait_for
-from tests.train.killing import AT_WORK, NOT_ON_MAIN, POINTS, Faults, installed
 from tests.train.in_process import train
+from tests.train.killing import AT_WORK, NOT_ON_MAIN, POINTS, Faults, installed
 from tests.train.runs import assert_same_run, cut_words, status_of
 
 WITH_FAULTS = "tests.train.killing"
@@ -127,7 +127,9 @@ def test_the_real_command_is_killed_and_started_again(words, straight, tmp_path)
     folder = tmp_path / "run"
     command = [*launching._command("cpu_ddp", 2), "-m", "dst_dist.train", *words, f"output_dir={folder}"]
     with open(tmp_path / "output", "w") as output:
-        process = subprocess.Popen(command, cwd=launching.REPOSITORY, env=launching._environment({}), stdout=output, stderr=output)
+        process = subprocess.Popen(
+            command, cwd=launching.REPOSITORY, env=launching._environment({}), stdout=output, stderr=output
+        )
         try:
             wait_for(lambda: process.poll() is not None or (folder / "checkpoints/step-00000002").is_dir())
         finally:
@@ -178,7 +180,7 @@ def test_a_damaged_newest_checkpoint(demo_words, tmp_path, damage, capsys):
 
 def test_a_full_disk_in_the_log(demo_words, tmp_path, monkeypatch):
     """A line of metrics.jsonl that could not be written whole stops the run; the next start mends it."""
-    from dst_dist.train.metrics import TrainLog
+    from dst_dist.train.progress import TrainLog
 
     words = [*cut_words(demo_words, "full", "data.val=[]"), f"output_dir={tmp_path}/run"]
     intact = TrainLog.write

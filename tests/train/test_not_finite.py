@@ -19,11 +19,15 @@ SAMPLE = r"(?:kitchen|workshop|garden)/\w+-train-\d+/\d+"
 
 
 def test_a_term_on_one_of_two_processes_stops_both(demo_words, tmp_path):
-    run = launch("cpu_ddp", [*TINY_RUN, *demo_words, *EXTRA], tmp_path / "run", module=("tests.train.not_finite", "loss"))
+    run = launch(
+        "cpu_ddp", [*TINY_RUN, *demo_words, *EXTRA], tmp_path / "run", module=("tests.train.not_finite", "loss")
+    )
     assert run.returncode == 1
     status = run.status
     assert (status["code"], status["step"]) == (1, not_finite.STEP - 1)
-    reason = rf"NonFiniteError: step {not_finite.STEP}: loss is not finite: dst_gen of ({SAMPLE})(, {SAMPLE})* on process 1"
+    reason = (
+        rf"NonFiniteError: step {not_finite.STEP}: loss is not finite: dst_gen of ({SAMPLE})(, {SAMPLE})* on process 1"
+    )
     assert re.fullmatch(reason, status["reason"]), status["reason"]
     assert [line["step"] for line in run.metrics()] == list(range(1, not_finite.STEP))
     assert not (run.folder / "final").exists()
@@ -32,7 +36,8 @@ def test_a_term_on_one_of_two_processes_stops_both(demo_words, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("kind", "words"), [("loss", "loss is not finite: dst_gen of"), ("gradient", "the gradient is not finite; the step's samples:")]
+    ("kind", "words"),
+    [("loss", "loss is not finite: dst_gen of"), ("gradient", "the gradient is not finite; the step's samples:")],
 )
 def test_the_weights_are_those_of_the_step_before(demo_words, tmp_path, monkeypatch, capsys, kind, words):
     weights = []
@@ -62,5 +67,3 @@ def test_the_weights_are_those_of_the_step_before(demo_words, tmp_path, monkeypa
     assert len(weights) == 1 + not_finite.STEP - 1
     assert all(torch.equal(value, weights[-1][name]) for name, value in weights[0].items())
     assert all(torch.isfinite(value).all() for value in weights[0].values())
-
-

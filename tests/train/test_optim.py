@@ -62,13 +62,19 @@ def groups():
 
 
 def test_every_part_has_its_rate_and_norms_and_biases_do_not_decay():
-    made = build_optimizer(groups(), optim(learning_rate=0.1, head_learning_rate=0.5, connector_learning_rate=0, weight_decay=0.2), False)
-    shown = [(group["lr"], group["weight_decay"], [tuple(p.shape) for p in group["params"]]) for group in made.param_groups]
+    made = build_optimizer(
+        groups(), optim(learning_rate=0.1, head_learning_rate=0.5, connector_learning_rate=0, weight_decay=0.2), False
+    )
+    shown = [
+        (group["lr"], group["weight_decay"], [tuple(p.shape) for p in group["params"]]) for group in made.param_groups
+    ]
     assert shown == [
-        (0.1, 0.2, [(2, 2)]), (0.1, 0.0, [(2,)]),
+        (0.1, 0.2, [(2, 2)]),
+        (0.1, 0.0, [(2,)]),
         (0.0, 0.2, [(3, 2)]),
-        (0.5, 0.2, [(2, 2)]), (0.5, 0.0, [(2,)]),
-    ]  # fmt: skip
+        (0.5, 0.2, [(2, 2)]),
+        (0.5, 0.0, [(2,)]),
+    ]
 
 
 def test_a_rate_that_is_not_given_is_the_texts():

@@ -7,13 +7,20 @@ import time
 
 import pytest
 
-from dst_dist.train import loop
+from dst_dist.train import loop, validation
 from tests.train.cutting import Cut, cut, cut_run
 from tests.train.in_process import train
 from tests.train.killing import AT_WORK, Faults, installed
 from tests.train.runs import (
-    assert_same_run, clips_by_step, curve, cut_words, final_weights, same, status_of, whole_state,
-)  # fmt: skip
+    assert_same_run,
+    clips_by_step,
+    curve,
+    cut_words,
+    final_weights,
+    same,
+    status_of,
+    whole_state,
+)
 
 ENGINES = ("cpu_ddp", "cpu_zero2", "cpu_fsdp")
 WITH_FAULTS = "tests.train.killing"
@@ -59,16 +66,16 @@ def test_with_data_workers(straight, demo_words, tmp_path):
 def test_a_cut_evaluation_is_done_again_and_its_best_is_found(straight, demo_words, tmp_path, monkeypatch):
     """Stopped in an evaluation: saved without it; the next start evaluates before it trains."""
     words = [*cut_words(demo_words), f"output_dir={tmp_path}/run"]
-    intact, seen = loop.read_model, []
+    intact, seen = validation.read_model, []
 
     def cut_short(forward, dataset, specs, *others, should_stop):
         seen.append(len(specs))
         (tmp_path / "run/STOP").touch()
         assert intact(forward, dataset, specs, *others, should_stop=should_stop) is None
 
-    monkeypatch.setattr(loop, "read_model", cut_short)
+    monkeypatch.setattr(validation, "read_model", cut_short)
     assert train(words) == 85
-    monkeypatch.setattr(loop, "read_model", intact)
+    monkeypatch.setattr(validation, "read_model", intact)
     assert seen == [3] and status_of(tmp_path / "run")["step"] == 3
     assert not (tmp_path / "run/best").is_symlink()
     assert train(words) == 0
@@ -105,14 +112,14 @@ def test_far_on_nothing_is_skipped_through(demo_words, tmp_path, monkeypatch):
 
 def move_to_step(path, step):
     """Make a checkpoint one of another step."""
-    from dst_dist.train.state_files import file_sha256
+    from dst_dist.files import sha256
 
     training = json.loads((path / "training.json").read_text())
     training["progress"] |= {"step": step}
     (path / "training.json").write_text(json.dumps(training))
     manifest = json.loads((path / "MANIFEST.json").read_text())
     file = path / "training.json"
-    manifest["files"]["training.json"] = {"bytes": file.stat().st_size, "sha256": file_sha256(file)}
+    manifest["files"]["training.json"] = {"bytes": file.stat().st_size, "sha256": sha256(file)}
     (path / "MANIFEST.json").write_text(json.dumps(manifest))
     path.rename(path.with_name(f"step-{step:08d}"))
 
@@ -120,7 +127,9 @@ def move_to_step(path, step):
 # Every engine, two processes
 
 
-LONG_ENGINES = tuple(pytest.param(engine, marks=pytest.mark.long) for engine in ("cpu_zero2_offload", "cpu_fsdp_no_reshard"))
+LONG_ENGINES = tuple(
+    pytest.param(engine, marks=pytest.mark.long) for engine in ("cpu_zero2_offload", "cpu_fsdp_no_reshard")
+)
 
 
 @pytest.mark.parametrize("mode", ["lora", "full"])
@@ -154,8 +163,16 @@ NO_DROPOUT = ("finetune.lora.dropout=0", "data.val=[]")
 GROUP_KEYS = ("peak_lr", "weight_decay", "betas", "eps")
 # Each change is one of the engine and of the number of processes.
 EVERY_PLACE = (
-    ("zero2", 2), ("fsdp", 4), ("ddp", 1), ("zero2", 4), ("fsdp", 1), ("ddp", 2), ("zero2", 1), ("fsdp", 2), ("ddp", 4)
-)  # fmt: skip
+    ("zero2", 2),
+    ("fsdp", 4),
+    ("ddp", 1),
+    ("zero2", 4),
+    ("fsdp", 1),
+    ("ddp", 2),
+    ("zero2", 1),
+    ("fsdp", 2),
+    ("ddp", 4),
+)
 
 
 def check_chain(starter, demo_words, tmp_path, mode, precision, *places):

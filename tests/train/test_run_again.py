@@ -5,8 +5,9 @@ import shutil
 
 import pytest
 
-from dst_dist import config
-from dst_dist.train.run_folder import RunFolder
+from dst_dist.recipes.loading import load_recipe
+from dst_dist.run_folder import RunFolder
+from dst_dist.train.held_folder import check_start_model
 from tests.train.in_process import train
 from tests.train.killing import AT_WORK, Faults, installed
 from tests.train.runs import assert_same_run, curve, cut_words, final_weights, same, status_of
@@ -46,7 +47,8 @@ def words_of(words, folder, *extra):
 
 
 def is_finished(words, folder, *extra):
-    return RunFolder(folder).is_finished(config.load(words_of(words, folder, *extra)).model_dump(mode="json"))
+    run = RunFolder(folder)
+    return run.is_over and run.holds(load_recipe(words_of(words, folder, *extra)).model_dump(mode="json"))
 
 
 def test_a_finished_run_goes_on_where_the_change_is_allowed(words, longer, folder):
@@ -95,7 +97,8 @@ def test_free_keys_may_change_with_it(words, longer, folder):
 
 
 @pytest.mark.parametrize(
-    "extra, says", [(["optim.weight_decay=0.5", *ALLOWED], "weight_decay"), (["--allow-changed", "train.max_step"], "max_steps")]
+    "extra, says",
+    [(["optim.weight_decay=0.5", *ALLOWED], "weight_decay"), (["--allow-changed", "train.max_step"], "max_steps")],
 )
 def test_what_else_differs_is_refused(words, folder, extra, says):
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.suffix != ".log"}
@@ -167,9 +170,9 @@ def test_models_beside_the_run_are_no_part_of_it(tmp_path, monkeypatch, model):
     for folder in ("run-2/final", "run.earlier-1/final", "run/final"):
         (tmp_path / folder).mkdir(parents=True)
     adapter_on("run-2/final", tmp_path / "adapter")
-    RunFolder(tmp_path / "run").check_model(model)
+    check_start_model(model, tmp_path / "run")
     # A model of the hub, whatever the folder is called.
-    RunFolder(tmp_path / "hub").check_model("hub/name")
+    check_start_model("hub/name", tmp_path / "hub")
 
 
 def test_a_finished_run_is_not_moved_from_under_itself(words, folder):

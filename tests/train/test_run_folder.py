@@ -10,12 +10,13 @@ from safetensors.torch import load_file
 from transformers import AutoImageProcessor, AutoTokenizer, SmolVLMForConditionalGeneration
 from transformers.processing_utils import ProcessorMixin
 
-from dst_dist import cli, config
+from dst_dist import cli
 from dst_dist.errors import ConfigError
 from dst_dist.evaluate.run import evaluate_run
 from dst_dist.model.smolvlm_dst import SmolVLMForDST
+from dst_dist.recipes.loading import load_recipe
+from dst_dist.train.held_folder import HeldFolder
 from dst_dist.train.resume import Progress
-from dst_dist.train.run_folder import RunFolder
 from tests.train.in_process import own_logging, train
 
 LORA = ("finetune.mode=lora", "finetune.train.vision=false", "finetune.lora.rank=4", "finetune.lora.alpha=8")
@@ -28,7 +29,7 @@ PROCESSOR = {
     ),
     "chat_template.json": '{"chat_template": "{{ messages[0].content }}"}',
     "chat_template.jinja": "{{ messages }}\n",
-}  # fmt: skip
+}
 """Small files of a stock SmolVLM2, of an older transformers and of today's."""
 STAYS = ("optim.learning_rate=0", "train.max_steps=1", "optim.warmup_steps=0")
 """A step that moves nothing."""
@@ -36,9 +37,17 @@ STAYS = ("optim.learning_rate=0", "train.max_steps=1", "optim.warmup_steps=0")
 
 def recipe_words(demo_words, folder, *extra):
     return [
-        "demo", *demo_words, "train.max_steps=4", "train.global_batch_size=4", "data.num_workers=0",
-        "optim.learning_rate=2e-3", "optim.warmup_steps=2", "log.report_to=[]", f"output_dir={folder}", *extra,
-    ]  # fmt: skip
+        "demo",
+        *demo_words,
+        "train.max_steps=4",
+        "train.global_batch_size=4",
+        "data.num_workers=0",
+        "optim.learning_rate=2e-3",
+        "optim.warmup_steps=2",
+        "log.report_to=[]",
+        f"output_dir={folder}",
+        *extra,
+    ]
 
 
 @pytest.fixture(autouse=True)
@@ -81,7 +90,7 @@ both = pytest.mark.parametrize("earlier", ["full", "lora"], indirect=True)
 @both
 def test_the_recipe_can_be_loaded_again_and_is_the_same(earlier, demo_words):
     words = recipe_words(demo_words, earlier, *(FULL if earlier.name == "full" else LORA))
-    assert config.load([str(earlier / "config.yaml")]) == config.load(words)
+    assert load_recipe([str(earlier / "config.yaml")]) == load_recipe(words)
 
 
 @both
@@ -94,7 +103,9 @@ def test_nothing_in_the_folder_is_pickled(earlier):
     files = [path for path in earlier.rglob("*") if path.is_file() and path.name != ".lock"]
     assert {path.suffix for path in files} <= {".yaml", ".json", ".jsonl", ".log", ".txt", ".safetensors"}
     # Pickles, and the zip files that torch.save makes.
-    assert not [path for path in files if path.read_bytes()[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")]
+    assert not [
+        path for path in files if path.read_bytes()[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+    ]
 
 
 def test_the_final_model_and_tokenizer_load_like_any_others(full, demo):
@@ -110,8 +121,12 @@ def test_the_final_model_and_tokenizer_load_like_any_others(full, demo):
 def test_the_final_folder_holds_nothing_that_the_source_has_not(earlier):
     weights = {"model.safetensors"} if earlier.name == "full" else {"adapter_model.safetensors", "adapter_config.json"}
     assert {path.name for path in (earlier / "final").iterdir()} <= {
-        "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", *weights
-    }  # fmt: skip
+        "config.json",
+        "generation_config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        *weights,
+    }
 
 
 @pytest.mark.parametrize("mode", [FULL, LORA], ids=["full", "lora"])
@@ -137,7 +152,9 @@ def test_the_final_folder_takes_over_the_stock_processor(mode, demo, demo_words,
 
 def test_the_final_model_is_a_stock_model_beside_its_heads(full):
     opened, info = SmolVLMForConditionalGeneration.from_pretrained(full / "final", output_loading_info=True)
-    assert not info["missing_keys"] and all("_head." in name and "lm_head" not in name for name in info["unexpected_keys"])
+    assert not info["missing_keys"] and all(
+        "_head." in name and "lm_head" not in name for name in info["unexpected_keys"]
+    )
     ours = SmolVLMForDST.from_pretrained(full / "final")
     text = AutoTokenizer.from_pretrained(full / "final").encode("DST: start")
     ids = torch.tensor([*text, ours.config.image_token_id, *text])
@@ -150,7 +167,9 @@ def test_the_final_model_is_a_stock_model_beside_its_heads(full):
 
 def test_training_moved_the_weights(full, demo):
     before, after = load_file(demo / "model/model.safetensors"), load_file(full / "final/model.safetensors")
-    assert set(after) - set(before) == {f"{head}_head.{kind}" for head in ("dst_update", "speaking") for kind in ("weight", "bias")}
+    assert set(after) - set(before) == {
+        f"{head}_head.{kind}" for head in ("dst_update", "speaking") for kind in ("weight", "bias")
+    }
     assert all(not torch.equal(before[name], after[name]) for name in before)
 
 
@@ -274,7 +293,9 @@ def test_bad_input_leaves_an_earlier_run_as_it_is_but_for_the_status(full, demo_
     status = (full / "status.json").read_text()
     assert train(recipe_words(demo_words, full, "train.max_steps=0")) == 2
     assert status_of(full)["code"] == 2
-    assert {path: path.read_bytes() for path in full.rglob("*") if path.is_file() and path.name != "status.json"} == before
+    assert {
+        path: path.read_bytes() for path in full.rglob("*") if path.is_file() and path.name != "status.json"
+    } == before
     (full / "status.json").write_text(status)
 
 
@@ -292,7 +313,7 @@ def test_a_recipe_that_does_not_say_which_folder_touches_none(tmp_path, monkeypa
 
 
 def start(folder, seed):
-    run = RunFolder(folder)
+    run = HeldFolder(folder)
     run.lock()
     run.forget_status()
     moved = run.open({"seed": seed})
@@ -342,7 +363,7 @@ def test_a_line_that_was_cut_is_dropped(tmp_path):
 
 def test_a_status_that_cannot_be_written_is_said(tmp_path, capsys):
     (tmp_path / "file").touch()
-    run = RunFolder(tmp_path / "run", tmp_path / "file/status.json")
+    run = HeldFolder(tmp_path / "run", tmp_path / "file/status.json")
     run.is_held = True
     run.write_status(1, "x")
     assert "cannot write" in capsys.readouterr().err
@@ -354,7 +375,14 @@ def test_the_command_line_of_dst_dist(full, tmp_path, capsys, monkeypatch):
     assert "data.test is empty" in capsys.readouterr().err
     assert cli.main(["evaluate", str(tmp_path / "none")]) == 2
     assert "not a finished run" in capsys.readouterr().err
-    for words in (["evaluate"], ["evaluate", "x", "--split", "dev"], ["evaluate", "x", "--splt=val"], ["demo", "x"], ["nothing"], []):
+    for words in (
+        ["evaluate"],
+        ["evaluate", "x", "--split", "dev"],
+        ["evaluate", "x", "--splt=val"],
+        ["demo", "x"],
+        ["nothing"],
+        [],
+    ):
         with pytest.raises(SystemExit) as ended:
             cli.main(words)
         assert ended.value.code == 2
@@ -365,7 +393,7 @@ def test_the_command_line_of_dst_dist(full, tmp_path, capsys, monkeypatch):
 
 def test_demo_on_the_command_line(tmp_path, monkeypatch, capsys):
     made = []
-    monkeypatch.setattr("dst_dist.data.demo.make_demo", lambda out, **settings: made.append((out, settings)))
+    monkeypatch.setattr("dst_dist.demo.make.make_demo", lambda out, **settings: made.append((out, settings)))
     assert cli.main(["demo", "--out", str(tmp_path / "demo"), "--seed", "3", "--blank"]) == 0
     assert made == [(tmp_path / "demo", {"seed": 3, "blank": True})]
     assert str(tmp_path / "demo") in capsys.readouterr().out

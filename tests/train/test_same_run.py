@@ -10,8 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from dst_dist.train import resume
 from dst_dist.train.checkpoint import read_training
+from dst_dist.train.resume import resume
 from tests.train.cutting import Cut, cut
 from tests.train.in_process import train
 from tests.train.killing import AT_WORK, Faults, installed
@@ -154,7 +154,11 @@ def test_another_model_is_refused(continued, demo_words, other_model):
 
 
 def test_a_checkpoint_of_an_earlier_version_is_refused_by_name(continued, demo_words, tmp_path, monkeypatch):
-    monkeypatch.setattr(resume, "read_training", lambda path: {key: value for key, value in read_training(path).items() if key != "model"})
+    monkeypatch.setattr(
+        resume,
+        "read_training",
+        lambda path: {key: value for key, value in read_training(path).items() if key != "model"},
+    )
     code, reason = continued([*cut_words(demo_words), "--allow-changed", "model"])
     assert code == 2 and "an earlier version of dst_dist wrote it, without model; go on with that version" in reason
 
@@ -167,7 +171,9 @@ def test_other_trained_parameters_are_refused_even_if_allowed(continued, demo_wo
 
 
 def test_what_does_not_change_the_training_is_free(continued, demo_words):
-    words = cut_words(demo_words, "lora", "eval.every_steps=2", "checkpoint.keep=5", "log.every_steps=3", "train.max_frames=64")
+    words = cut_words(
+        demo_words, "lora", "eval.every_steps=2", "checkpoint.keep=5", "log.every_steps=3", "train.max_frames=64"
+    )
     assert continued(words) == (0, "done")
 
 
@@ -188,7 +194,13 @@ def test_pickles_in_a_checkpoint_and_in_final_are_never_run(continued, demo_word
     sprung = tmp_path / "sprung"
     continued([*cut_words(demo_words), "train.max_steps=3"])  # refused; makes the copy
     checkpoint = (tmp_path / "run/last").resolve()
-    for name in ("optimizer.pt", "pytorch_model.bin", "mp_rank_00_model_states.pt", ".metadata", "state-00007.safetensors"):
+    for name in (
+        "optimizer.pt",
+        "pytorch_model.bin",
+        "mp_rank_00_model_states.pt",
+        ".metadata",
+        "state-00007.safetensors",
+    ):
         (checkpoint / name).write_bytes(pickle.dumps(Trap(sprung)))
     assert continued(cut_words(demo_words)) == (0, "done")
     final = tmp_path / "run/final"

@@ -7,14 +7,14 @@ import sys
 import pytest
 
 from dst_dist.errors import ConfigError
-from dst_dist.train.run_folder import RunFolder
+from dst_dist.train.held_folder import HeldFolder
 from tests.train.in_process import train
 
 HOLD = """
 import sys
 from pathlib import Path
-from dst_dist.train.run_folder import RunFolder
-run = RunFolder(*map(Path, sys.argv[1:]))
+from dst_dist.train.held_folder import HeldFolder
+run = HeldFolder(*map(Path, sys.argv[1:]))
 run.lock()
 run.forget_status()
 print(1, flush=True)
@@ -58,7 +58,7 @@ def code_in(file):
 
 def test_a_second_run_in_one_folder_is_refused(tmp_path, hold):
     holder = hold(tmp_path / "run")
-    run = RunFolder(tmp_path / "run")
+    run = HeldFolder(tmp_path / "run")
     with pytest.raises(ConfigError, match=f"in use by process {holder.process.pid} on [^ ]+; choose"):
         run.lock()
     run.write_status(2, "refused")
@@ -109,7 +109,7 @@ def test_a_good_end_is_said_in_spite_of_a_refused_start(tmp_path, hold):
 @pytest.mark.parametrize("file", ["run/status.json", "status.json"])
 def test_the_first_process_that_fails_is_believed(tmp_path, file):
     for code, reason in ((2, "the cause"), (1, "connection closed by peer")):
-        run = RunFolder(tmp_path / "run", tmp_path / file)
+        run = HeldFolder(tmp_path / "run", tmp_path / file)
         run.is_held = True
         run.write_status(code, reason)
     assert json.loads((tmp_path / file).read_text())["reason"] == "the cause"

@@ -4,7 +4,7 @@ import json
 
 import torch
 
-from dst_dist.train import loop, step
+from dst_dist.train import step, validation
 from dst_dist.train.engine import Engine
 from tests.train.in_process import train
 from tests.train.runs import cut_words
@@ -40,14 +40,20 @@ def out_of_memory(*_):
 
 
 def test_out_of_memory_in_an_evaluation_names_its_micro_batch(demo_words, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "forward", out_of_memory)
+    monkeypatch.setattr(validation, "forward", out_of_memory)
     assert train([*cut_words(demo_words), f"output_dir={tmp_path}/run"]) == 1
     reason = json.loads((tmp_path / "run/status.json").read_text())["reason"]
-    assert "out of memory in a micro-batch of 1 samples, " in reason and "(garden/garden-val-" in reason and "train.max_frames" in reason
+    assert (
+        "out of memory in a micro-batch of 1 samples, " in reason
+        and "(garden/garden-val-" in reason
+        and "train.max_frames" in reason
+    )
 
 
 def test_out_of_memory_in_the_update_names_what_would_make_it_smaller(demo_words, tmp_path, monkeypatch):
     monkeypatch.setattr(Engine, "step", out_of_memory)
     assert train([*cut_words(demo_words), f"output_dir={tmp_path}/run"]) == 1
     reason = json.loads((tmp_path / "run/status.json").read_text())["reason"]
-    assert reason.startswith("RuntimeError: step 1: out of memory in the update") and "launch/zero2_offload.yaml" in reason
+    assert (
+        reason.startswith("RuntimeError: step 1: out of memory in the update") and "launch/zero2_offload.yaml" in reason
+    )

@@ -8,8 +8,8 @@ import time
 import psutil
 import pytest
 
-from dst_dist.train import loop
-from dst_dist.train.preemption import ONE_REQUEST_S
+from dst_dist.train import loop, validation
+from dst_dist.train.stop import ONE_REQUEST_S
 from tests import launching
 from tests.train.forking import wait_for
 from tests.train.in_process import train
@@ -97,7 +97,7 @@ def test_a_signal_in_the_start_up(words, straight, tmp_path, monkeypatch):
 
 def test_a_signal_in_the_evaluation(words, straight, tmp_path, monkeypatch):
     """It is cut short, and done again at the next start."""
-    intact, forwards = loop.forward, []
+    intact, forwards = validation.forward, []
 
     def forward(*arguments):
         forwards.append(1)
@@ -105,10 +105,10 @@ def test_a_signal_in_the_evaluation(words, straight, tmp_path, monkeypatch):
             os.kill(os.getpid(), signal.SIGUSR1)
         return intact(*arguments)
 
-    monkeypatch.setattr(loop, "forward", forward)
+    monkeypatch.setattr(validation, "forward", forward)
     assert train([*words, f"output_dir={tmp_path}/run"]) == 85
     assert len(forwards) == 2
-    monkeypatch.setattr(loop, "forward", intact)
+    monkeypatch.setattr(validation, "forward", intact)
     continues(words, tmp_path / "run", straight, 3)
 
 
@@ -170,7 +170,9 @@ def test_the_launcher_is_told_to_end(words, straight_on_two, starter, tmp_path, 
     folder = tmp_path / "run"
     command = [*launching._command("cpu_ddp", 2), "-m", "dst_dist.train", *words, f"output_dir={folder}"]
     with open(tmp_path / "output", "w") as output:
-        launcher = subprocess.Popen(command, cwd=launching.REPOSITORY, env=launching._environment({}), stdout=output, stderr=output)
+        launcher = subprocess.Popen(
+            command, cwd=launching.REPOSITORY, env=launching._environment({}), stdout=output, stderr=output
+        )
     try:
         wait_for(lambda: launcher.poll() is not None or (folder / "checkpoints/step-00000002").is_dir())
         workers = psutil.Process(launcher.pid).children(recursive=True)

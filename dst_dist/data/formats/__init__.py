@@ -1,0 +1,1 @@
+"""The two public formats of clips, read as they are."""

@@ -1,0 +1,95 @@
+"""A clip's text as token ids: the opening turn, frames and turns, each tokenized apart."""
+
+import json
+from dataclasses import dataclass
+
+from tokenizers import Tokenizer
+
+from dst_dist.data.clips import Clip
+from dst_dist.data.state import format_state
+from dst_dist.errors import ConfigError
+
+ROLE_HEADERS = {"system": "System:", "user": "User:", "assistant": "Assistant:", "DST_UPDATE": "DST:"}
+
+
+@dataclass(frozen=True)
+class TurnIds:
+    """A turn's ids in their three parts; `body` ends with `<end_of_utterance>` and is what `lm` learns."""
+
+    header: list[int]
+    body: list[int]
+    end: list[int]
+
+    def __len__(self) -> int:
+        return len(self.header) + len(self.body) + len(self.end)
+
+
+class TokenWriter:
+    """Writes ids with the model's own tokenizer; what it writes does not depend on who asks.
+
+    Args:
+        tokenizer: a fast Hugging Face tokenizer with SmolVLM2's special tokens.
+        tokens_per_frame: K, the `<image>` positions of one frame.
+
+    Raises:
+        ConfigError: if the tokenizer lacks a special token, or builds one of plain letters.
+    """
+
+    def __init__(self, tokenizer, tokens_per_frame: int):
+        self.tokenizer = tokenizer
+        self.tokens_per_frame = tokens_per_frame
+        self.image_id, self.start_id, self.end_id, self.pad_id = special_ids(tokenizer)
+        self._plain = _plain_tokenizer(tokenizer)
+        self._check_spelling()
+        self._headers = {role: self._text(header) for role, header in ROLE_HEADERS.items()}
+        self.newline = self._text("\n")
+        self.frame = [self.image_id] * tokens_per_frame
+        assert len(self.newline) == 1, "a user turn's last token is its newline"
+
+    def _check_spelling(self) -> None:
+        """A tokenizer trained on texts with special tokens in them has learned to build these of letters."""
+        special = {self.image_id, self.start_id, self.end_id, self.pad_id}
+        built = [
+            name for name in self.tokenizer.convert_ids_to_tokens(sorted(special)) if special & set(self._text(name))
+        ]
+        if built:
+            raise ConfigError(
+                f"the model's tokenizer makes a special token of the plain text {', '.join(built)}, in what a user says too; "
+                "train it on texts without special tokens"
+            )
+
+    def _text(self, text: str) -> list[int]:
+        return self._plain.encode(text, add_special_tokens=False).ids
+
+    def header(self, clip: Clip, state: dict[str, str]) -> list[int]:
+        """The system turn that opens a sample: prompt, task, steps and the dialog state reached."""
+        text = f" {clip.prompt}"
+        if clip.goal:
+            text += f"\n\nTask: {clip.goal}"
+        if clip.steps:
+            steps = "".join(f"\n- {step.id}: {step.name}" for step in clip.steps)
+            text += f"\nSteps:{steps}\nState: {format_state(state, [step.id for step in clip.steps])}"
+        return [self.start_id, *self._headers["system"], *self._text(text), self.end_id, *self.newline]
+
+    def turn(self, role: str, text: str) -> TurnIds:
+        """One turn after the opening; header, body and end are tokenized apart."""
+        return TurnIds(self._headers[role], [*self._text(f" {text}"), self.end_id], self.newline)
+
+
+def special_ids(tokenizer) -> list[int]:
+    """The ids of `<image>`, `<|im_start|>`, `<end_of_utterance>` and of padding. Raises ConfigError if one is missing."""
+    names = ["<image>", "<|im_start|>", "<end_of_utterance>", tokenizer.pad_token]
+    vocabulary = tokenizer.get_vocab()
+    missing = [name or "a padding token" for name in names if name not in vocabulary]
+    if missing:
+        raise ConfigError(f"the model's tokenizer lacks {', '.join(missing)}; name a SmolVLM2 in model.name_or_path")
+    return [vocabulary[name] for name in names]
+
+
+def _plain_tokenizer(tokenizer) -> Tokenizer:
+    """The same tokenizer without its added tokens: text that spells one, such as "<image>", stays text.
+
+    Called directly it is also several times as fast, and starts no threads before data workers are forked.
+    """
+    content = json.loads(tokenizer.backend_tokenizer.to_str())
+    return Tokenizer.from_str(json.dumps({**content, "added_tokens": [], "truncation": None, "padding": None}))

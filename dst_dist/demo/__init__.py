@@ -1,0 +1,1 @@
+"""A generated world to learn, and a tiny model to learn it."""

@@ -1,0 +1,128 @@
+"""A run folder as evaluation needs it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from dst_dist import config
+from dst_dist.data.dataset import SampleDataset
+from dst_dist.errors import ConfigError
+from dst_dist.evaluate.sharing import start_processes
+from dst_dist.heads import HEADS, NEVER
+from dst_dist.logs import logger
+from dst_dist.model.adapters import read_adapter_config
+from dst_dist.model.loading import load_for_inference
+from dst_dist.model.smolvlm_dst import SmolVLMForDST
+from dst_dist.processes import Processes
+from dst_dist.recipes.loading import load_recipe
+from dst_dist.run_folder import RunFolder
+from dst_dist.setup import DataSetup
+
+
+@dataclass
+class FinishedRun:
+    """A run's recipe, its final model ready to be used, and one split of its data (None if none was asked for), on one
+    of several processes."""
+
+    recipe: config.Recipe
+    model: SmolVLMForDST
+    setup: DataSetup
+    data: SampleDataset | None
+    num_videos_trained_on: int | None
+    """Of the split's videos; None if the run does not say which it was trained on, or the split is `train`."""
+    processes: Processes
+
+    @classmethod
+    def open(cls, run_folder: Path, split: str | None, overrides: Sequence[str] = ()) -> "FinishedRun":
+        """Read a run folder, and say what was corrected, left out or replaced in the split (collective where several
+        processes were launched).
+
+        Args:
+            overrides: of the run's recipe. `model.name_or_path` is where an adapter's base is now.
+
+        Raises:
+            ConfigError: if the run has no final model, or its recipe names no such split, or `overrides` another model
+                than a full one.
+            DataError: if the split's data cannot be used.
+        """
+        folder = RunFolder(run_folder)
+        if not folder.config_file.is_file() or not folder.final.is_dir():
+            raise ConfigError(f"{run_folder}: not a finished run, it should hold config.yaml and final/")
+        if not folder.is_over:
+            raise ConfigError(
+                f"{run_folder}: goes on with another recipe, final/ is of the earlier one; wait until it is done"
+            )
+        base = _named_base(folder, overrides)
+        recipe = load_recipe([str(folder.config_file), *overrides, f"model.name_or_path={folder.final}"])
+        if split is not None and not getattr(recipe.data, split):
+            raise ConfigError(f"data.{split} is empty in {folder.config_file}; add data.{split}=[...]")
+        setup = DataSetup(recipe, splits=() if split is None else (split,), base=base, training_rate=1.0)
+        processes = start_processes()
+        data = setup.datasets(processes.from_main(setup.check() if processes.is_main else None)).get(split)
+        num_trained_on = None
+        if data is not None:
+            for note in data.notes:
+                logger.info("%s: %s", split, note)
+            num_trained_on = None if split == "train" else _count_trained_on(folder, split, data)
+        model = load_for_inference(folder.final, base).to(processes.device)
+        model.compute_dtype = torch.bfloat16 if recipe.train.precision == "bf16" else None
+        model.vision_batch_size = recipe.model.vision_batch_size
+        run = cls(recipe, model, setup, data, num_trained_on, processes)
+        run._warn_of_untrained_heads()
+        return run
+
+    def _warn_of_untrained_heads(self) -> None:
+        for head in (head.name for head in HEADS if getattr(self.model.config, head.threshold_key) == NEVER):
+            decides = "at random" if self.thresholds[head] < NEVER else "nothing"
+            logger.warning(
+                "%s: the head was never trained, it decides %s (threshold %g)", head, decides, self.thresholds[head]
+            )
+
+    def check_for_streaming(self) -> None:
+        """Raise ConfigError for contexts that grow longer than the model can read, whatever it was trained on."""
+        self.setup.check_context(self.setup.maker().limits.tokens, "a stream fills contexts of")
+        if self.recipe.data.frames == "event":
+            logger.warning(
+                "the model learned from the frames of turns alone (data.frames: event); a stream shows it every frame"
+            )
+
+    @property
+    def thresholds(self) -> dict[str, float]:
+        """By head: the recipe's, else the one stored with the model, else 0.5."""
+        places = self.recipe.eval, self.model.config
+        given = {head.name: [getattr(place, head.threshold_key) for place in places] for head in HEADS}
+        return {head: next((value for value in values if value is not None), 0.5) for head, values in given.items()}
+
+    @property
+    def training_rates(self) -> dict[str, float] | None:
+        """By head, the share of positives in training; None of a model that does not say."""
+        rates = {head.name: getattr(self.model.config, head.rate_key) for head in HEADS}
+        return None if None in rates.values() else rates
+
+
+def _named_base(folder: RunFolder, overrides: Sequence[str]) -> str | None:
+    """Return the `model.name_or_path` that `overrides` name in place of the run's: the base of its adapter, or None."""
+    recipe_file, final = str(folder.config_file), folder.final
+    named = load_recipe([recipe_file, *overrides]).model.name_or_path
+    if named == load_recipe([recipe_file]).model.name_or_path:
+        return None
+    if read_adapter_config(final) is None:
+        raise ConfigError(
+            f"model.name_or_path: {final} holds a full model, which {named} cannot replace; leave this setting out"
+        )
+    return named
+
+
+def _count_trained_on(folder: RunFolder, split: str, data: SampleDataset) -> int | None:
+    """Of the split's videos, and a warning if there are any."""
+    file = folder.videos_file
+    if not file.is_file():
+        logger.warning("%s: not there, so nobody knows whether videos of data.%s were trained on", file, split)
+        return None
+    videos = {clip.video for clip in data.clips.index}
+    both = sorted(videos & set(file.read_text().splitlines()))
+    if both:
+        logger.warning("%s: %d of %d videos were trained on, for example %s", split, len(both), len(videos), both[0])
+    return len(both)

@@ -1,0 +1,1 @@
+"""Metrics from readings and timelines; knows neither models nor files."""

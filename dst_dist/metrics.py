@@ -1,0 +1,270 @@
+"""Every metric: one entry, which results, tables, pages, the recipe's `checkpoint.best` and the docs read.
+
+A metric that does not apply is absent from a result, never 0.
+"""
+
+from dataclasses import dataclass, replace
+
+from dst_dist.heads import HEADS, TERM_NAMES
+
+TEACHER_FORCED, STREAMING = "teacher_forced", "streaming"
+KINDS = {TEACHER_FORCED: "with the gold history (teacher-forced)", STREAMING: "streamed, as in use"}
+"""Kinds of evaluation, and what pages call them."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One number of a result.
+
+    Attributes:
+        key: its name; `{head}` and `{term}` stand for each head and each loss term.
+        about: what it is, in one sentence.
+        kinds: the kinds of evaluation that measure it.
+        less_is_better: whether less of it is better.
+        label: headline on the report's page; none if empty.
+        in_table: whether it is among what people see first.
+        chooses_best: whether `checkpoint.best` may name it.
+        needs_decisions: whether it is absent as long as its head decides nothing, as a new head does.
+        is_count: whether it is a whole number.
+        is_given: whether it describes the data or a setting and is no score.
+    """
+
+    key: str
+    about: str
+    kinds: tuple[str, ...]
+    less_is_better: bool = False
+    label: str = ""
+    in_table: bool = False
+    chooses_best: bool = False
+    needs_decisions: bool = False
+    is_count: bool = False
+    is_given: bool = False
+
+
+BOTH = (TEACHER_FORCED, STREAMING)
+_TEACHER_FORCED = {"kinds": (TEACHER_FORCED,)}
+_STREAMING = {"kinds": (STREAMING,)}
+_ENTRIES = (
+    Metric(
+        "{head}/average_precision",
+        "Mean over positives of the precision among all positions that score at least as high.",
+        **_TEACHER_FORCED,
+        label="{label}, average precision",
+        in_table=True,
+        chooses_best=True,
+    ),
+    Metric(
+        "{head}/average_precision_at_frames",
+        "The same at frames alone, without the ends of user turns.",
+        **_TEACHER_FORCED,
+        in_table=True,
+        chooses_best=True,
+    ),
+    Metric("{head}/base_rate", "Share of positives among the counted positions.", **_TEACHER_FORCED, is_given=True),
+    Metric("{head}/base_rate_at_frames", "The same at frames alone.", **_TEACHER_FORCED, is_given=True),
+    Metric(
+        "{head}/precision",
+        "Share of the decisions above the threshold that are right.",
+        **_TEACHER_FORCED,
+        chooses_best=True,
+        needs_decisions=True,
+    ),
+    Metric(
+        "{head}/recall",
+        "Share of the positives that are decided above the threshold.",
+        **_TEACHER_FORCED,
+        chooses_best=True,
+    ),
+    Metric(
+        "{head}/f1",
+        "Harmonic mean of precision and recall.",
+        **_TEACHER_FORCED,
+        in_table=True,
+        chooses_best=True,
+        needs_decisions=True,
+    ),
+    Metric(
+        "{head}/threshold",
+        "Probability above which the head decides; chosen on validation and stored with the model.",
+        **_TEACHER_FORCED,
+        is_given=True,
+    ),
+    Metric("num_{head}_positives", "Counted positives.", **_TEACHER_FORCED, is_count=True, is_given=True),
+    Metric("num_{head}_negatives", "Counted negatives.", **_TEACHER_FORCED, is_count=True, is_given=True),
+    Metric("transition/f1", "Harmonic mean of the next two.", **_STREAMING, label="Transitions, F1", in_table=True),
+    Metric(
+        "transition/precision",
+        "Share of the predicted transitions matched, one to one, by an equal gold one within `eval.tolerance_s`.",
+        **_STREAMING,
+        in_table=True,
+    ),
+    Metric("transition/recall", "Share of the gold transitions that are matched.", **_STREAMING, in_table=True),
+    Metric("transition/missed", "Gold transitions without a match.", **_STREAMING, less_is_better=True, is_count=True),
+    Metric(
+        "transition/extra", "Predicted transitions without a match.", **_STREAMING, less_is_better=True, is_count=True
+    ),
+    Metric(
+        "joint_goal_accuracy/frames",
+        "Share of the frames after which the whole dialog state is right.",
+        **_STREAMING,
+        label="Joint goal accuracy, frames",
+        in_table=True,
+    ),
+    Metric(
+        "joint_goal_accuracy/updates",
+        "Share of the gold updates after which the whole dialog state is right.",
+        **_STREAMING,
+        in_table=True,
+    ),
+    Metric(
+        "step_status_accuracy",
+        "Share of the steps, over all frames, whose status is right.",
+        **_STREAMING,
+        in_table=True,
+    ),
+    Metric(
+        "update/exact_match",
+        "Share of the updates whose every token greedy decoding would write.",
+        **_TEACHER_FORCED,
+        label="Updates exactly right",
+        in_table=True,
+        chooses_best=True,
+    ),
+    Metric("num_updates", "Gold updates.", **_TEACHER_FORCED, is_count=True, is_given=True),
+    Metric(
+        "update/json_valid",
+        "Share of the predicted updates that can be read.",
+        **_STREAMING,
+        label="Updates that are valid JSON",
+        in_table=True,
+    ),
+    Metric(
+        "update/illegal",
+        "Share of the predicted transitions that the dialog state does not allow.",
+        **_STREAMING,
+        less_is_better=True,
+        in_table=True,
+    ),
+    Metric("{head}/f1@1s", "F1 of when it writes, whatever it writes, matched within 1 s.", **_STREAMING),
+    Metric("{head}/f1@2s", "The same within 2 s.", **_STREAMING, label="{label} within 2 s, F1", in_table=True),
+    Metric("{head}/f1@5s", "The same within 5 s.", **_STREAMING),
+    Metric(
+        "{head}/false_per_minute",
+        "False decisions a minute of the video in which the head is asked.",
+        BOTH,
+        less_is_better=True,
+        in_table=True,
+    ),
+    Metric(
+        "{head}/early",
+        "Share of the gold turns that are predicted too early by more than the tolerance.",
+        **_STREAMING,
+        less_is_better=True,
+    ),
+    Metric("{head}/late", "Share of the gold turns that are predicted too late.", **_STREAMING, less_is_better=True),
+    Metric("{head}/missed", "Share of the gold turns that nothing stands for.", **_STREAMING, less_is_better=True),
+    Metric(
+        "{head}/duplicate",
+        "Share of the predicted turns that stand beside a gold turn which is already matched.",
+        **_STREAMING,
+        less_is_better=True,
+    ),
+    Metric(
+        "{head}/latency_s",
+        "Median of the seconds from a gold turn to the predicted one; negative is early.",
+        **_STREAMING,
+        less_is_better=True,
+    ),
+    Metric("{head}/latency_s_90", "The 90 % quantile of the same.", **_STREAMING, less_is_better=True),
+    Metric(
+        "reply/f1",
+        "Harmonic mean of the next two (ProAssist's matching and windows).",
+        **_STREAMING,
+        label="Replies, F1",
+        in_table=True,
+    ),
+    Metric("reply/precision", "Share of the predicted replies matched to a gold one with like words.", **_STREAMING),
+    Metric("reply/recall", "Share of the gold replies matched to a predicted one with like words.", **_STREAMING),
+    Metric("reply/jaccard", "Like pairs over all pairs and unmatched replies.", **_STREAMING),
+    Metric(
+        "reply/missing", "Share of the gold replies without a match.", **_STREAMING, less_is_better=True, in_table=True
+    ),
+    Metric(
+        "reply/redundant",
+        "Share of the predicted replies without a match.",
+        **_STREAMING,
+        less_is_better=True,
+        in_table=True,
+    ),
+    Metric("reply/bleu", "BLEU, 0 to 100, of the like pairs (needs sacrebleu).", **_STREAMING),
+    Metric(
+        "lm/perplexity",
+        "Exponential of the mean loss over supervised tokens.",
+        **_TEACHER_FORCED,
+        less_is_better=True,
+        chooses_best=True,
+    ),
+    Metric(
+        "lm/token_accuracy",
+        "Share of the supervised tokens that are the likeliest ones.",
+        **_TEACHER_FORCED,
+        in_table=True,
+        chooses_best=True,
+    ),
+    Metric(
+        "loss",
+        "Sum of the loss terms by the recipe's weights.",
+        **_TEACHER_FORCED,
+        less_is_better=True,
+        in_table=True,
+        chooses_best=True,
+    ),
+    Metric("loss/{term}", "The loss term, unweighted.", **_TEACHER_FORCED, less_is_better=True, chooses_best=True),
+    Metric(
+        "real_time_factor",
+        "Seconds of computing a second of video; under 1 it keeps up.",
+        **_STREAMING,
+        less_is_better=True,
+        in_table=True,
+    ),
+    Metric(
+        "delay_s",
+        "Median of the seconds from a frame's arrival until its work is done (`--on-the-clock`).",
+        **_STREAMING,
+        less_is_better=True,
+    ),
+    Metric("delay_s_90", "The 90 % quantile of the same.", **_STREAMING, less_is_better=True),
+    Metric("delay_s_most", "The largest of the same.", **_STREAMING, less_is_better=True),
+    Metric("num_videos", "Videos that were measured on.", BOTH, is_count=True, is_given=True),
+    Metric(
+        "num_videos_trained_on",
+        "How many of them were trained on.",
+        BOTH,
+        less_is_better=True,
+        is_count=True,
+        is_given=True,
+    ),
+)
+
+
+def _expanded(metric: Metric) -> list[Metric]:
+    """Return the metric of each head or loss term that its key stands for."""
+    if "{head}" in metric.key:
+        return [
+            replace(metric, key=metric.key.format(head=head.name), label=metric.label.format(label=head.label))
+            for head in HEADS
+        ]
+    return (
+        [replace(metric, key=metric.key.format(term=term)) for term in TERM_NAMES]
+        if "{term}" in metric.key
+        else [metric]
+    )
+
+
+METRICS = {metric.key: metric for entry in _ENTRIES for metric in _expanded(entry)}
+"""By key, in the order of tables and pages."""
+
+
+def table_keys(kind: str) -> list[str]:
+    """Return the keys that people see first of a kind of evaluation."""
+    return [key for key, metric in METRICS.items() if kind in metric.kinds and metric.in_table]

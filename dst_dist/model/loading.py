@@ -1,0 +1,110 @@
+"""Load a model to train or to use: from the hub, a folder, or an earlier run's `final/`, full or adapter."""
+
+import copy
+import logging
+from pathlib import Path
+
+import torch
+from peft import PeftModel
+from transformers import SmolVLMConfig
+
+from dst_dist.config import Recipe
+from dst_dist.model.adapters import (
+    ADAPTER_WEIGHTS,
+    base_digest,
+    base_of,
+    fill,
+    inject,
+    load_base_of,
+    load_full,
+    load_merged,
+    read_adapter_config,
+    read_settings,
+    saved_base_digest,
+)
+from dst_dist.model.folders import check_weight_files, weight_files
+from dst_dist.model.lora import continued_config, lora_config
+from dst_dist.model.smolvlm_dst import SmolVLMForDST
+from dst_dist.model.trainable import make_trainable
+
+logger = logging.getLogger(__name__)
+
+
+def load_model(recipe: Recipe) -> SmolVLMForDST | PeftModel:
+    """Return the model ready to train on CPU: weights loaded, LoRA injected, trained parts and dtypes set.
+
+    `model.name_or_path` is a SmolVLM2 on the hub, a local folder of one, or an earlier run's `final/`. Mode `lora`
+    continues an adapter, mode `full` merges it into its base. New heads and adapters come from the recipe's seed
+    alone, so all processes make the same.
+
+    Trained parameters and both heads are float32; frozen ones bfloat16 under precision bf16.
+
+    Raises:
+        ConfigError: the model cannot be had, or does not fit the recipe.
+        CheckpointError: its weights are not complete, not finite, or not of this architecture, or an adapter's base
+            has others.
+    """
+    torch.manual_seed(recipe.seed)
+    source, lora = recipe.model.name_or_path, recipe.finetune.mode == "lora"
+    settings = {"tokens_per_frame": recipe.model.tokens_per_frame}
+    _warn_of_other_frame_tokens(source, recipe.model.tokens_per_frame)
+    adapter = read_adapter_config(source)
+    if adapter is None:
+        model = load_full(SmolVLMForDST, source, settings)
+        if lora:
+            model.config.base_digest = base_digest(model)
+            model = inject(model, lora_config(recipe, model, source))
+    else:
+        model = load_base_of(SmolVLMForDST, adapter, source, settings)
+        if lora:
+            model.config.base_digest = saved_base_digest(source) or base_digest(model)
+            config = continued_config(adapter, lora_config(recipe, model, adapter.base_model_name_or_path))
+            model = fill(inject(model, config), Path(source), may_lack={"connector", "vision_model"})
+        else:
+            model = fill(inject(model, adapter), Path(source)).merge_and_unload()
+    make_trainable(model, recipe)
+    return model
+
+
+def check_before_loading(recipe: Recipe, config: SmolVLMConfig, base: str | None = None) -> None:
+    """Raise what `load_model` would raise about the recipe and the folder's files, without loading a weight.
+
+    Args:
+        config: of the model that the recipe names.
+        base: as in `load_for_inference`.
+    """
+    source = recipe.model.name_or_path
+    adapter = read_adapter_config(source)
+    base = source if adapter is None else base_of(adapter, source, base)
+    if adapter is not None:
+        check_weight_files(Path(source), [ADAPTER_WEIGHTS])
+    if Path(base).is_dir():
+        check_weight_files(Path(base), weight_files(Path(base)))
+    if recipe.finetune.mode == "lora":
+        with torch.device("meta"):
+            wanted = lora_config(recipe, SmolVLMForDST(copy.deepcopy(config)), base)
+        if adapter is not None:
+            continued_config(adapter, wanted)
+
+
+def load_for_inference(folder: str | Path, base: str | None = None) -> SmolVLMForDST:
+    """Return a trained model in float32 and evaluation mode, from a full `final/` or an adapter merged in memory.
+
+    Args:
+        folder: what `save_model` wrote.
+        base: the adapter's base, if it is no longer where `adapter_config.json` says.
+
+    Raises:
+        ConfigError: the folder or the adapter's base cannot be had.
+        CheckpointError: weights are missing, the heads among them, or the base has others than in training.
+    """
+    if read_adapter_config(folder) is None:
+        return load_full(SmolVLMForDST, str(folder), {}, new_heads=False).eval()
+    return load_merged(SmolVLMForDST, folder, base)
+
+
+def _warn_of_other_frame_tokens(source: str, tokens: int) -> None:
+    if (Path(source) / "config.json").is_file():
+        earlier = read_settings(source).get("tokens_per_frame", tokens)
+        if earlier != tokens:
+            logger.warning("model.tokens_per_frame is %s, but %s was trained with %s", tokens, source, earlier)

@@ -1,0 +1,80 @@
+"""What is wrong with a recipe, in words that say what to do."""
+
+import difflib
+from typing import Any
+
+from pydantic import BaseModel
+
+PLAINLY = {
+    "model_type": "must be a section of keys",
+    "list_type": "must be a list: write it in [ ]",
+    "too_short": "has too few entries",
+    "too_long": "has too many entries",
+    "string_too_short": "must not be empty",
+    "invalid_key": "every key must be a word",
+}
+
+
+def describe(fault: Any, recipe: type[BaseModel]) -> str:
+    """One of pydantic's faults: the key, what is wrong, what was found; for an unknown key, which one was meant."""
+    names = [part for part in fault["loc"] if isinstance(part, str)]
+    # Validators stand in the location too, but are no keys of the recipe.
+    names = [name for name in names if "[" not in name]
+    key = ".".join(names) or "recipe"
+    if fault["type"] == "extra_forbidden":
+        return f"{key}: unknown key; {_hint(names, places_of(recipe))}"
+    message = PLAINLY.get(
+        fault["type"], fault["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    )
+    found = repr(fault["input"])
+    found = found if len(found) <= 80 else f"{found[:77]}..."
+    return f"{key}: {message[0].lower() + message[1:]} (found {found})"
+
+
+RENAMED = {
+    "dst_binary_weight": "loss.dst_update",
+    "binary_loss_weight": "loss.speaking",
+    "num_tokens_per_img": "model.tokens_per_frame",
+    "llm_pretrained": "model.name_or_path",
+    "model_name_or_path": "model.name_or_path",
+    "llm_train_mode": "finetune.mode",
+    "finetune_modules": "finetune.train",
+    "lora_r": "finetune.lora.rank",
+    "lora_alpha": "finetune.lora.alpha",
+    "lora_dropout": "finetune.lora.dropout",
+    "lora_target_modules": "finetune.lora.target_modules",
+    "train_datasets": "data.train",
+    "eval_datasets": "data.val",
+    "dataloader_num_workers": "data.num_workers",
+    "max_seq_length": "data.max_seq_len",
+    "lr": "optim.learning_rate",
+    "lr_scheduler_type": "optim.schedule",
+    "num_train_epochs": "train.num_epochs",
+    "per_device_train_batch_size": "train.global_batch_size",
+    "logging_steps": "log.every_steps",
+    "eval_steps": "eval.every_steps",
+}
+"""Names that earlier trainers gave to what a key of ours decides."""
+
+
+def _hint(names: list[str], places: list[tuple[str, ...]]) -> str:
+    """Which key was meant: a renamed one, one of another section, or the nearest by spelling."""
+    name = names[-1]
+    beside = [place for place in places if place[:-1] == tuple(names[:-1])]
+    meant = [RENAMED[name]] if name in RENAMED else [".".join(place) for place in places if place[-1] == name]
+    for candidates in (beside, places):
+        near = difflib.get_close_matches(name, [place[-1] for place in candidates], 1, cutoff=0.65)
+        meant = meant or [".".join(place) for place in candidates if place[-1] in near]
+    if meant:
+        return f"did you mean {' or '.join(meant)}?"
+    return f"known here: {', '.join(place[-1] for place in beside)}"
+
+
+def places_of(section: type[BaseModel], above: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    """Every section and key below a section, as the names on the way there."""
+    places = []
+    for name, field in section.model_fields.items():
+        places.append((*above, name))
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            places += places_of(field.annotation, (*above, name))
+    return places

@@ -1,0 +1,97 @@
+"""The names in a run folder, and what it says of its run; for training, evaluation and report alike."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+FREE_KEYS = (
+    "output_dir",
+    "log",
+    "eval",
+    "checkpoint",
+    "data.root",
+    "data.num_workers",
+    "data.val",
+    "data.test",
+    "train.max_tokens",
+    "train.max_frames",
+    "train.gradient_checkpointing",
+    "model.vision_batch_size",
+)
+"""Recipe keys that may differ after a cut: they decide what is seen of a run, or how its sums are grouped."""
+
+
+class RunFolder:
+    """Paths in a run folder, which need not be there yet.
+
+    Args:
+        path: `output_dir` of the recipe.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.config_file = path / "config.yaml"
+        self.metrics_file = path / "metrics.jsonl"
+        self.log_file = path / "train.log"
+        self.videos_file = path / "train_videos.txt"
+        self.status_file = path / "status.json"
+        self.stop_file = path / "STOP"
+        self.lock_file = path / ".lock"
+        self.goes_on_file = path / ".goes-on"
+        """Stands while a finished run goes on with another recipe: `final/` is the earlier one's until the new one is."""
+        self.final = path / "final"
+        self.checkpoints = path / "checkpoints"
+        self.tensorboard = path / "tensorboard"
+        self.report_file = path / "evaluation" / "report.html"
+
+    def result_file(self, split: str, kind: str) -> Path:
+        """Return the file of an evaluation; `kind` is `teacher_forced` or `streaming`."""
+        return self.path / "evaluation" / f"{split}-{kind}.json"
+
+    def clips_file(self, split: str) -> Path:
+        """Return the file of what was streamed, a JSON object a line for each clip."""
+        return self.path / "evaluation" / f"{split}-streaming-clips.jsonl"
+
+    @property
+    def is_over(self) -> bool:
+        """Whether a run was done to its end here, and does not go on with another recipe."""
+        return self.final.is_dir() and not self.goes_on_file.exists()
+
+    @property
+    def has_checkpoint(self) -> bool:
+        """Whether there is a checkpoint to go on from; it may be broken."""
+        return any(not path.suffix for path in self.checkpoints.glob("step-*"))
+
+    def holds(self, recipe: dict[str, Any]) -> bool:
+        """Return whether the folder's run has this recipe, as far as it decides what the training becomes."""
+        return self.config_file.is_file() and not recipe_differences(self.read_config(), recipe)
+
+    def read_config(self) -> dict[str, Any]:
+        """Return the recipe of the folder's run."""
+        return yaml.safe_load(self.config_file.read_text())
+
+    def steps_done(self) -> int:
+        """Return the optimizer steps of the run so far, as its metrics say; 0 if they are gone."""
+        try:
+            return json.loads(self.metrics_file.read_text().splitlines()[-1])["step"]
+        except (OSError, ValueError, LookupError):
+            return 0
+
+
+def recipe_differences(was: dict[str, Any], now: dict[str, Any]) -> dict[str, str]:
+    """Return key -> what it was and is, for the keys that decide what a training becomes."""
+    was, now = _flat(was), _flat(now)
+    return {
+        key: f"{key} was {was.get(key)!r} and is {now.get(key)!r}"
+        for key in sorted(was.keys() | now.keys())
+        if was.get(key) != now.get(key) and not any(key == free or key.startswith(free + ".") for free in FREE_KEYS)
+    }
+
+
+def _flat(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in nested.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat

@@ -1,0 +1,101 @@
+"""The datasets of a run, and everything that can be checked before a process group or a weight is loaded."""
+
+from dst_dist.config import Recipe
+from dst_dist.data.dataset import Clips, SampleDataset, apply_frame_faults, read_split
+from dst_dist.data.frames_check import FrameFaults, check_frames
+from dst_dist.data.reading import count_shared_videos
+from dst_dist.data.reading_log import Report
+from dst_dist.data.samples import Limits, SampleMaker
+from dst_dist.data.token_writer import TokenWriter
+from dst_dist.errors import ConfigError, DataError, collect
+from dst_dist.model.model_files import ModelFiles
+
+Faults = dict[str, FrameFaults]
+"""By split."""
+
+
+class DataSetup:
+    """The datasets of a run. The recipe's files are read at once; frames are looked at once a node.
+
+    What is wrong with the files is kept in `faults`; `check` and `datasets` raise it with what they find.
+
+    Args:
+        base: as in `load_for_inference`.
+        training_rate: share of the training split's negatives that count; the recipe's if None.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        splits: tuple[str, ...] = ("train", "val"),
+        base: str | None = None,
+        training_rate: float | None = None,
+    ):
+        self.recipe = recipe
+        self._training_rate = recipe.labels.neg_frame_sampling_rate if training_rate is None else training_rate
+        self.limits = Limits(recipe.train.max_tokens, recipe.train.max_frames)
+        self.faults: list[str] = []
+        self._checked: tuple[Faults, dict[str, SampleDataset]] | None = None
+        self.model_files = collect(self.faults, lambda: ModelFiles.read(recipe, base))
+        self.clips: dict[str, Clips] = {}
+        for split in (split for split in splits if getattr(recipe.data, split)):
+            clips = collect(self.faults, lambda split=split: read_split(recipe.data, split))
+            if clips is not None:
+                self.clips[split] = clips
+        shared = Report()
+        count_shared_videos({split: clips.index for split, clips in self.clips.items()}, shared)
+        for clips in list(self.clips.values())[:1]:
+            clips.notes.extend(shared.lines())
+
+    def check(self) -> Faults:
+        """Look at the frames of every split, and cut all clips to see that they fit; done by one process a node.
+
+        Raises:
+            DataError: with every fault of model folder, data files, frames and lengths.
+        """
+        frame_faults = {split: check_frames(clips.index) for split, clips in self.clips.items()}
+        # The same are asked for next, and cutting hundreds of hours takes a while.
+        self._checked = frame_faults, self.datasets(frame_faults)
+        return frame_faults
+
+    def datasets(self, frame_faults: Faults) -> dict[str, SampleDataset]:
+        """Cut the clips into samples. Raises DataError with the faults of all splits."""
+        if self._checked is not None and self._checked[0] == frame_faults:
+            return self._checked[1]
+        faults = list(self.faults)
+        made = {
+            split: collect(faults, lambda split=split: self._dataset(split, frame_faults[split]))
+            for split in self.clips
+        }
+        if faults:
+            raise DataError(faults)
+        return made
+
+    def maker(self) -> SampleMaker:
+        """How the run writes samples; of a model folder without faults."""
+        recipe = self.recipe
+        tokens = min(recipe.data.max_seq_len, self.limits.tokens)
+        writer = TokenWriter(self.model_files.tokenizer, recipe.model.tokens_per_frame)
+        return SampleMaker(writer, recipe.data, recipe.labels, Limits(tokens, self.limits.frames))
+
+    def _dataset(self, split: str, frame_faults: FrameFaults) -> SampleDataset | None:
+        recipe = self.recipe
+        clips = apply_frame_faults(self.clips[split], frame_faults, recipe.data.on_missing)
+        if self.model_files is None:
+            # Without a tokenizer there are no lengths; why there is none stands among the faults.
+            return None
+        rate = self._training_rate if split == "train" else 1.0
+        data = SampleDataset(
+            clips, self.maker(), self.model_files.image_size, recipe.seed, rate, recipe.data.on_missing
+        )
+        self.check_context(int(data.samples["tokens"].max()), f"data.{split}: the longest sample has")
+        return data
+
+    def check_context(self, num_tokens: int, what: str) -> None:
+        """Raise ConfigError if `num_tokens` exceeds the model's positions; `what` names the source of the number."""
+        most = self.model_files.max_positions
+        if num_tokens > most:
+            raise ConfigError(
+                f"{what} {num_tokens} tokens, the model has {most} positions; "
+                f"set data.max_seq_len={most} or train.max_tokens={most}"
+            )

@@ -1,0 +1,1 @@
+"""A trained model reads a video one frame at a time."""

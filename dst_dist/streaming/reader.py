@@ -1,0 +1,77 @@
+"""Several streams read by one model, a call for all of them."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+
+from dst_dist.model.kv_cache import KVCache
+from dst_dist.model.smolvlm_dst import SmolVLMForDST
+
+TOGETHER = 16
+"""A feed of more tokens, and of more than two frames, is read by itself: beside it the others' queries are padded to it."""
+
+
+class Feed(NamedTuple):
+    """What a stream has the model read next, and what it wants to know of the last token.
+
+    ids: K image tokens for each of `frames`, which are embeddings [K, hidden].
+    wants_token: the likeliest next token (int), or else the probabilities of an update and of a reply (two floats).
+    is_fresh: begins a new context.
+    """
+
+    ids: list[int]
+    frames: list[torch.Tensor]
+    wants_token: bool
+    is_fresh: bool
+
+
+Reading = int | tuple[float, float]
+
+
+class Batch:
+    """Reads what up to `num_rows` streams feed, together: row i is the i-th feed's."""
+
+    def __init__(self, model: SmolVLMForDST, num_rows: int):
+        self.model = model
+        self.cache = KVCache(model.config.text_config.num_hidden_layers, num_rows, model.device)
+        self._together = max(TOGETHER, 2 * model.config.tokens_per_frame)
+
+    @torch.no_grad()
+    def encode(self, frames: torch.Tensor) -> torch.Tensor:
+        """Embeddings [N, K, hidden] of uint8 [N, 3, S, S]."""
+        return self.model.encode_frames(frames.to(self.model.device))
+
+    @torch.no_grad()
+    def read(self, feeds: Sequence[Feed]) -> list[Reading]:
+        """What each feed wants to know."""
+        for row, feed in enumerate(feeds):
+            if feed.is_fresh:
+                self.cache.clear(row)
+        short = [row for row, feed in enumerate(feeds) if len(feed.ids) <= self._together]
+        long = [row for row in range(len(feeds)) if row not in short]
+        last = torch.cat([self._last_states(feeds, rows) for rows in (short, *([row] for row in long)) if rows])
+        order = {row: place for place, row in enumerate(short + long)}
+        return self._answer(feeds, last[[order[row] for row in range(len(feeds))]])
+
+    def _last_states(self, feeds: Sequence[Feed], rows: list[int]) -> torch.Tensor:
+        """Read the feeds of `rows`; the state after each, [rows, hidden]."""
+        counts = [len(feeds[row].ids) if row in rows else 0 for row in range(rows[0], rows[-1] + 1)]
+        self.cache.begin(rows[0], counts)
+        ids = torch.tensor([token for row in rows for token in feeds[row].ids], device=self.model.device)
+        frames = [frame for row in rows for frame in feeds[row].frames]
+        size = self.model.config.tokens_per_frame, self.model.config.text_config.hidden_size
+        embeddings = torch.stack(frames) if frames else torch.empty(0, *size, device=self.model.device)
+        hidden = self.model.continue_from(ids, embeddings, self.cache)
+        return hidden[torch.tensor([len(feeds[row].ids) for row in rows]).cumsum(0) - 1]
+
+    def _answer(self, feeds: Sequence[Feed], last: torch.Tensor) -> list[Reading]:
+        deciding = [row for row, feed in enumerate(feeds) if not feed.wants_token]
+        writing = [row for row, feed in enumerate(feeds) if feed.wants_token]
+        answers: dict[int, Reading] = {}
+        if deciding:
+            probabilities = self.model.decide(last[deciding])
+            answers |= zip(deciding, map(tuple, probabilities.tolist()), strict=True)
+        if writing:
+            answers |= zip(writing, self.model.next_tokens(last[writing]).tolist(), strict=True)
+        return [answers[row] for row in range(len(feeds))]

@@ -1,0 +1,241 @@
+"""One frame at a time, as in use: decide, write, keep the dialog state, and never run out of context."""
+
+import time
+from collections import Counter
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from dst_dist.data.clips import Clip
+from dst_dist.data.samples import SampleMaker
+from dst_dist.data.state import NOT_STARTED, STATUSES, apply_update, parse_update
+from dst_dist.errors import DataError
+from dst_dist.heads import HEADS, Head
+from dst_dist.measure.timeline import Event, is_asked
+from dst_dist.model.smolvlm_dst import SmolVLMForDST
+from dst_dist.streaming.reader import Batch, Feed, Reading
+
+Thresholds = Mapping[str, float]
+"""By head; a turn is written above its head's threshold."""
+
+Steps = Generator[Feed, Reading, list[Event]]
+"""Yields what is to be read, is sent what was asked, returns what was written."""
+
+
+@dataclass
+class _Group:
+    """A frame's embeddings [K, hidden] and the ids written after it."""
+
+    frame: torch.Tensor
+    ids: list[int] = field(default_factory=list)
+
+
+class Stream:
+    """Follows one video, by asking whoever drives it to read; see `Streamer` for one that reads itself.
+
+    The tokens are those of training: the opening turn, every frame, turns after their frame. When the context is
+    full: `carry_state` opens a new one with the dialog state reached and the last `data.context_seconds` of frames,
+    as a long clip is split for training; `drop_middle` keeps the opening and the newer half; `drop_all` keeps the
+    opening alone. Memory does not grow with the video.
+
+    Args:
+        task: what the opening turn says (prompt, goal, steps, initial state) and `fps`; its turns are not read.
+        maker: lengths, limits and token writer, as in training.
+        on_full_context: `carry_state`, `drop_middle` or `drop_all`.
+        max_new_tokens: a turn that is longer is cut off, and counted in `counts`.
+
+    Attributes:
+        state: the dialog state; a new object whenever it changes.
+        probabilities: of each of HEADS, at the newest decision position.
+        work_s: seconds of computing so far; whoever drives adds to it.
+
+    Raises:
+        DataError: if the opening turn leaves no room for a frame.
+    """
+
+    def __init__(
+        self,
+        task: Clip,
+        maker: SampleMaker,
+        thresholds: Thresholds,
+        on_full_context: str = "carry_state",
+        max_new_tokens: int = 128,
+    ):
+        self.task, self.maker, self.writer = task, maker, maker.writer
+        self.thresholds, self.on_full_context, self.max_new_tokens = thresholds, on_full_context, max_new_tokens
+        self.step_ids = [step.id for step in task.steps]
+        self.state = dict(task.initial_state)
+        self.counts: Counter[str] = Counter()
+        self.frame_index = task.start_frame - 1
+        self.probabilities = (0.0,) * len(HEADS)
+        self.work_s = self._begun_s = 0.0
+        self._open(self.state)
+
+    def see(self, frame: torch.Tensor) -> Steps:
+        """The next frame's embeddings, [K, hidden]."""
+        self.frame_index += 1
+        self._begun_s = self.work_s
+        self._make_room(self.writer.tokens_per_frame, num_frames=1)
+        self._put_group(_Group(frame))
+        return (yield from self._decide())
+
+    def hear(self, text: str, role: str = "user") -> Steps:
+        """What the user says after the newest frame; or the system, which nobody answers."""
+        turn = self.writer.turn(role, text)
+        self._make_room(len(turn), num_frames=0)
+        body, too_many = turn.body, len(turn) - self._room_left()
+        if too_many > 0:
+            self.counts[f"{role} turns cut off"] += 1
+            body = [*body[: max(0, len(body) - 1 - too_many)], self.writer.end_id]
+        self._put([*turn.header, *body, *turn.end])
+        return (yield from self._decide()) if role == "user" else []
+
+    def _decide(self) -> Steps:
+        """Read the heads once, then write what they decide on, in the order of HEADS."""
+        self.probabilities = yield self._feed(wants_token=False)
+        events = []
+        for head, probability in zip(HEADS, self.probabilities, strict=True):
+            if is_asked(head, self.task) and probability > self.thresholds[head.name]:
+                text = yield from self._generate(head.role)
+                events.append(self._event(head, text, probability))
+        return events
+
+    def _event(self, head: Head, text: str, probability: float) -> Event:
+        """Return what was written as an event; an update changes the dialog state."""
+        transitions, num_illegal = (), 0
+        if head.role == "DST_UPDATE":
+            try:
+                transitions = parse_update(text, self.step_ids)
+            except ValueError:
+                self.counts["updates that cannot be read"] += 1
+            else:
+                self.state, num_illegal = apply_update(self.state, transitions)
+                self.counts["transitions not allowed"] += num_illegal
+        written_s = self.work_s - self._begun_s
+        return Event(head.role, self.frame_index, text, probability, transitions, num_illegal, written_s)
+
+    def _generate(self, role: str) -> Generator[Feed, Reading, str]:
+        """Write a turn greedily, up to `<end_of_utterance>`; its text."""
+        empty, body = self.writer.turn(role, ""), []
+        self._put(empty.header)
+        most = min(self.max_new_tokens, self.maker.limits.tokens - self._num_tokens - 1 - len(empty.end))
+        while (token := (yield self._feed(wants_token=True))) != self.writer.end_id:
+            if len(body) >= most:
+                self.counts["turns cut off"] += 1
+                break
+            body.append(token)
+            self._put([token])
+        self._put([self.writer.end_id, *empty.end])
+        return self.writer.tokenizer.decode(body).strip()
+
+    def _feed(self, wants_token: bool) -> Feed:
+        """What was put since the last feed: a turn's end is read together with what comes after it."""
+        feed = Feed(self._unread, self._unread_frames, wants_token, self._is_fresh)
+        self._unread, self._unread_frames, self._is_fresh = [], [], False
+        return feed
+
+    def _put(self, ids: Sequence[int]) -> None:
+        self._unread += ids
+        self._num_tokens += len(ids)
+        if self._groups:
+            self._groups[-1].ids += ids
+
+    def _put_group(self, group: _Group) -> None:
+        ids = [*self.writer.frame, *group.ids]
+        self._unread += ids
+        self._unread_frames.append(group.frame)
+        self._num_tokens += len(ids)
+        self._groups.append(group)
+
+    def _open(self, state: dict[str, str]) -> None:
+        """Begin a context with the opening turn."""
+        header = _opening(self.task, state, self.maker)
+        self._unread, self._unread_frames, self._is_fresh = header, [], True
+        self._num_tokens = len(header)
+        self._groups: list[_Group] = []
+
+    def _room_left(self) -> int:
+        """Tokens that may still come before two turns are written."""
+        limit = self.maker.limits.tokens
+        return limit - self._num_tokens - min(2 * self.max_new_tokens, limit // 4)
+
+    def _make_room(self, num_tokens: int, num_frames: int) -> None:
+        """Begin a new context if what comes next, with two turns after it, might not fit."""
+        if num_tokens <= self._room_left() and len(self._groups) + num_frames <= self.maker.limits.frames:
+            return
+        self.counts[f"contexts that were full: {self.on_full_context}"] += 1
+        groups = self._groups
+        self._open(self.state if self.on_full_context == "carry_state" else self.task.initial_state)
+        for group in self._kept_groups(groups, max(0, self._room_left() - num_tokens)):
+            self._put_group(group)
+
+    def _kept_groups(self, groups: list[_Group], room_tokens: int) -> list[_Group]:
+        """What of the full context goes on into the next."""
+        if self.on_full_context == "carry_state":
+            number = self.maker.num_context_frames(len(groups), self.task.fps, room_tokens)
+            return [_Group(group.frame) for group in groups[len(groups) - number :]]
+        kept = groups[-(len(groups) // 2) :] if self.on_full_context == "drop_middle" and len(groups) > 1 else []
+        while sum(len(group.frame) + len(group.ids) for group in kept) > room_tokens:
+            kept = kept[1:]
+        return kept
+
+
+def check_openings(tasks: Iterable[Clip], maker: SampleMaker) -> None:
+    """Raise DataError with every task whose opening turn would leave no room for a frame once its state is written out."""
+    longest = max(set(STATUSES) - {NOT_STARTED}, key=lambda status: len(maker.writer.turn("user", status)))
+    faults = []
+    for task in tasks:
+        try:
+            _opening(task, {step.id: longest for step in task.steps}, maker)
+        except DataError as error:
+            faults += error.faults
+    if faults:
+        raise DataError(faults)
+
+
+def _opening(task: Clip, state: dict[str, str], maker: SampleMaker) -> list[int]:
+    header = maker.writer.header(task, state)
+    if len(header) + maker.writer.tokens_per_frame > maker.limits.tokens:
+        raise DataError(
+            f"{task.id}: the opening turn ({len(header)} tokens) leaves no room for a frame in "
+            f"{maker.limits.tokens} tokens; shorten the prompt or the steps, or train with a larger data.max_seq_len"
+        )
+    return header
+
+
+class Streamer(Stream):
+    """Follows one video live. Give it frames and what the user says; it answers with what it writes.
+
+    Args:
+        model: in evaluation mode. The others as in `Stream`.
+    """
+
+    def __init__(self, model: SmolVLMForDST, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self._batch = Batch(model, 1)
+
+    def push_frame(self, frame: torch.Tensor) -> list[Event]:
+        """See the next frame, uint8 [3, S, S]; returns what is written after it."""
+        started_s = time.perf_counter()
+        return self._run(self.see(self._batch.encode(frame[None])[0]), started_s)
+
+    def push_user(self, text: str) -> list[Event]:
+        """Hear the user after the newest frame; returns what is written as an answer."""
+        return self._run(self.hear(text), time.perf_counter())
+
+    def push_system(self, text: str) -> None:
+        """A system turn after the newest frame, such as a new instruction; it is read with what comes next."""
+        self._run(self.hear(text, "system"), time.perf_counter())
+
+    def _run(self, steps: Steps, lap_s: float) -> list[Event]:
+        reading = None
+        while True:
+            try:
+                feed = steps.send(reading)
+            except StopIteration as end:
+                return end.value
+            (reading,) = self._batch.read([feed])
+            now_s = time.perf_counter()
+            self.work_s += now_s - lap_s
+            lap_s = now_s

@@ -1,0 +1,235 @@
+"""A video and a task from outside a data root, for streaming."""
+
+import json
+import math
+import re
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from PIL import Image, ImageOps
+from pydantic import BeforeValidator, ConfigDict, Field
+
+from dst_dist.data.clips import Clip, Step, Turn
+from dst_dist.data.formats.prospect import State
+from dst_dist.data.formats.schema import MAX_FRAME, Name, Raw, Text, shown, validate
+from dst_dist.data.frames import SUFFIX, open_frames
+from dst_dist.data.images import DECODE_ERRORS, MAX_PIXELS, decode_jpeg, preprocess
+from dst_dist.data.reading_log import ClipLog, FileFaults, Report
+from dst_dist.data.state import without_not_started
+from dst_dist.errors import ConfigError, DataError
+
+IMAGES = (".jpg", ".jpeg", ".png")
+"""What counts as an image of a folder, in any case; other files are not looked at."""
+
+
+def read_video(path: Path, fps: float, size: int) -> Iterator[np.ndarray]:
+    """The frames of a video one by one, uint8 [3, size, size].
+
+    Args:
+        path: an Arrow frames file (`.arrow`), a folder of images in the order of their names, whose frames are taken
+            to be `fps` a second; or a video file, which is sampled: at each 1 / fps from its first frame on, the last
+            frame at or before that time.
+
+    Raises:
+        DataError: if there is no such video, or an image cannot be read; it is named.
+        ConfigError: for a video file without PyAV.
+    """
+    if path.is_dir():
+        images = _read_folder(path)
+    elif not path.is_file():
+        raise DataError(f"{path}: no such video; name a frames file (.arrow), a folder of images or a video file")
+    else:
+        images = _read_arrow(path) if path.suffix == SUFFIX else _read_container(path, fps)
+    return (preprocess(image, size) for image in images)
+
+
+def _natural(path: Path) -> list[tuple[int, int, str]]:
+    """A key that puts frame10 behind frame9."""
+    parts = re.findall(r"[0-9]+|[^0-9]+", path.name)
+    return [(0, int(part), part) if part.isascii() and part.isdigit() else (1, 0, part) for part in parts]
+
+
+def _read_folder(folder: Path) -> Iterator[Image.Image]:
+    paths = sorted((path for path in folder.iterdir() if path.suffix.lower() in IMAGES), key=_natural)
+    if not paths:
+        raise DataError(f"{folder}: no image, there should be files ending in {', '.join(IMAGES)}")
+    return map(_read_image, paths)
+
+
+def _read_image(path: Path) -> Image.Image:
+    try:
+        image = Image.open(path, formats=("JPEG", "PNG"))
+        if image.width * image.height > MAX_PIXELS:
+            raise ValueError(f"{image.width} x {image.height} pixels, more than the {MAX_PIXELS} allowed")
+        if image.mode.startswith(("I", "F")):
+            raise ValueError("more than 8 bits a channel, which would be cut off to white; write it with 8")
+        # Cameras store what they see as the sensor lies, and how to turn it. The rest of what they tell is let go
+        # once it is read: writing it anew, as the turning would, fails on odd tags.
+        image.getexif()
+        image.info.pop("exif", None)
+        return ImageOps.exif_transpose(image)
+    except DECODE_ERRORS as error:
+        raise DataError(f"{path}: cannot be read as an image: {error}") from error
+
+
+def _read_arrow(path: Path) -> Iterator[Image.Image]:
+    file = open_frames(str(path))
+
+    def read(row: int) -> Image.Image:
+        try:
+            return decode_jpeg(file.jpeg(row))
+        except DECODE_ERRORS as error:
+            raise DataError(f"{path}: frame {row} cannot be read: {error}") from error
+
+    return map(read, range(len(file)))
+
+
+def _read_container(path: Path, fps: float) -> Iterator[Image.Image]:
+    try:
+        import av
+    except ImportError:
+        raise ConfigError(f"{path}: a video file needs PyAV; pip install 'dst-dist[video]'") from None
+
+    def decoded() -> Iterator[Any]:
+        try:
+            with av.open(str(path)) as container:
+                if not container.streams.video:
+                    raise DataError(f"{path}: holds no video")
+                container.streams.video[0].thread_type = "AUTO"
+                yield from container.decode(video=0)
+        except av.FFmpegError as error:
+            raise DataError(f"{path}: cannot be decoded: {error}") from error
+
+    # Phones store what they film as the sensor lies, and how to turn it.
+    return (frame.to_image().rotate(frame.rotation, expand=True) for frame in sample(decoded(), fps, str(path)))
+
+
+def sample(frames: Iterable[Any], fps: float, name: str) -> Iterator[Any]:
+    """For each time k / fps the last frame at or before it, counted from the first frame and up to the end of the last.
+
+    Args:
+        frames: in the order they are shown, each with `pts` and `duration` in units of `time_base` seconds.
+        name: of the video, for faults.
+
+    Raises:
+        DataError: if a frame has no time, or there is no frame.
+    """
+    period, first, newest, number = 1 / Fraction(fps).limit_denominator(100_000), 0, None, 0
+    for frame in frames:
+        if frame.pts is None:
+            raise DataError(f"{name}: its frames carry no times; write it into another container, such as mp4")
+        if newest is None:
+            first = frame.pts
+        # Times are whole ticks, rounded: a frame meant for just now may carry the next tick.
+        while newest is not None and math.ceil(number * period / frame.time_base) < frame.pts - first:
+            yield newest
+            number += 1
+        newest = frame
+    if newest is None:
+        raise DataError(f"{name}: holds no frame")
+    begin = newest.pts - first
+    end_s = (begin + (newest.duration or 0)) * newest.time_base
+    while math.ceil(number * period / newest.time_base) <= begin or number * period < end_s:
+        yield newest
+        number += 1
+
+
+class _Written(Raw):
+    """By hand, so a key that is not known is a slip."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class _Step(_Written):
+    id: Name
+    name: Text
+
+
+class _Said(_Written):
+    time_s: Annotated[float, Field(ge=0)]
+    text: Text
+
+
+def _as_objects(written: Any) -> Any:
+    """Steps that are names alone are S1, S2 and on."""
+    if not isinstance(written, list):
+        return written
+    return [
+        {"id": f"S{number}", "name": step} if isinstance(step, str) else step
+        for number, step in enumerate(written, start=1)
+    ]
+
+
+class _Task(_Written):
+    goal: Text
+    steps: Annotated[list[_Step], BeforeValidator(_as_objects)] = []
+    prompt: str | None = None
+    fps: Annotated[float, Field(gt=0, le=1000)] | None = None
+    initial_dst_state: State = {}
+    user: list[_Said] = []
+
+
+def read_task(path: Path, prompt: str = "", fps: float = 2.0) -> Clip:
+    """What to follow in a video, as a clip from frame 0 on that ends with the video, whatever its `end_frame`.
+
+    Args:
+        path: a JSON object with `goal` and, as far as wanted, `steps` (names, or objects with `id` and `name`),
+            `prompt`, `fps`, `initial_dst_state`, and `user`: a list of objects with `time_s` and `text`.
+        prompt, fps: where the file says none; best those of training.
+
+    Raises:
+        DataError: with all faults of the file.
+    """
+    faults = FileFaults(str(path))
+    raw, log = _load(path), ClipLog(path.stem, faults, Report())
+    task = validate(_Task, raw, log)
+    _check_ids(raw, log)
+    if task is None or log.failed:
+        raise DataError(faults.lines())
+    fps = task.fps or fps
+    # What is said at a frame's very time is heard with it, though the product may be a hair below.
+    said = sorted(((int(turn.time_s * fps + 1e-6), turn.text) for turn in task.user), key=lambda turn: turn[0])
+    return Clip(
+        id=path.stem,
+        dataset="",
+        domain=None,
+        video=path.stem,
+        frames_path="",
+        start_frame=0,
+        end_frame=max([MAX_FRAME, *(frame + 1 for frame, _ in said)]),
+        fps=fps,
+        prompt=prompt if task.prompt is None else task.prompt,
+        goal=task.goal,
+        steps=tuple(Step(step.id, step.name) for step in task.steps),
+        initial_state=without_not_started(task.initial_dst_state),
+        turns=tuple(Turn("user", text, (), frame, frame) for frame, text in said),
+        has_dst=bool(task.steps),
+    )
+
+
+def _load(path: Path) -> dict:
+    try:
+        raw = json.loads(path.read_text("utf-8-sig"))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: not valid JSON: {error}") from error
+    if not isinstance(raw, dict):
+        raise DataError(f"{path}: a task must be an object with a `goal`, found {shown(raw)}")
+    return raw
+
+
+def _check_ids(raw: dict, log: ClipLog) -> None:
+    """Ids as they are written, so that what is wrong with them is told beside other faults."""
+    steps, state = raw.get("steps"), raw.get("initial_dst_state")
+    declared = [
+        step.get("id") for step in _as_objects(steps if isinstance(steps, list) else []) if isinstance(step, dict)
+    ]
+    for step in dict.fromkeys(step for step in declared if isinstance(step, str) and declared.count(step) > 1):
+        log.fault(f"`steps` has {shown(step)} more than once; give every step its own id")
+    for step in state if isinstance(state, dict) else ():
+        if step not in declared:
+            log.fault(f"`initial_dst_state` names {shown(step)}, which is not among the steps")

@@ -1,0 +1,155 @@
+"""What the tests of streaming share: models, makers, clips cut short, and streams that say what is written for them."""
+
+import gc
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from dst_dist.data.clips import Turn
+from dst_dist.data.conversation import arrange, turn_text
+from dst_dist.data.frames import FrameReader
+from dst_dist.data.samples import Limits, SampleMaker
+from dst_dist.data.token_writer import TokenWriter
+from dst_dist.model.smolvlm_dst import SmolVLMForDST
+from dst_dist.streaming.stream import Stream, Streamer
+from dst_dist.streaming.watch import watch
+from tests.model.tiny import tiny_config
+
+NEVER = {"dst_update": 2.0, "speaking": 2.0}
+FRAME_NUMBERS = [2_000, pytest.param(10_000, marks=pytest.mark.long)]
+"""How long a video is to show that memory stays flat."""
+
+
+def model_with(tokenizer, tokens_per_frame, image_size=48):
+    """A tiny model for the demo's tokenizer whose frames have several tokens; the demo's own has one."""
+    torch.manual_seed(0)
+    config = tiny_config(image_size=image_size, tokens_per_frame=tokens_per_frame)
+    config.text_config.vocab_size = 768
+    config.image_token_id = tokenizer.convert_tokens_to_ids("<image>")
+    return SmolVLMForDST(config).eval()
+
+
+def maker_like(maker, limits=None, tokens_per_frame=None, **data):
+    """The same maker with other limits, another K, or other keys of the recipe's `data`."""
+    writer = maker.writer if tokens_per_frame is None else TokenWriter(maker.writer.tokenizer, tokens_per_frame)
+    return SampleMaker(writer, maker.data.model_copy(update=data), maker.labels, limits or maker.limits)
+
+
+def run_of(model, maker, thresholds=NEVER, on_full_context="carry_state", image_size=48, on_missing="error"):
+    """As much of a finished run as `watch` needs."""
+    return SimpleNamespace(
+        model=model,
+        data=SimpleNamespace(maker=maker, image_size=image_size, on_missing=on_missing),
+        thresholds=thresholds,
+        recipe=SimpleNamespace(eval=SimpleNamespace(on_full_context=on_full_context)),
+    )
+
+
+def watch_run(run, clips, num_streams=1):
+    """What `run` writes on clips."""
+    return watch(run.model, run.data, clips, run.thresholds, run.recipe.eval.on_full_context, num_streams)
+
+
+def with_system_turns(clip):
+    """Two on one frame on which nothing else happens, after the first thing that does."""
+    quiet = set(range(min(turn.frame for turn in clip.turns), clip.end_frame - 1)) - {turn.frame for turn in clip.turns}
+    new = [Turn("system", text, (), min(quiet), min(quiet)) for text in ("From now on be brief.", "Say <image> twice.")]
+    return replace(clip, turns=tuple(sorted((*clip.turns, *new), key=lambda turn: turn.frame)))
+
+
+def shortened(clip, num_frames):
+    end = clip.start_frame + num_frames
+    return replace(clip, end_frame=end, turns=tuple(turn for turn in clip.turns if turn.frame < end))
+
+
+def pixels(clip, size=48):
+    frames = np.empty((clip.end_frame - clip.start_frame, 3, size, size), np.uint8)
+    assert FrameReader(size).read(clip.frames_path, range(clip.start_frame, clip.end_frame), frames).all()
+    return torch.from_numpy(frames)
+
+
+def teacher_forced(model, maker, clip, size=48):
+    """The hidden states of the whole clip as one sample, [T, hidden]."""
+    (part,) = maker.split(clip, Counter())
+    sample = maker.make(clip, part)
+    with torch.no_grad():
+        return model.hidden_states(torch.from_numpy(sample.input_ids), pixels(clip, size), [len(sample.input_ids)])
+
+
+def script_of(clip):
+    """The turns that the model writes after each decision position, in order; the user's and the system's are pushed."""
+    outcomes = []
+    for group in arrange(clip, "continuous", "last"):
+        outcomes.append([])
+        for turn in group.turns:
+            if turn.role == "user":
+                outcomes.append([])
+            elif turn.role != "system":
+                outcomes[-1].append(turn)
+    return outcomes
+
+
+class Scripted(Stream):
+    """Writes what the gold dialog says, when it says it; keeps its feeds."""
+
+    def __init__(self, task, *arguments, **options):
+        self.script, self.feeds = script_of(task), []
+        super().__init__(task, *arguments, **options)
+
+    def _feed(self, wants_token):
+        self.feeds.append(super()._feed(wants_token))
+        return self.feeds[-1]
+
+    def _decide(self):
+        yield self._feed(wants_token=False)
+        for turn in self.script.pop(0):
+            ids = self.writer.turn(turn.role, turn_text(turn))
+            self._put([*ids.header, *ids.body, *ids.end])
+        return []
+
+
+class Recording(Streamer):
+    """Keeps its feeds. Where it was told to, it writes `saying` instead of what the model would."""
+
+    def __init__(self, *arguments, **options):
+        self.feeds, self.saying = [], None
+        super().__init__(*arguments, **options)
+
+    def _feed(self, wants_token):
+        self.feeds.append(super()._feed(wants_token))
+        return self.feeds[-1]
+
+    def _generate(self, role):
+        if self.saying is None:
+            return (yield from super()._generate(role))
+        yield from ()
+        return self.saying
+
+
+def limits_with(maker, clip, num_tokens, num_frames=1000):
+    """Room for `num_tokens` behind the opening turn."""
+    return Limits(len(maker.writer.header(clip, clip.initial_state)) + num_tokens, num_frames)
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Objects alive that can hold others, tensors among them; MiB of this process that are not a file's."""
+
+    num_objects: int
+    mib: float
+
+    @classmethod
+    def now(cls) -> "Memory":
+        gc.collect()
+        line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssAnon"))
+        return cls(len(gc.get_objects()), int(line.split()[1]) / 1024)
+
+    def growth(self) -> tuple[int, float]:
+        """Since then."""
+        now = Memory.now()
+        return now.num_objects - self.num_objects, now.mib - self.mib

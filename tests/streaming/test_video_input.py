@@ -1,0 +1,299 @@
+"""Videos and tasks from outside a data root: folders of images, frames files, video files sampled by their times."""
+
+import builtins
+import io
+import json
+import re
+from fractions import Fraction
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+from transformers.image_utils import load_image
+
+from dst_dist.data.clips import Step
+from dst_dist.data.frames import write_frames
+from dst_dist.data.images import preprocess
+from dst_dist.errors import ConfigError, DataError
+from dst_dist.streaming.video_input import read_task, read_video, sample
+
+SIZE = 8
+
+
+def picture(value, size=(12, 10)):
+    return Image.new("RGB", size, (value, value, value))
+
+
+def values(frames):
+    return [int(frame.mean().round()) for frame in frames]
+
+
+def test_a_folder_is_read_in_the_order_people_mean(tmp_path):
+    for name, value in {"frame10.jpg": 100, "frame9.jpeg": 90, "frame2.PNG": 20, "frame011.png": 110}.items():
+        picture(value).save(tmp_path / name)
+    (tmp_path / "notes.txt").write_text("no image")
+    frames = list(read_video(tmp_path, 2.0, SIZE))
+    assert values(frames) == [20, 90, 100, 110]
+    assert all(frame.shape == (3, SIZE, SIZE) and frame.dtype == np.uint8 for frame in frames)
+    with Image.open(tmp_path / "frame10.jpg") as image:
+        np.testing.assert_array_equal(frames[2], preprocess(image, SIZE))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("name", ["1.jpg", "1.png"])
+def test_an_image_that_says_how_it_lies_is_turned(tmp_path, name, orientation):
+    """As the stock processor's loader does; each corner of the picture has its own brightness."""
+    image = Image.fromarray(np.kron(np.array([[0, 60], [120, 240]], np.uint8), np.ones((16, 32), np.uint8)))
+    exif = Image.Exif()
+    exif[274] = orientation
+    image.save(tmp_path / name, exif=exif)
+    (frame,) = read_video(tmp_path, 2.0, SIZE)
+    np.testing.assert_array_equal(frame, preprocess(load_image(str(tmp_path / name)), SIZE))
+    assert (abs(int(frame[0, 0, 0])) < 30) == (orientation in (1, 5))
+
+
+def test_odd_tags_do_not_keep_an_image_from_being_turned(tmp_path):
+    exif = Image.Exif()
+    exif[271], exif[274] = "Maker", 6
+    # The maker becomes a width, which is no text.
+    picture(90).save(tmp_path / "1.jpg", exif=exif.tobytes().replace(b"\x01\x0f", b"\x01\x00"))
+    assert values(read_video(tmp_path, 2.0, SIZE)) == [90]
+
+
+@pytest.mark.parametrize("content", [b"", b"no image", "half"])
+def test_a_broken_image_is_named(tmp_path, content):
+    picture(1).save(tmp_path / "1.jpg")
+    whole = (tmp_path / "1.jpg").read_bytes()
+    (tmp_path / "2.jpg").write_bytes(whole[: len(whole) // 2] if content == "half" else content)
+    frames = read_video(tmp_path, 2.0, SIZE)
+    next(frames)
+    with pytest.raises(DataError, match=r"2\.jpg: cannot be read as an image"):
+        next(frames)
+
+
+def test_a_huge_image_is_refused_before_it_is_decoded(tmp_path):
+    Image.new("1", (9000, 9000)).save(tmp_path / "1.png")
+    with pytest.raises(DataError, match="pixels"):
+        list(read_video(tmp_path, 2.0, SIZE))
+
+
+def test_an_image_of_more_than_eight_bits_is_refused(tmp_path):
+    Image.fromarray(np.full((SIZE, SIZE), 30_000, np.uint16)).save(tmp_path / "1.png")
+    with pytest.raises(DataError, match=r"1\.png: cannot be read as an image: more than 8 bits a channel"):
+        list(read_video(tmp_path, 2.0, SIZE))
+
+
+def test_a_frames_file_is_read_row_by_row_and_a_broken_row_named(tmp_path):
+    jpegs = []
+    for value in (10, 200):
+        jpegs.append(io.BytesIO())
+        picture(value).save(jpegs[-1], "JPEG")
+    write_frames(tmp_path / "video.arrow", [*(jpeg.getvalue() for jpeg in jpegs), b"broken"])
+    frames = read_video(tmp_path / "video.arrow", 2.0, SIZE)
+    assert values([next(frames), next(frames)]) == [10, 200]
+    with pytest.raises(DataError, match=r"video\.arrow: frame 2 cannot be read"):
+        next(frames)
+
+
+def test_what_is_no_video_is_said(tmp_path):
+    with pytest.raises(DataError, match="no such video"):
+        read_video(tmp_path / "nowhere.mp4", 2.0, SIZE)
+    with pytest.raises(DataError, match="no image"):
+        read_video(tmp_path, 2.0, SIZE)
+
+
+def test_without_pyav_it_is_said_what_to_install(tmp_path, monkeypatch):
+    (tmp_path / "video.mp4").write_bytes(b"something")
+    real = builtins.__import__
+
+    def without_av(name, *rest, **options):
+        if name == "av":
+            raise ImportError(name)
+        return real(name, *rest, **options)
+
+    monkeypatch.setattr(builtins, "__import__", without_av)
+    with pytest.raises(ConfigError, match=re.escape("pip install 'dst-dist[video]'")):
+        list(read_video(tmp_path / "video.mp4", 2.0, SIZE))
+
+
+def frames_at(*times, last=0, base=Fraction(1, 1000)):
+    """Frames of these times in ticks; only the last's duration is known."""
+    durations = [0] * (len(times) - 1) + [last]
+    return [
+        SimpleNamespace(pts=at, duration=how_long, time_base=base)
+        for at, how_long in zip(times, durations, strict=True)
+    ]
+
+
+@pytest.mark.parametrize(
+    "times, last, fps, expected",
+    [
+        # 4 a second sampled at 2.
+        ((0, 250, 500, 750), 250, 2.0, [0, 500]),
+        # The last frame is seen as long as it lasts.
+        ((0, 1000), 1000, 2.0, [0, 0, 1000, 1000]),
+        # Variable rate: the last frame at or before 0, 0.5, 1.0, 1.5 s.
+        ((0, 100, 499, 501, 1400), 200, 2.0, [0, 499, 501, 1400]),
+        # The container's clock starts anywhere, also below 0.
+        ((-40, 460, 960), 0, 2.0, [-40, 460, 960]),
+        ((7000, 7250, 7500), 0, 2.0, [7000, 7500]),
+        # 3 a second in whole milliseconds: 667 is meant to be 666.67.
+        ((0, 333, 667, 1000), 0, 3.0, [0, 333, 667, 1000]),
+        # A frame a tick late is late.
+        ((0, 501, 1002), 0, 2.0, [0, 0, 501]),
+        ((5,), 0, 2.0, [5]),
+    ],
+)
+def test_each_sampling_time_gets_the_last_frame_before_it(times, last, fps, expected):
+    assert [frame.pts for frame in sample(frames_at(*times, last=last), fps, "video")] == expected
+
+
+def test_ntsc_rates_do_not_drift():
+    """Ten minutes at 30000/1001 sampled at that rate is every frame once."""
+    frames = (
+        SimpleNamespace(pts=number * 1001, duration=1001, time_base=Fraction(1, 30000)) for number in range(18000)
+    )
+    assert [frame.pts // 1001 for frame in sample(frames, 30000 / 1001, "video")] == list(range(18000))
+
+
+def test_sampling_holds_two_frames_at_most():
+    alive = set()
+
+    class Frame(SimpleNamespace):
+        def __del__(self):
+            alive.discard(self.pts)
+
+    def decoded():
+        for pts in range(1000):
+            alive.add(pts)
+            yield Frame(pts=pts, duration=1, time_base=Fraction(1, 100))
+
+    assert max(len(alive) for _ in sample(decoded(), 50.0, "video")) <= 3
+
+
+def test_frames_without_times_are_refused():
+    with pytest.raises(DataError, match="carry no times"):
+        list(sample([SimpleNamespace(pts=None)], 2.0, "raw.h264"))
+    with pytest.raises(DataError, match="no frame"):
+        list(sample([], 2.0, "empty.mp4"))
+
+
+def write_video(path, shades, times_ms, size=(64, 48), picture_of=picture):
+    av = pytest.importorskip("av", reason="PyAV is not installed; pip install 'dst-dist[video]'")
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
+        stream.codec_context.time_base = stream.time_base = Fraction(1, 1000)
+        for shade, at in zip(shades, times_ms, strict=True):
+            frame = av.VideoFrame.from_image(picture_of(shade, size))
+            frame.pts, frame.time_base = at, Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_a_video_file_is_sampled_by_its_times(tmp_path, suffix):
+    """Variable rate, and a clock that starts at 3 s: at 0, 0.5, 1.0 and 1.5 s."""
+    path = tmp_path / f"video{suffix}"
+    write_video(path, [20, 60, 100, 140, 180, 220], [3000, 3100, 3450, 3600, 4400, 4600])
+    frames = list(read_video(path, 2.0, SIZE))
+    assert [round(value / 20) for value in values(frames)][:4] == [1, 5, 7, 9]
+    assert len(frames) == 4 and frames[0].shape == (3, SIZE, SIZE)
+
+
+def test_a_video_filmed_with_the_phone_upright_is_turned(tmp_path):
+    """A matrix in the track's header says: turn by a quarter, clockwise; so what was left is on top."""
+    path, identity = tmp_path / "video.mp4", np.array([1, 0, 0, 0, 1], ">i4")
+    write_video(path, [0], [0], picture_of=lambda _, size: half_and_half(size))
+    (frame,) = read_video(path, 2.0, SIZE)
+    assert frame[:, :, 0].max() < 60 and frame[:, :, -1].min() > 200
+    header = path.read_bytes()
+    matrix = header.index((identity << np.array([16] * 5)).astype(">i4").tobytes(), header.index(b"tkhd"))
+    turned = np.array([0, 1 << 16, 0, -1 << 16, 0], ">i4").tobytes()
+    path.write_bytes(header[:matrix] + turned + header[matrix + len(turned) :])
+    (frame,) = read_video(path, 2.0, SIZE)
+    assert frame[:, 0].max() < 60 and frame[:, -1].min() > 200
+
+
+def half_and_half(size):
+    """Black on the left, white on the right."""
+    image = picture(0, size)
+    image.paste((255, 255, 255), (size[0] // 2, 0, *size))
+    return image
+
+
+def test_a_file_that_is_no_video_is_said(tmp_path):
+    pytest.importorskip("av", reason="PyAV is not installed; pip install 'dst-dist[video]'")
+    (tmp_path / "video.mp4").write_bytes(b"something else")
+    with pytest.raises(DataError, match="video.mp4: cannot be decoded"):
+        list(read_video(tmp_path / "video.mp4", 2.0, SIZE))
+
+
+def written(tmp_path, task):
+    path = tmp_path / "tea.json"
+    path.write_text(task if isinstance(task, str) else json.dumps(task))
+    return path
+
+
+def test_a_task_of_names_alone(tmp_path):
+    clip = read_task(written(tmp_path, {"goal": "Make tea", "steps": ["boil water", "pour"]}), prompt="Help.", fps=4.0)
+    assert (clip.id, clip.goal, clip.prompt, clip.fps, clip.start_frame) == ("tea", "Make tea", "Help.", 4.0, 0)
+    assert clip.steps == (Step("S1", "boil water"), Step("S2", "pour"))
+    assert clip.has_dst and clip.turns == () and clip.initial_state == {}
+
+
+def test_a_task_with_everything(tmp_path):
+    task = {
+        "goal": "Make tea",
+        "prompt": "Be brief.",
+        "fps": 10,
+        "steps": [{"id": "boil", "name": "boil water"}, "pour"],
+        "initial_dst_state": {"boil": "completed", "S2": "not_started"},
+        "user": [{"time_s": 9.99, "text": "And now?"}, {"time_s": 0.7, "text": "Hello"}],
+    }
+    clip = read_task(written(tmp_path, task), prompt="Help.")
+    assert (clip.prompt, clip.fps, clip.steps[1]) == ("Be brief.", 10, Step("S2", "pour"))
+    assert clip.initial_state == {"boil": "completed"}
+    assert [(turn.role, turn.text, turn.frame) for turn in clip.turns] == [
+        ("user", "Hello", 7),
+        ("user", "And now?", 99),
+    ]
+    assert all(turn.frame < clip.end_frame for turn in clip.turns)
+
+
+def test_all_faults_of_a_task_are_told_at_once(tmp_path):
+    task = {
+        "steps": ["boil", {"id": "S1", "name": "again"}, ""],
+        "fps": 0,
+        "initial_dst_state": {"S9": "started"},
+        "user": [{"time_s": -1, "text": "Hm"}, {"text": " "}],
+        "gaol": "x",
+    }
+    with pytest.raises(DataError) as error:
+        read_task(written(tmp_path, task))
+    told = "\n".join(error.value.faults)
+    for part in (
+        "`goal` is missing",
+        "`gaol`",
+        "`fps`",
+        "`steps[2].name`",
+        "`initial_dst_state.S9`",
+        "names 'S9'",
+        "'S1' more than once",
+        "`user[0].time_s`",
+        "`user[1].time_s` is missing",
+        "`user[1].text`",
+    ):
+        assert part in told, (part, told)
+    assert all("tea.json" in fault for fault in error.value.faults)
+
+
+@pytest.mark.parametrize(
+    "text, said", [("{", "not valid JSON"), ("[1]", "must be an object"), ('"x"', "must be an object")]
+)
+def test_a_file_that_is_no_task_is_said(tmp_path, text, said):
+    with pytest.raises(DataError, match=said):
+        read_task(written(tmp_path, text))
+    with pytest.raises(DataError, match="cannot be read"):
+        read_task(tmp_path / "nowhere.json")

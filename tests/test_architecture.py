@@ -1,0 +1,141 @@
+"""The rooms of the package: which imports which, how large files and functions are, and where a module's tests are."""
+
+import ast
+from pathlib import Path
+
+PACKAGE = Path(__file__).parents[1] / "dst_dist"
+TESTS = Path(__file__).parent
+BASE = {
+    "errors",
+    "launched",
+    "exit",
+    "files",
+    "heads",
+    "metrics",
+    "config",
+    "recipes",
+    "logs",
+    "processes",
+    "run_folder",
+}
+ARROWS = {
+    "errors": set(),
+    "launched": set(),
+    "exit": {"launched"},
+    "files": set(),
+    "heads": set(),
+    "metrics": {"heads"},
+    "config": {"metrics"},
+    "recipes": {"config", "errors"},
+    "logs": set(),
+    "processes": {"errors", "launched"},
+    "run_folder": set(),
+    "data": {"config", "errors", "files", "heads"},
+    "demo": {"data"},
+    "model": {"config", "errors", "heads", "logs", "data"},
+    "setup": {"config", "errors", "data", "model"},
+    "measure": {"errors", "heads", "data"},
+    "streaming": {"errors", "heads", "data", "model", "measure"},
+    "train": BASE | {"data", "model", "setup", "measure"},
+    "evaluate": (BASE - {"exit", "launched"}) | {"data", "model", "setup", "measure", "streaming"},
+    "report": {"errors", "files", "heads", "metrics", "run_folder", "data"},
+    "slurm": {"config", "errors", "recipes", "run_folder", "train"},
+    "cli": {"errors", "exit", "launched", "logs", "demo", "evaluate", "report", "slurm"},
+}
+"""Room -> the rooms it may import. `dst_dist/README.md` draws them; a new arrow needs a reason there."""
+
+
+def modules() -> dict[str, Path]:
+    paths = sorted(PACKAGE.rglob("*.py"))
+    named = {".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts): path for path in paths}
+    return {name: path for name, path in named.items() if name not in ("dst_dist.__init__", "dst_dist.__main__")}
+
+
+def imported(path: Path) -> set[str]:
+    """The package's modules that a file imports, inside functions too."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "dst_dist" and not node.level:
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names if alias.name.startswith("dst_dist.")}
+    known = modules()
+    return {name if name in known else name.rpartition(".")[0] for name in found}
+
+
+def room(module: str) -> str:
+    return module.split(".")[1]
+
+
+def arrows(paths: dict[str, Path]) -> dict[str, set[str]]:
+    """Room -> the other rooms that its modules import."""
+    drawn: dict[str, set[str]] = {}
+    for name, path in paths.items():
+        others = {room(module) for module in imported(path) if module != "dst_dist"}
+        drawn.setdefault(room(name), set()).update(others - {room(name)})
+    return drawn
+
+
+def cycles(graph: dict[str, set[str]]) -> list[str]:
+    """Modules that reach themselves."""
+
+    def reachable(start: str) -> set[str]:
+        seen, waiting = set(), list(graph.get(start, ()))
+        while waiting:
+            module = waiting.pop()
+            if module not in seen:
+                seen.add(module)
+                waiting += graph.get(module, ())
+        return seen
+
+    return [module for module in graph if module in reachable(module)]
+
+
+def test_imports_run_one_way():
+    new = {name: others - ARROWS[name] for name, others in arrows(modules()).items()}
+    assert {name: others for name, others in new.items() if others} == {}
+
+
+def test_no_arrow_is_drawn_that_is_not_there():
+    drawn = arrows(modules())
+    spare = {name: allowed - drawn[name] for name, allowed in ARROWS.items() if name not in ("train", "evaluate")}
+    assert {name: others for name, others in spare.items() if others} == {}
+    assert drawn.keys() == ARROWS.keys()
+
+
+def test_there_is_no_circle_also_inside_functions():
+    assert cycles({name: imported(path) for name, path in modules().items()}) == []
+    assert cycles(ARROWS) == []
+
+
+def test_a_new_arrow_and_a_circle_are_seen(tmp_path):
+    path = tmp_path / "clips.py"
+    path.write_text("def f():\n    from dst_dist.model import losses\n    import dst_dist.train.loop\n")
+    assert imported(path) == {"dst_dist.model.losses", "dst_dist.train.loop"}
+    assert arrows({"dst_dist.data.clips": path})["data"] - ARROWS["data"] == {"model", "train"}
+    assert cycles({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c"]
+
+
+def test_only_the_engine_touches_accelerates_plugins_and_deepspeed():
+    paths = modules().items()
+    touching = [name for name, path in paths if "deepspeed." in path.read_text() or "Plugin(" in path.read_text()]
+    assert touching == ["dst_dist.train.engine"]
+
+
+def ends_without_finalizing(path: Path) -> bool:
+    """Whether a program's last statement is `leave(...)`."""
+    last = ast.parse(path.read_text()).body[-1]
+    call = getattr(last.body[-1] if isinstance(last, ast.If) else last, "value", None)
+    return isinstance(call, ast.Call) and getattr(call.func, "id", "") == "leave"
+
+
+def test_programs_of_several_processes_do_not_finalize_python(tmp_path):
+    """Gloo's threads may abort one that does: seen once in hundreds of launches, so no run of it would tell."""
+    programs = [*PACKAGE.rglob("__main__.py"), *(TESTS / "train").glob("*.py")]
+    programs = [path for path in programs if path.name == "__main__.py" or "__name__ ==" in path.read_text()]
+    assert len(programs) >= 8
+    # A server that forks the others, and does not train itself.
+    assert [path.name for path in programs if not ends_without_finalizing(path)] == ["forking.py"]
+    path = tmp_path / "program.py"
+    path.write_text("if __name__ == '__main__':\n    sys.exit(main())\n")
+    assert not ends_without_finalizing(path)
