@@ -44,7 +44,7 @@ class Metric:
 _T, _S, _TS = (TEACHER_FORCED,), (STREAMING,), (TEACHER_FORCED, STREAMING)
 
 # fmt: off
-_ENTRIES = (
+ENTRIES = (
     Metric("{head}/average_precision", "Mean over positives of the precision among all that score as high.", _T,
            label="{label}, average precision", in_table=True, chooses_best=True),
     Metric("{head}/average_precision_at_frames", "The same at frames alone, without the ends of user turns.", _T,
@@ -135,7 +135,7 @@ def _expanded(metric: Metric) -> list[Metric]:
     )
 
 
-METRICS = {metric.key: metric for entry in _ENTRIES for metric in _expanded(entry)}
+METRICS = {metric.key: metric for entry in ENTRIES for metric in _expanded(entry)}
 """By key, in the order of tables and pages."""
 
 
