@@ -1,4 +1,4 @@
-"""The command line: every verb answers --help, words may stand anywhere, and the user's fault is code 2 without a traceback."""
+"""The command line: every verb answers --help, words may stand anywhere, the fault of a user is code 2."""
 
 import pytest
 
