@@ -89,7 +89,7 @@ def test_a_missing_path_and_an_unknown_key_are_seen(tmp_path):
         "data.rot",
         "optim.lr=3",
         "data.root=/x",
-        "eval.max_clips",
+        "eval.keep",
     )
     page.write_text(" ".join(f"`{code}`" for code in codes))
     assert missing_paths(page) == ["dst_dist/data/clisp.py"]
