@@ -79,11 +79,11 @@ def test_wrong_words_are_in_badge_label_detail_table_and_filter(browser, page):
         "54.0 s, predicted reply, wrong words, Well done.",
     ]
     browser.run(f"{bicycle}.querySelector('.mark[data-lane=predicted_reply]').focus()")
-    told = browser.run(f"{bicycle}.querySelector('.detail').innerText")
+    detail = browser.run(f"{bicycle}.querySelector('.detail').innerText")
     assert (
-        "Well done." in told
-        and "similarity 0.125" in told
-        and "wrong words: a reply at the right time that says something else" in told
+        "Well done." in detail
+        and "similarity 0.125" in detail
+        and "wrong words: a reply at the right time with another meaning" in detail
     )
     rows = browser.run(f"[...{bicycle}.querySelectorAll('.events tr')].map((row) => row.textContent)")
     assert "54.0 spredicted replyWell done. wrong words" in rows
