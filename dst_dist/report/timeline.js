@@ -188,7 +188,7 @@ function showMark(view, mark) {
       html("p", { class: "quiet" }, [`${time(clip, mark.frame)}, frame ${mark.frame}`, LANES[mark.lane], ...shares].join("; ")),
       html("p", { class: "said" }, mark.text),
       html("p", {}, mark.parts ? mark.parts.map((part) => html("span", { class: "part" }, shape(shapeOf(part)), ` ${part.text}: ${verdict(part)}`)) : chips(mark))));
-  detail.classList.add("telling");
+  detail.classList.add("showing");
   playhead.hidden = false;
   playhead.style.left = `${position(clip, mark.frame)}%`;
 }
@@ -201,7 +201,7 @@ function chips(mark) {
 
 function showHint(view) {
   view.detail.replaceChildren(html("p", { class: "quiet" }, "Point at a mark, or go to one with Tab and the arrow keys, to see its text here. Enter or a click keeps it, Escape releases it."));
-  view.detail.classList.remove("telling");
+  view.detail.classList.remove("showing");
   view.playhead.hidden = true;
 }
 

@@ -131,3 +131,16 @@ def test_clips_of_another_version_are_counted(tmp_path):
     data = data_of(write_report(run))
     assert [one["id"] for one in data["clips"]] == ["tea"]
     assert "2 lines of test-streaming-clips.jsonl could not be read; evaluate again" in data["clip_notes"][0]
+
+
+def test_a_clip_without_steps_has_no_curve_of_updates():
+    silent = {"updates": [], "replies": []}
+    described = describe_clip(clip("talk", steps=[], gold=silent, predicted=silent, reply_matches=[]), "test")
+    assert described["curves"].keys() == {"speaking"} and described["steps"] == []
+
+
+def test_steps_that_the_clip_does_not_declare_are_listed():
+    gold = {"updates": [written(104, change("S1", "start")), written(106, change("S7", "start"))], "replies": []}
+    predicted = {"updates": [], "replies": []}
+    described = describe_clip(clip("tea", gold=gold, predicted=predicted, reply_matches=[]), "test")
+    assert described["unknown_steps"] == ["S7"] and [step["id"] for step in described["steps"]] == ["S1", "S2"]

@@ -42,7 +42,7 @@ def test_every_event_is_a_mark_in_its_lane_and_shape(browser, page):
 def test_marks_and_bars_are_at_their_frames(browser, page):
     open_clips(browser, page)
     place = browser.run("document.querySelector('.clip .mark[data-lane=gold_update]').style.left")
-    # Frame 104 is the fifth of twenty; a mark stands in the middle of its frame.
+    # Frame 104 is the fifth of twenty; a mark is in the middle of its frame.
     assert "22.5%" in place
     rects = "[...document.querySelector('.clip .step svg').querySelectorAll('rect')]"
     bars = browser.run(f"{rects}.map((one) => ['class', 'x', 'width', 'y'].map((name) => one.getAttribute(name)))")
