@@ -5,7 +5,7 @@ const ERRORS = {
   missed: ["missed", "should have been written and was not"],
   false: ["false", "was written and should not have been"],
   wrong: ["wrong transition", "an update at the right time with another change; metrics count it as one missed and one extra"],
-  wrong_words: ["wrong words", "a reply at the right time with another meaning; metrics count it as not correct, or as one missing and one redundant"],
+  wrong_words: ["wrong words", "a reply at the right time that says something else; metrics count it as not correct, or as one missing and one redundant"],
   unreadable: ["unreadable", "an update that is no valid JSON of known steps and transitions"],
   illegal: ["illegal", "a transition that the dialog state did not allow; the state stayed as it was"],
 };

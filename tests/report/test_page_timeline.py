@@ -83,7 +83,7 @@ def test_wrong_words_are_in_badge_label_detail_table_and_filter(browser, page):
     assert (
         "Well done." in detail
         and "similarity 0.125" in detail
-        and "wrong words: a reply at the right time with another meaning" in detail
+        and "wrong words: a reply at the right time that says something else" in detail
     )
     rows = browser.run(f"[...{bicycle}.querySelectorAll('.events tr')].map((row) => row.textContent)")
     assert "54.0 spredicted replyWell done. wrong words" in rows
