@@ -51,7 +51,7 @@ def unknown_keys(text: str) -> list[str]:
     """Inline code that looks like a recipe's key and is none."""
     sections = "|".join(Recipe.model_fields)
     written = re.findall(rf"`((?:{sections})(?:\.[a-z_]+)+)(?:=[^`]*|: [^`]*)?`", text)
-    files = (".json", ".jsonl", ".log", ".py", ".yaml", ".js")
+    files = (".json", ".jsonl", ".log", ".py", ".yaml", ".js", ".sbatch")
     return [key for key in written if key not in KEYS and not key.endswith(files)]
 
 
