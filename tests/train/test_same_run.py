@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from dst_dist.train.checkpoint import read_training
-from dst_dist.train.resume import resume
+from dst_dist.train import resume
 from tests.train.cutting import Cut, cut
 from tests.train.in_process import train
 from tests.train.killing import AT_WORK, Faults, installed
