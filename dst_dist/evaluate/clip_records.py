@@ -9,27 +9,20 @@ from dst_dist.heads import HEAD_NAMES
 from dst_dist.measure.events import match_transitions
 from dst_dist.measure.replies import match_replies, window_of
 from dst_dist.measure.similarity import Similarity
-from dst_dist.measure.timeline import Timeline, Watched
+from dst_dist.measure.timeline import Watched, gold_timeline, predicted_timeline
 
 Record = dict[str, Any]
 COPIED = "id dataset domain video frames_path start_frame end_frame fps goal prompt initial_state"
 """Fields of a clip that its record repeats."""
 
 
-def clip_record(
-    watched: Watched,
-    gold: Timeline,
-    predicted: Timeline,
-    thresholds: dict[str, float],
-    tolerance_s: float,
-    similarity: Similarity,
-) -> Record:
+def clip_record(watched: Watched, thresholds: dict[str, float], tolerance_s: float, similarity: Similarity) -> Record:
     """Return the record of one clip.
 
     Frames are absolute. A transition is `matched` with an equal one, one to one within the tolerance. `reply_matches`
     are pairs of replies by their positions, as `reply/*` counts them.
     """
-    clip = watched.clip
+    clip, gold, predicted = watched.clip, gold_timeline(watched.clip), predicted_timeline(watched)
     pairs = match_transitions(gold, predicted, tolerance_s)
     written = [event for event in watched.events if event.role == "DST_UPDATE"]
     gold_changes = _changes((changes for _, changes in gold.updates), {row for row, _ in pairs})

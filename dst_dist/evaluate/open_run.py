@@ -27,16 +27,19 @@ class FinishedRun:
     """A run's recipe, its final model, and one split of its data, on one of several processes.
 
     Attributes:
-        data: None if no split was asked for.
+        split: None if only the model is used.
+        data: None without a split.
         num_videos_trained_on: of the split's videos; None if unknown, or if the split is `train`.
     """
 
+    folder: RunFolder
+    split: str | None
     recipe: config.Recipe
     model: SmolVLMForDST
     setup: DataSetup
     data: SampleDataset | None
-    num_videos_trained_on: int | None
     processes: Processes
+    num_videos_trained_on: int | None
 
     @classmethod
     def open(cls, run_folder: Path, split: str | None, overrides: Sequence[str] = ()) -> "FinishedRun":
@@ -67,7 +70,7 @@ class FinishedRun:
         model = load_for_inference(folder.final, base).to(processes.device)
         model.compute_dtype = torch.bfloat16 if recipe.train.precision == "bf16" else None
         model.vision_batch_size = recipe.model.vision_batch_size
-        run = cls(recipe, model, setup, data, _count_trained_on(folder, split, data), processes)
+        run = cls(folder, split, recipe, model, setup, data, processes, _count_trained_on(folder, split, data))
         for head in (head for head in HEADS if getattr(model.config, head.threshold_key) == NEVER):
             threshold = run.thresholds[head.name]
             decides = "at random" if threshold < NEVER else "nothing"
@@ -117,20 +120,17 @@ def _named_base(folder: RunFolder, overrides: Sequence[str]) -> str | None:
 
 
 def _count_trained_on(folder: RunFolder, split: str | None, data: SampleDataset | None) -> int | None:
-    """Log the notes on the split's data, and return how many of its videos were trained on (see `FinishedRun`)."""
-    if data is None:
-        return None
-    for note in data.notes:
+    """Log the notes on a split's data, and return how many of its videos were trained on (see `FinishedRun`)."""
+    for note in data.notes if data is not None else ():
         logger.info("%s: %s", split, note)
-    if split == "train":
+    file = folder.videos_file
+    if split in (None, "train"):
         return None
-    if not folder.videos_file.is_file():
-        logger.warning(
-            "%s: missing, so it is unknown whether videos of data.%s were trained on", folder.videos_file, split
-        )
+    if not file.is_file():
+        logger.warning("%s: missing, so it is unknown which videos of data.%s were trained on", file, split)
         return None
     videos = {clip.video for clip in data.clips.index}
-    both = sorted(videos & set(folder.videos_file.read_text().splitlines()))
+    both = sorted(videos & set(file.read_text().splitlines()))
     if both:
         logger.warning("%s: %d of %d videos were trained on, for example %s", split, len(both), len(videos), both[0])
     return len(both)

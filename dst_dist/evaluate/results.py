@@ -6,25 +6,19 @@ from pathlib import Path
 from typing import Any
 
 from dst_dist.files import write_whole
-from dst_dist.metrics import table_keys
-from dst_dist.run_folder import RunFolder
 
 Result = dict[str, Any]
 
 
-def write_clips(run_folder: Path, split: str, records: Iterable[Mapping[str, Any]]) -> None:
+def write_clips(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
     """Write the records of streamed clips, one JSON object a line."""
-    lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in records)
-    write_whole(RunFolder(run_folder).clips_file(split), lines)
+    write_whole(path, (json.dumps(record, ensure_ascii=False) + "\n" for record in records))
 
 
-def write_result(run_folder: Path, split: str, kind: str, result: Result) -> None:
-    """Write a result as JSON and print its table."""
-    path = RunFolder(run_folder).result_file(split, kind)
+def write_result(path: Path, result: Result, keys: Sequence[str]) -> None:
+    """Write a result as JSON and print these keys as a table."""
     write_whole(path, json.dumps(result, indent=2, ensure_ascii=False) + "\n")
-    for line in table(result, table_keys(kind)):
-        print(line)
-    print(f"written to {path}")
+    print("\n".join([*table(result, keys), f"written to {path}"]))
 
 
 def table(result: Result, keys: Sequence[str]) -> list[str]:

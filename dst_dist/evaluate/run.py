@@ -2,38 +2,37 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
 from dst_dist.data.batching import PackedBatch
-from dst_dist.data.clips import Clip, ClipIndex
-from dst_dist.evaluate import compare as comparison
+from dst_dist.data.clips import ClipIndex
 from dst_dist.evaluate.clip_records import clip_record
+from dst_dist.evaluate.compare import NamedRuns, measured_on, metrics_of_others, read_others
 from dst_dist.evaluate.open_run import FinishedRun
 from dst_dist.evaluate.results import Result, write_clips, write_result
 from dst_dist.evaluate.sharing import share_of
 from dst_dist.heads import HEAD_NAMES
 from dst_dist.logs import logger
 from dst_dist.measure import baselines, events, timeline
-from dst_dist.measure.decisions import Metrics
 from dst_dist.measure.intervals import measured
 from dst_dist.measure.replies import window_of
 from dst_dist.measure.similarity import open_similarity
 from dst_dist.measure.teacher_forced import TeacherForced
-from dst_dist.metrics import STREAMING, TEACHER_FORCED
+from dst_dist.metrics import STREAMING, TEACHER_FORCED, table_keys
 from dst_dist.model import readings
 from dst_dist.model.smolvlm_dst import DSTOutput
 from dst_dist.streaming.stream import Stream, check_openings
 from dst_dist.streaming.watch import watch
 
 Timelines = Sequence[timeline.Timeline]
+Measure = Callable[[FinishedRun, ClipIndex], Result | None]
 
 
-def evaluate_run(
-    run_folder: Path, split: str, overrides: Sequence[str] = (), compare: comparison.NamedRuns = ()
-) -> Result | None:
+def evaluate_run(run_folder: Path, split: str, overrides: Sequence[str] = (), compare: NamedRuns = ()) -> Result | None:
     """Evaluate with the gold history (teacher-forced) and write `evaluation/<split>-teacher_forced.json` (collective).
 
     Args:
@@ -49,52 +48,40 @@ def evaluate_run(
 
 
 def stream_run(
-    run_folder: Path,
-    split: str,
-    overrides: Sequence[str] = (),
-    compare: comparison.NamedRuns = (),
-    on_the_clock: bool = False,
+    run_folder: Path, split: str, overrides: Sequence[str] = (), compare: NamedRuns = (), on_the_clock: bool = False
 ) -> Result | None:
     """Stream every clip of a split from its own start and write `evaluation/<split>-streaming.json` (collective).
 
-    A record of each clip goes into `<split>-streaming-clips.jsonl`. Arguments and errors as in `evaluate_run`, and:
+    A record of each clip goes into `<split>-streaming-clips.jsonl`. Other arguments and errors as in `evaluate_run`.
 
     Args:
         on_the_clock: stream one video at a time, and also measure as if frames went on arriving while the model works.
 
     Raises:
-        ConfigError, DataError: if the recipe's contexts are longer than the model can read.
+        ConfigError, DataError: also if the recipe's contexts are longer than the model can read.
     """
-
-    def measure(run: FinishedRun, clips: ClipIndex) -> Result | None:
-        return _streamed(run, clips, run_folder, split, on_the_clock)
-
+    measure = partial(_streamed, on_the_clock=on_the_clock)
     return _evaluate(STREAMING, measure, run_folder, split, overrides, compare)
 
 
 def _evaluate(
-    kind: str,
-    measure: Callable[[FinishedRun, ClipIndex], Result | None],
-    run_folder: Path,
-    split: str,
-    overrides: Sequence[str],
-    compare: comparison.NamedRuns,
+    kind: str, measure: Measure, run_folder: Path, split: str, overrides: Sequence[str], compare: NamedRuns
 ) -> Result | None:
     """Open the run, measure it, add what every result holds, and write it."""
-    others = comparison.read_others(compare, split, kind)
+    others = read_others(compare, split, kind)
     run = FinishedRun.open(run_folder, split, overrides)
     index = run.data.clips.index
     clips = index.subset(readings.spread(len(index), run.recipe.eval.max_clips).tolist())
-    measured_on = comparison.measured_on(run, clips, kind)
-    compared = comparison.metrics_of_others(others, measured_on, split)
+    basis = measured_on(run, clips, kind)
+    compared = metrics_of_others(others, basis, split)
     result = measure(run, clips)
     if result is None:
         return None
     if run.num_videos_trained_on is not None:
         result["num_videos_trained_on"] = run.num_videos_trained_on
     result["baselines"] |= compared
-    result["measured_on"] = measured_on
-    write_result(run_folder, split, kind, result)
+    result["measured_on"] = basis
+    write_result(run.folder.result_file(split, kind), result, table_keys(kind))
     return result
 
 
@@ -131,7 +118,7 @@ def _teacher_forced(run: FinishedRun, clips: ClipIndex) -> Result | None:
     return result
 
 
-def _streamed(run: FinishedRun, clips: ClipIndex, run_folder: Path, split: str, on_the_clock: bool) -> Result | None:
+def _streamed(run: FinishedRun, clips: ClipIndex, on_the_clock: bool) -> Result | None:
     """Write the clips' records and return the result on the main process, None on the others (collective)."""
     similarity = open_similarity(run.recipe.eval.similarity, str(run.model.device))
     run.check_for_streaming()
@@ -139,7 +126,8 @@ def _streamed(run: FinishedRun, clips: ClipIndex, run_folder: Path, split: str, 
     streams = _watch_all(run, clips, 1 if on_the_clock else run.recipe.eval.num_streams)
     if streams is None:
         return None
-    gold = [timeline.gold_timeline(one.clip) for one in streams]
+    clips = [one.clip for one in streams]
+    gold = [timeline.gold_timeline(clip) for clip in clips]
     predicted = [timeline.predicted_timeline(one) for one in streams]
     similarity.prepare([text for one in (*gold, *predicted) for _, text in one.replies])
     tolerance_s = run.recipe.eval.tolerance_s
@@ -149,7 +137,7 @@ def _streamed(run: FinishedRun, clips: ClipIndex, run_folder: Path, split: str, 
             events.tally_stream(*of_clip, tolerance_s, similarity)
             for of_clip in zip(streams, gold, written, strict=True)
         ]
-        return measured(events.Tallies(tallies), [one.clip for one in streams])
+        return measured(events.Tallies(tallies), clips)
 
     result = result_of(predicted)
     if on_the_clock:
@@ -157,27 +145,16 @@ def _streamed(run: FinishedRun, clips: ClipIndex, run_folder: Path, split: str, 
         result["on_the_clock"] = result_of(delayed) | timeline.delays(streams)
     result["counts"] = dict(sum((one.counts for one in streams), Counter()))
     for name, number in result["counts"].items():
-        logger.info("%s, streamed: %d %s", split, number, name)
+        logger.info("%s, streamed: %d %s", run.split, number, name)
     result["reply/similarity"] = similarity.name
-    result["reply/windows"] = {one.clip.dataset: vars(window_of(one.clip.dataset)) for one in streams}
-    result["baselines"] = _streaming_baselines(run, [one.clip for one in streams], gold)
-    records = [
-        clip_record(*of_clip, run.thresholds, tolerance_s, similarity)
-        for of_clip in zip(streams, gold, predicted, strict=True)
-    ]
-    write_clips(run_folder, split, records)
+    result["reply/windows"] = {clip.dataset: vars(window_of(clip.dataset)) for clip in clips}
+    result["baselines"] = {}
+    for name, made in baselines.baseline_timelines(clips, gold, run.training_rates).items():
+        tallies = [events.tally(*of_clip, tolerance_s) for of_clip in zip(clips, gold, made, strict=True)]
+        result["baselines"][name] = events.Tallies(tallies)(np.ones(len(clips)))
+    records = (clip_record(one, run.thresholds, tolerance_s, similarity) for one in streams)
+    write_clips(run.folder.clips_file(run.split), records)
     return result
-
-
-def _streaming_baselines(run: FinishedRun, clips: Sequence[Clip], gold: Timelines) -> dict[str, Metrics]:
-    """Return the metrics of streams that ignore the video; their replies are empty and not compared."""
-    tolerance_s, weights = run.recipe.eval.tolerance_s, np.ones(len(clips))
-    return {
-        name: events.Tallies(
-            [events.tally(*of_clip, tolerance_s) for of_clip in zip(clips, gold, timelines, strict=True)]
-        )(weights)
-        for name, timelines in baselines.baseline_timelines(clips, gold, run.training_rates).items()
-    }
 
 
 def _watch_all(run: FinishedRun, clips: ClipIndex, num_streams: int) -> list[timeline.Watched] | None:

@@ -55,11 +55,7 @@ def stream_file(run_folder: Path, video: Path, task: Path, overrides: Sequence[s
 
 
 def _clips_of(video: str, clips: Iterable[Clip], split: str) -> list[Clip]:
-    """Return the clips of the one video whose path ends in this name.
-
-    Raises:
-        DataError: if there is no such video, or several.
-    """
+    """Return the clips of the one video whose path ends in this name; DataError if there is none, or several."""
     wanted = PurePosixPath(video.removesuffix(SUFFIX)).parts
     names = {clip.video: PurePosixPath(clip.video.removesuffix(SUFFIX)).parts for clip in clips}
     found = [name for name, parts in names.items() if parts[len(parts) - len(wanted) :] == wanted]

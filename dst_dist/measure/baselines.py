@@ -12,8 +12,7 @@ from dst_dist.heads import HEAD_NAMES, HEADS, Head
 from dst_dist.measure.decisions import Metrics, precision_recall_f1, ratios
 from dst_dist.measure.timeline import Timeline, is_asked
 
-Rates = Mapping[str, float]
-"""Share of positives by head."""
+Rates = Mapping[str, float]  # by head, the share of positives
 
 
 def rule_update(state: Mapping[str, str], step_ids: list[str]) -> list[Transition]:

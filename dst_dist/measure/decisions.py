@@ -48,17 +48,9 @@ class Decisions:
         order = order[labels[order] != IGNORE]
         return cls(*(values[order] for values in (labels.astype(np.float64), probabilities, is_frame, clip)))
 
-    @property
-    def has_both_classes(self) -> bool:
-        """Whether there are positives and negatives."""
-        return 0 < self.positive.sum() < len(self.positive)
-
     def best_threshold(self) -> float | None:
-        """Return the threshold with the highest F1, halfway to the next lower score (or to 0).
-
-        None without both classes.
-        """
-        if not self.has_both_classes:
+        """Return the threshold with the highest F1, halfway to the next lower score; None without both classes."""
+        if not 0 < self.positive.sum() < len(self.positive):
             return None
         precision, recall, thresholds = precision_recall_curve(self.positive, self.probabilities)
         f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
@@ -107,14 +99,11 @@ class Decisions:
         return precision_recall_f1(found, num_decided, float(weight @ self.positive)), num_decided - found
 
     def curve(self, minutes: float) -> dict[str, list[float | None]] | None:
-        """Return scores over thresholds, or None without both classes.
-
-        Half of the thresholds are quantiles of the positives' scores, half of the negatives'. Precision is None where
-        nothing is decided.
-        """
-        if not self.has_both_classes:
-            return None
+        """Return scores over thresholds, or None without both classes; precision is None where nothing is decided."""
         positives, negatives = (self.probabilities[self.positive == value] for value in (1, 0))
+        if not len(positives) or not len(negatives):
+            return None
+        # Half of the thresholds are quantiles of the positives' scores, half of the negatives'.
         levels = np.linspace(0, 1, CURVE_POINTS // 2)
         thresholds = np.unique([0.0, *np.quantile(positives, levels), *np.quantile(negatives, levels)])
         points = [self._scores(threshold, np.ones(len(self.positive))) for threshold in thresholds]

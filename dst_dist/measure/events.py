@@ -56,12 +56,7 @@ def match_transitions(gold: Timeline, predicted: Timeline, tolerance_s: float) -
 
 
 def tally(clip: Clip, gold: Timeline, predicted: Timeline, tolerance_s: float) -> Tally:
-    """Count transitions, times and states of one clip.
-
-    Args:
-        tolerance_s: seconds that a transition may be off and still count; an event that is off by more is early or
-            late.
-    """
+    """Count transitions, times and states of one clip; what is off by more than the tolerance is early or late."""
     counted = Tally({f"{head}/minutes": minutes for head, minutes in asked_minutes(clip).items()})
     counted.sums |= {
         "transition/gold": len(gold.transitions),
@@ -165,11 +160,7 @@ def _transition_metrics(sums: dict[str, float]) -> Metrics:
 
 
 def _timing_metrics(head: str, sums: dict[str, float], delays_s: np.ndarray) -> Metrics:
-    """Return metrics of when a head's turns are written, whatever their text.
-
-    `early` and `late` are off by more than the tolerance; `missed` is off by more than the widest one. A `duplicate` is
-    unmatched, and within the tolerance of a gold turn that is matched already.
-    """
+    """Return metrics of when a head's turns are written, whatever their text."""
     gold, predicted, found = (sums[f"{head}/{name}"] for name in ("gold", "predicted", "matched"))
     parts = {
         "false_per_minute": (predicted - found, sums[f"{head}/minutes"]),

@@ -7,7 +7,7 @@ that costs more stays apart: one missing, one redundant. The matching is the che
 
 import importlib.util
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -91,18 +91,21 @@ class ReplyCounts:
 
     Attributes:
         correct: of the matched pairs.
-        bleu: sacrebleu's statistics of the correct pairs' texts; empty without sacrebleu.
+        bleu: of the correct pairs' texts, the numbers of gold and predicted words, and of equal and all n-grams for n
+            from 1 to 4; zeros without sacrebleu.
     """
 
     matched: int
     correct: int
     missed: int
     redundant: int
-    bleu: dict[str, int] = field(default_factory=dict)
+    bleu: tuple[int, ...] = (0,) * 10
 
     def sums(self) -> dict[str, int]:
         """Return all numbers by name; they add up over clips."""
-        return {name: value for name, value in vars(self).items() if name != "bleu"} | self.bleu
+        numbers = dict(vars(self), **{f"bleu/{place}": number for place, number in enumerate(self.bleu)})
+        numbers.pop("bleu")
+        return numbers
 
 
 def count_replies(
@@ -112,35 +115,18 @@ def count_replies(
     matches = match_replies(gold, predicted, window, similarity)
     correct = [match for match in matches if match.is_correct]
     texts = [(gold[match.gold][1], predicted[match.predicted][1]) for match in correct]
-    return ReplyCounts(
-        len(matches), len(correct), len(gold) - len(matches), len(predicted) - len(matches), _bleu_counts(texts)
-    )
-
-
-def _bleu_counts(texts: Sequence[tuple[str, str]]) -> dict[str, int]:
-    """Return the numbers of words and n-grams of (gold, predicted) texts; empty without texts or sacrebleu."""
+    missed, redundant = len(gold) - len(matches), len(predicted) - len(matches)
     if not texts or importlib.util.find_spec("sacrebleu") is None:
-        return {}
+        return ReplyCounts(len(matches), len(correct), missed, redundant)
     from sacrebleu.metrics import BLEU
 
-    gold, predicted = map(list, zip(*texts, strict=True))
-    score = BLEU(force=True).corpus_score(predicted, [gold])
-    counts = {"words_gold": score.ref_len, "words_predicted": score.sys_len}
-    for n, (total, same) in enumerate(zip(score.totals, score.counts, strict=True), start=1):
-        counts |= {f"ngrams_{n}": total, f"same_ngrams_{n}": same}
-    return counts
+    score = BLEU(force=True).corpus_score([text for _, text in texts], [[text for text, _ in texts]])
+    bleu = (score.ref_len, score.sys_len, *score.counts, *score.totals)
+    return ReplyCounts(len(matches), len(correct), missed, redundant, bleu)
 
 
 def reply_metrics(sums: Mapping[str, float]) -> Metrics:
-    """Return `reply/{precision,recall,f1,jaccard,missing,redundant}`, and `reply/bleu` (0 to 100) of the correct pairs.
-
-    Absent: precision and redundant without predicted replies, recall and missing without gold ones, f1 and jaccard
-    without either, bleu without a correct pair or without sacrebleu.
-
-    Args:
-        sums: by the names of `ReplyCounts.sums`, over clips, each counted a whole number of times; empty if there are
-            no replies to read.
-    """
+    """Return the metrics `reply/*` of `ReplyCounts.sums` added up over clips; empty sums if nothing was compared."""
     matched, correct, missed, redundant = (sums.get(name, 0) for name in ("matched", "correct", "missed", "redundant"))
     gold, predicted = matched + missed, matched + redundant
     parts = precision_recall_f1(correct, predicted, gold) | {
@@ -148,13 +134,12 @@ def reply_metrics(sums: Mapping[str, float]) -> Metrics:
         "missing": (missed, gold),
         "redundant": (redundant, predicted),
     }
-    return ratios(parts, "reply/") | ({"reply/bleu": _bleu(sums)} if sums.get("words_gold") else {})
+    metrics = ratios(parts, "reply/")
+    if sums.get("bleu/0"):
+        from sacrebleu.metrics import BLEU
 
-
-def _bleu(sums: Mapping[str, float]) -> float:
-    """Return what sacrebleu's `corpus_bleu` gives on all the texts that were counted."""
-    from sacrebleu.metrics import BLEU
-
-    same, total = ([int(sums[f"{name}_{n}"]) for n in (1, 2, 3, 4)] for name in ("same_ngrams", "ngrams"))
-    lengths = int(sums["words_predicted"]), int(sums["words_gold"])
-    return float(BLEU.compute_bleu(same, total, *lengths, smooth_method="exp").score)
+        words_gold, words_predicted, *ngrams = (int(sums[f"bleu/{place}"]) for place in range(10))
+        # What `corpus_bleu` gives on all the texts that were counted.
+        bleu = BLEU.compute_bleu(ngrams[:4], ngrams[4:], words_predicted, words_gold, smooth_method="exp")
+        metrics["reply/bleu"] = float(bleu.score)
+    return metrics

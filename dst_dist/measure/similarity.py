@@ -23,12 +23,7 @@ class Similarity:
         compare: returns float64 [gold, predicted] from what was read of both sides.
     """
 
-    def __init__(
-        self,
-        name: str,
-        read: Callable[[list[str]], Sequence[Any]],
-        compare: Callable[[list[Any], list[Any]], np.ndarray],
-    ):
+    def __init__(self, name: str, read: Callable[[list[str]], Sequence], compare: Callable[[list, list], np.ndarray]):
         self.name, self._read, self._compare = name, read, compare
         self._known: dict[str, Any] = {}
 

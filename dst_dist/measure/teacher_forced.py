@@ -25,14 +25,12 @@ class TeacherForced:
         minutes: Mapping[str, np.ndarray] | None = None,
     ):
         self.columns, self.minutes = columns, minutes
-        self.decisions: dict[str, Decisions] = {}
-        self.thresholds = dict(thresholds)
-        for head in HEAD_NAMES:
+        self.decisions, self.thresholds = {}, {}
+        for head, given in thresholds.items():
             probabilities = torch.from_numpy(columns[f"{head}_logits"]).double().softmax(-1)[:, 1].numpy()
             decisions = Decisions.read(columns[head], probabilities, columns["is_frame"], columns["clip"])
             self.decisions[head] = decisions
-            if self.thresholds[head] is None:
-                self.thresholds[head] = decisions.best_threshold()
+            self.thresholds[head] = decisions.best_threshold() if given is None else given
 
     def __call__(self, weights: np.ndarray) -> Metrics:
         """Return the metrics for float64 weights [num_clips]."""

@@ -3,7 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 
@@ -16,19 +16,15 @@ from dst_dist.measure.timeline import Event, is_asked
 from dst_dist.model.smolvlm_dst import SmolVLMForDST
 from dst_dist.streaming.reader import Batch, Feed, Reading
 
-Thresholds = Mapping[str, float]
-"""By head; a turn is written if its head's probability is above the threshold."""
-
 Steps = Generator[Feed, Reading, list[Event]]
 """Yields what is to be read next, is sent the reading, and returns the events written."""
 
 
-@dataclass
-class _Group:
-    """A frame's embeddings [K, hidden] and the ids after it, up to the next frame."""
+class _Group(NamedTuple):
+    """A frame's embeddings [K, hidden], and its ids with all ids up to the next frame."""
 
     frame: torch.Tensor
-    ids: list[int] = field(default_factory=list)
+    ids: list[int]
 
 
 class Stream:
@@ -42,6 +38,7 @@ class Stream:
     Args:
         task: the opening turn (prompt, goal, steps, initial state) and `fps`; its turns are not read.
         maker: lengths, limits and token writer, as in training.
+        thresholds: by head; a turn is written if its head's probability is above it.
         on_full_context: `carry_state`, `drop_middle` or `drop_all`.
         max_new_tokens: a longer turn is cut off, and counted in `counts`.
 
@@ -58,7 +55,7 @@ class Stream:
         self,
         task: Clip,
         maker: SampleMaker,
-        thresholds: Thresholds,
+        thresholds: Mapping[str, float],
         on_full_context: str = "carry_state",
         max_new_tokens: int = 128,
     ):
@@ -77,7 +74,7 @@ class Stream:
         self.frame_index += 1
         self._begun_s = self.work_s
         self._make_room(self.writer.tokens_per_frame, num_frames=1)
-        self._put_group(_Group(frame))
+        self._put_frame(frame, self.writer.frame)
         return (yield from self._decide())
 
     def hear(self, text: str, role: str = "user") -> Steps:
@@ -139,14 +136,12 @@ class Stream:
         self._unread += ids
         self._num_tokens += len(ids)
         if self._groups:
-            self._groups[-1].ids += ids
+            self._groups[-1].ids.extend(ids)
 
-    def _put_group(self, group: _Group) -> None:
-        ids = [*self.writer.frame, *group.ids]
-        self._unread += ids
-        self._unread_frames.append(group.frame)
-        self._num_tokens += len(ids)
-        self._groups.append(group)
+    def _put_frame(self, frame: torch.Tensor, ids: Sequence[int]) -> None:
+        self._unread_frames.append(frame)
+        self._groups.append(_Group(frame, []))
+        self._put(ids)
 
     def _open(self, state: dict[str, str]) -> None:
         """Begin a context with the opening turn."""
@@ -167,15 +162,15 @@ class Stream:
         groups = self._groups
         self._open(self.state if self.on_full_context == "carry_state" else self.task.initial_state)
         for group in self._kept_groups(groups, max(0, self._room_left() - num_tokens)):
-            self._put_group(group)
+            self._put_frame(*group)
 
     def _kept_groups(self, groups: list[_Group], room_tokens: int) -> list[_Group]:
         """Return the groups of a full context that the next one begins with."""
         if self.on_full_context == "carry_state":
             number = self.maker.num_context_frames(len(groups), self.task.fps, room_tokens)
-            return [_Group(group.frame) for group in groups[len(groups) - number :]]
+            return [_Group(group.frame, self.writer.frame) for group in groups[len(groups) - number :]]
         kept = groups[-(len(groups) // 2) :] if self.on_full_context == "drop_middle" and len(groups) > 1 else []
-        while sum(len(group.frame) + len(group.ids) for group in kept) > room_tokens:
+        while sum(len(group.ids) for group in kept) > room_tokens:
             kept = kept[1:]
         return kept
 

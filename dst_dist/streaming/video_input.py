@@ -76,14 +76,11 @@ def _read_image(path: Path) -> Image.Image:
 
 def _read_arrow(path: Path) -> Iterator[Image.Image]:
     file = open_frames(str(path))
-
-    def read(row: int) -> Image.Image:
+    for row in range(len(file)):
         try:
-            return decode_jpeg(file.jpeg(row))
+            yield decode_jpeg(file.jpeg(row))
         except DECODE_ERRORS as error:
             raise DataError(f"{path}: frame {row} cannot be read: {error}") from error
-
-    return map(read, range(len(file)))
 
 
 def _read_container(path: Path, fps: float) -> Iterator[Image.Image]:
@@ -91,19 +88,16 @@ def _read_container(path: Path, fps: float) -> Iterator[Image.Image]:
         import av
     except ImportError:
         raise ConfigError(f"{path}: a video file needs PyAV; pip install 'dst-dist[video]'") from None
-
-    def decoded() -> Iterator[Any]:
-        try:
-            with av.open(str(path)) as container:
-                if not container.streams.video:
-                    raise DataError(f"{path}: holds no video")
-                container.streams.video[0].thread_type = "AUTO"
-                yield from container.decode(video=0)
-        except av.FFmpegError as error:
-            raise DataError(f"{path}: cannot be decoded: {error}") from error
-
-    # Phones store the picture as the sensor is held, and how to turn it.
-    return (frame.to_image().rotate(frame.rotation, expand=True) for frame in sample(decoded(), fps, str(path)))
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.video:
+                raise DataError(f"{path}: holds no video")
+            container.streams.video[0].thread_type = "AUTO"
+            for frame in sample(container.decode(video=0), fps, str(path)):
+                # Phones store the picture as the sensor is held, and how to turn it.
+                yield frame.to_image().rotate(frame.rotation, expand=True)
+    except av.FFmpegError as error:
+        raise DataError(f"{path}: cannot be decoded: {error}") from error
 
 
 def sample(frames: Iterable[Any], fps: float, name: str) -> Iterator[Any]:
@@ -208,10 +202,8 @@ def read_task(path: Path) -> Clip:
 def _load(path: Path) -> dict:
     try:
         raw = json.loads(path.read_text("utf-8-sig"))
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: not valid JSON: {error}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path}: cannot be read as JSON: {error}") from error
     if not isinstance(raw, dict):
         raise DataError(f"{path}: a task must be an object with a `goal`, found {shown(raw)}")
     return raw

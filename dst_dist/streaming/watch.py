@@ -13,7 +13,7 @@ from dst_dist.data.dataset import SampleDataset
 from dst_dist.data.frames import FrameReader
 from dst_dist.errors import DataError
 from dst_dist.heads import HEAD_ROLES, HEADS
-from dst_dist.measure.timeline import Event, Watched
+from dst_dist.measure.timeline import Watched
 from dst_dist.model.smolvlm_dst import SmolVLMForDST
 from dst_dist.streaming.reader import Batch, Feed, Reading
 from dst_dist.streaming.stream import Stream
@@ -114,20 +114,17 @@ class _Rows:
 def _follow(stream: Stream, frames: Iterable[torch.Tensor]) -> Generator[Feed, Reading, Watched]:
     """Show a stream the frames and the given turns of its clip; return what it wrote."""
     given = given_turns(stream.task)
-    events: list[Event] = []
-    states: list[dict[str, str]] = []
-    probabilities, frame_s = array("f"), array("d")
-    begun_s = stream.work_s
+    events, states = [], []
+    probabilities, done_s = array("f"), array("d")
     for frame in frames:
         events += yield from stream.see(frame)
         probabilities.extend(stream.probabilities)
         for turn in given.get(stream.frame_index, []):
             events += yield from stream.hear(turn.text, turn.role)
         states.append(stream.state)
-        frame_s.append(stream.work_s - begun_s)
-        begun_s = stream.work_s
+        done_s.append(stream.work_s)
     table = np.array(probabilities, np.float32).reshape(-1, len(HEADS))
-    return Watched(stream.task, events, states, table, stream.counts, np.array(frame_s, np.float64))
+    return Watched(stream.task, events, states, table, stream.counts, np.diff(done_s, prepend=0.0))
 
 
 def given_turns(clip: Clip) -> dict[int, list[Turn]]:
