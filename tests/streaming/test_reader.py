@@ -16,7 +16,8 @@ def test_each_feed_gets_the_answer_it_needs(world):
     ids = [data.maker.writer.tokenizer(text)["input_ids"] for text in ("Pour it", "Now boil the water")]
     token, probabilities = Batch(model, 2).read([Feed(ids[0], [], True, True), Feed(ids[1], [], False, True)])
     with torch.no_grad():
-        last = [model.hidden_states(torch.tensor(row), torch.empty(0, 3, 48, 48, dtype=torch.uint8), [len(row)])[-1:] for row in ids]
+        no_frames = torch.empty(0, 3, 48, 48, dtype=torch.uint8)
+        last = [model.hidden_states(torch.tensor(row), no_frames, [len(row)])[-1:] for row in ids]
         assert token == int(model.next_tokens(last[0]))
         assert probabilities == pytest.approx(model.decide(last[1])[0].tolist(), abs=1e-5)
 
