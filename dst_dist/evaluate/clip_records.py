@@ -1,59 +1,56 @@
-"""What a stream wrote on each clip beside what should have been written, as JSON lines: the report's source."""
+"""Records of streamed clips, gold and predicted; the report reads them as JSON lines."""
 
-from collections.abc import Iterable, Iterator
+import itertools
+from collections.abc import Iterable
 from typing import Any
 
-from dst_dist.data.clips import Clip
 from dst_dist.data.state import Transition
 from dst_dist.heads import HEAD_NAMES
 from dst_dist.measure.events import match_transitions
 from dst_dist.measure.replies import match_replies, window_of
 from dst_dist.measure.similarity import Similarity
-from dst_dist.measure.timeline import Timeline, Watched
+from dst_dist.measure.timeline import Watched, gold_timeline, predicted_timeline
+
+Record = dict[str, Any]
+COPIED = "id dataset domain video frames_path start_frame end_frame fps goal prompt initial_state"
+"""Fields of a clip that its record repeats."""
 
 
-def clip_record(
-    watched: Watched,
-    gold: Timeline,
-    predicted: Timeline,
-    thresholds: dict[str, float],
-    tolerance_s: float,
-    similarity: Similarity,
-) -> dict[str, Any]:
-    """One clip. Frames are absolute; a transition is `matched` with the same transition, one to one within the
-    tolerance; `reply_matches` are pairs of replies by their places, as `reply/*` counts them."""
-    clip = watched.clip
-    transitions = match_transitions(gold, predicted, tolerance_s)
-    gold_hits, predicted_hits = ({pair[side] for pair in transitions} for side in (0, 1))
+def clip_record(watched: Watched, thresholds: dict[str, float], tolerance_s: float, similarity: Similarity) -> Record:
+    """Return the record of one clip.
+
+    Frames are absolute. A transition is `matched` with an equal one, one to one within the tolerance. `reply_matches`
+    are pairs of replies by their positions, as `reply/*` counts them.
+    """
+    clip, gold, predicted = watched.clip, gold_timeline(watched.clip), predicted_timeline(watched)
+    pairs = match_transitions(gold, predicted, tolerance_s)
     written = [event for event in watched.events if event.role == "DST_UPDATE"]
-    said = [event for event in watched.events if event.role == "assistant"]
+    gold_changes = _changes((changes for _, changes in gold.updates), {row for row, _ in pairs})
+    predicted_changes = _changes((event.transitions for event in written), {column for _, column in pairs})
     return {
-        **_about(clip),
+        **_fields(clip, COPIED),
+        "steps": [{"id": step.id, "name": step.name} for step in clip.steps],
+        "user": [{"frame": turn.frame, "text": turn.text} for turn in clip.turns if turn.role == "user"],
         "gold": {
             "updates": [
-                {"frame": _frame(clip, at_s), "transitions": changes}
-                for (at_s, _), changes in zip(
-                    gold.updates, _changes((c for _, c in gold.updates), gold_hits), strict=True
-                )
+                {"frame": round(time_s * clip.fps), "transitions": changes}
+                for (time_s, _), changes in zip(gold.updates, gold_changes, strict=True)
             ],
-            "replies": [{"frame": _frame(clip, at_s), "text": text} for at_s, text in gold.replies],
+            "replies": [{"frame": round(time_s * clip.fps), "text": text} for time_s, text in gold.replies],
         },
         "predicted": {
             "updates": [
-                {
-                    "frame": event.frame,
-                    "text": event.text,
-                    "probability": event.probability,
-                    "num_illegal": event.num_illegal,
-                    "transitions": changes,
-                }
-                for event, changes in zip(
-                    written, _changes((event.transitions for event in written), predicted_hits), strict=True
-                )
+                _fields(event, "frame text probability num_illegal") | {"transitions": changes}
+                for event, changes in zip(written, predicted_changes, strict=True)
             ],
-            "replies": [{"frame": event.frame, "text": event.text, "probability": event.probability} for event in said],
+            "replies": [
+                _fields(event, "frame text probability") for event in watched.events if event.role == "assistant"
+            ],
         },
-        "reply_matches": _reply_matches(clip, gold, predicted, similarity),
+        "reply_matches": [
+            _fields(match, "gold predicted") | {"similarity": round(match.similarity, 4), "correct": match.is_correct}
+            for match in match_replies(gold.replies, predicted.replies, window_of(clip.dataset), similarity)
+        ],
         "probabilities": {
             head: [round(float(value), 4) for value in watched.probabilities[:, column]]
             for column, head in enumerate(HEAD_NAMES)
@@ -64,50 +61,14 @@ def clip_record(
     }
 
 
-def _about(clip: Clip) -> dict[str, Any]:
-    names = (
-        "id",
-        "dataset",
-        "domain",
-        "video",
-        "frames_path",
-        "start_frame",
-        "end_frame",
-        "fps",
-        "goal",
-        "prompt",
-        "initial_state",
-    )
-    user = [{"frame": turn.frame, "text": turn.text} for turn in clip.turns if turn.role == "user"]
-    return {
-        **{name: getattr(clip, name) for name in names},
-        "steps": [{"id": step.id, "name": step.name} for step in clip.steps],
-        "user": user,
-    }
+def _fields(item: Any, names: str) -> Record:
+    return {name: getattr(item, name) for name in names.split()}
 
 
-def _frame(clip: Clip, time_s: float) -> int:
-    return round(time_s * clip.fps)
-
-
-def _reply_matches(clip: Clip, gold: Timeline, predicted: Timeline, similarity: Similarity) -> list[dict[str, Any]]:
+def _changes(updates: Iterable[Iterable[Transition]], matched: set[int]) -> list[list[Record]]:
+    """Return the transitions of each update; `matched` are positions counted over all updates."""
+    positions = itertools.count()
     return [
-        {
-            "gold": match.gold,
-            "predicted": match.predicted,
-            "similarity": round(match.similarity, 4),
-            "correct": match.is_correct,
-        }
-        for match in match_replies(gold.replies, predicted.replies, window_of(clip.dataset), similarity)
+        [{"id": one.id, "transition": one.transition, "matched": next(positions) in matched} for one in changes]
+        for changes in updates
     ]
-
-
-def _changes(updates: Iterable[Iterable[Transition]], hits: set[int]) -> Iterator[list[dict[str, Any]]]:
-    """The transitions of each update; `hits` are those matched, counted over all updates."""
-    place = 0
-    for changes in updates:
-        found = []
-        for change in changes:
-            found.append({"id": change.id, "transition": change.transition, "matched": place in hits})
-            place += 1
-        yield found

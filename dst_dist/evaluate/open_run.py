@@ -1,4 +1,4 @@
-"""A run folder as evaluation needs it."""
+"""A finished run, opened for evaluation."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ import torch
 
 from dst_dist import config
 from dst_dist.data.dataset import SampleDataset
+from dst_dist.data.samples import SampleMaker
 from dst_dist.errors import ConfigError
 from dst_dist.evaluate.sharing import start_processes
 from dst_dist.heads import HEADS, NEVER
@@ -23,28 +24,33 @@ from dst_dist.setup import DataSetup
 
 @dataclass
 class FinishedRun:
-    """A run's recipe, its final model ready to be used, and one split of its data (None if none was asked for), on one
-    of several processes."""
+    """A run's recipe, its final model, and one split of its data, on one of several processes.
 
+    Attributes:
+        split: None if only the model is used.
+        data: None without a split.
+        num_videos_trained_on: of the split's videos; None if unknown, or if the split is `train`.
+    """
+
+    folder: RunFolder
+    split: str | None
     recipe: config.Recipe
     model: SmolVLMForDST
     setup: DataSetup
     data: SampleDataset | None
-    num_videos_trained_on: int | None
-    """Of the split's videos; None if the run does not say which it was trained on, or the split is `train`."""
     processes: Processes
+    num_videos_trained_on: int | None
 
     @classmethod
     def open(cls, run_folder: Path, split: str | None, overrides: Sequence[str] = ()) -> "FinishedRun":
-        """Read a run folder, and say what was corrected, left out or replaced in the split (collective where several
-        processes were launched).
+        """Read a run folder, and log what was corrected, left out or replaced in the split (collective).
 
         Args:
-            overrides: of the run's recipe. `model.name_or_path` is where an adapter's base is now.
+            overrides: of the run's recipe. `model.name_or_path` is where the base of its adapter is now.
 
         Raises:
-            ConfigError: if the run has no final model, or its recipe names no such split, or `overrides` another model
-                than a full one.
+            ConfigError: if the run has no final model, its recipe names no such split, or `overrides` name another
+                model in place of a full one.
             DataError: if the split's data cannot be used.
         """
         folder = RunFolder(run_folder)
@@ -61,32 +67,30 @@ class FinishedRun:
         setup = DataSetup(recipe, splits=() if split is None else (split,), base=base, training_rate=1.0)
         processes = start_processes()
         data = setup.datasets(processes.from_main(setup.check() if processes.is_main else None)).get(split)
-        num_trained_on = None
-        if data is not None:
-            for note in data.notes:
-                logger.info("%s: %s", split, note)
-            num_trained_on = None if split == "train" else _count_trained_on(folder, split, data)
         model = load_for_inference(folder.final, base).to(processes.device)
         model.compute_dtype = torch.bfloat16 if recipe.train.precision == "bf16" else None
         model.vision_batch_size = recipe.model.vision_batch_size
-        run = cls(recipe, model, setup, data, num_trained_on, processes)
-        run._warn_of_untrained_heads()
+        run = cls(folder, split, recipe, model, setup, data, processes, _count_trained_on(folder, split, data))
+        for head in (head for head in HEADS if getattr(model.config, head.threshold_key) == NEVER):
+            threshold = run.thresholds[head.name]
+            decides = "at random" if threshold < NEVER else "nothing"
+            logger.warning(
+                "%s: the head was never trained, it decides %s (threshold %g)", head.name, decides, threshold
+            )
         return run
 
-    def _warn_of_untrained_heads(self) -> None:
-        for head in (head.name for head in HEADS if getattr(self.model.config, head.threshold_key) == NEVER):
-            decides = "at random" if self.thresholds[head] < NEVER else "nothing"
-            logger.warning(
-                "%s: the head was never trained, it decides %s (threshold %g)", head, decides, self.thresholds[head]
-            )
-
     def check_for_streaming(self) -> None:
-        """Raise ConfigError for contexts that grow longer than the model can read, whatever it was trained on."""
+        """Raise ConfigError if a stream's contexts grow longer than the model's positions."""
         self.setup.check_context(self.setup.maker().limits.tokens, "a stream fills contexts of")
         if self.recipe.data.frames == "event":
             logger.warning(
                 "the model learned from the frames of turns alone (data.frames: event); a stream shows it every frame"
             )
+
+    @property
+    def stream_settings(self) -> tuple[SampleMaker, dict[str, float], str]:
+        """Arguments of a `Stream` after its task."""
+        return self.setup.maker(), self.thresholds, self.recipe.eval.on_full_context
 
     @property
     def thresholds(self) -> dict[str, float]:
@@ -97,7 +101,7 @@ class FinishedRun:
 
     @property
     def training_rates(self) -> dict[str, float] | None:
-        """By head, the share of positives in training; None of a model that does not say."""
+        """Share of positives in training by head; None if the model has no record of it."""
         rates = {head.name: getattr(self.model.config, head.rate_key) for head in HEADS}
         return None if None in rates.values() else rates
 
@@ -115,11 +119,15 @@ def _named_base(folder: RunFolder, overrides: Sequence[str]) -> str | None:
     return named
 
 
-def _count_trained_on(folder: RunFolder, split: str, data: SampleDataset) -> int | None:
-    """Of the split's videos, and a warning if there are any."""
+def _count_trained_on(folder: RunFolder, split: str | None, data: SampleDataset | None) -> int | None:
+    """Log the notes on a split's data, and return how many of its videos were trained on (see `FinishedRun`)."""
+    for note in data.notes if data is not None else ():
+        logger.info("%s: %s", split, note)
     file = folder.videos_file
+    if split in (None, "train"):
+        return None
     if not file.is_file():
-        logger.warning("%s: not there, so nobody knows whether videos of data.%s were trained on", file, split)
+        logger.warning("%s: missing, so it is unknown which videos of data.%s were trained on", file, split)
         return None
     videos = {clip.video for clip in data.clips.index}
     both = sorted(videos & set(file.read_text().splitlines()))

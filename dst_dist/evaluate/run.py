@@ -1,14 +1,15 @@
 """`dst-dist evaluate`: a run's final model on one split, with the gold history or streamed."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
 from dst_dist.data.batching import PackedBatch
-from dst_dist.data.clips import Clip, ClipIndex
+from dst_dist.data.clips import ClipIndex
 from dst_dist.evaluate.clip_records import clip_record
 from dst_dist.evaluate.compare import NamedRuns, measured_on, metrics_of_others, read_others
 from dst_dist.evaluate.open_run import FinishedRun
@@ -16,194 +17,155 @@ from dst_dist.evaluate.results import Result, write_clips, write_result
 from dst_dist.evaluate.sharing import share_of
 from dst_dist.heads import HEAD_NAMES
 from dst_dist.logs import logger
-from dst_dist.measure.baselines import baseline_timelines, decision_baselines, text_baselines
-from dst_dist.measure.decisions import Metrics
-from dst_dist.measure.events import Tallies, tally
+from dst_dist.measure import baselines, events, timeline
 from dst_dist.measure.intervals import measured
 from dst_dist.measure.replies import window_of
-from dst_dist.measure.similarity import Similarity, open_similarity
+from dst_dist.measure.similarity import open_similarity
 from dst_dist.measure.teacher_forced import TeacherForced
-from dst_dist.measure.timeline import (
-    Timeline,
-    Watched,
-    asked_minutes,
-    delays,
-    gold_timeline,
-    predicted_timeline,
-    timeline_on_the_clock,
-)
-from dst_dist.model.readings import (
-    check_finite,
-    evaluation_specs,
-    join_processes,
-    losses,
-    numbered_among,
-    read_model,
-    spread,
-)
-from dst_dist.model.smolvlm_dst import DSTOutput, SmolVLMForDST
-from dst_dist.streaming.stream import check_openings
+from dst_dist.metrics import STREAMING, TEACHER_FORCED, table_keys
+from dst_dist.model import readings
+from dst_dist.model.smolvlm_dst import DSTOutput
+from dst_dist.streaming.stream import Stream, check_openings
 from dst_dist.streaming.watch import watch
+
+Timelines = Sequence[timeline.Timeline]
+Measure = Callable[[FinishedRun, ClipIndex], Result | None]
 
 
 def evaluate_run(run_folder: Path, split: str, overrides: Sequence[str] = (), compare: NamedRuns = ()) -> Result | None:
-    """Teacher-forced; the main process writes `evaluation/<split>-teacher_forced.json` and returns it (collective).
+    """Evaluate with the gold history (teacher-forced) and write `evaluation/<split>-teacher_forced.json` (collective).
 
     Args:
-        compare: other runs evaluated in the same way, whose metrics stand among the baselines.
+        compare: other runs evaluated in the same way; their metrics are added to the baselines.
+
+    Returns:
+        The result on the main process, None on the others.
 
     Raises:
-        ConfigError, DataError: as `FinishedRun.open`, or if a compared run was not evaluated, or was in another way.
+        ConfigError, DataError: as `FinishedRun.open`, or if a compared run was not evaluated, or in another way.
     """
-    others = read_others(compare, split, "teacher_forced")
-    run = FinishedRun.open(run_folder, split, overrides)
-    recipe, data, processes = run.recipe, run.data, run.processes
-    clips = _evaluated(run)
-    basis = measured_on(run, clips, "teacher_forced")
-    compared = metrics_of_others(others, basis, split)
-    specs = evaluation_specs(data, run.setup.limits, processes.rank, processes.num_processes, recipe.eval.max_clips)
-    read = read_model(
-        _forward_of(run.model), data, specs, processes.device, recipe.data.num_workers, show_progress=processes.is_main
-    )
-    assert read is not None
-    gathered = processes.gather_objects(read)
-    if not processes.is_main:
-        return None
-    joined = join_processes(gathered)
-    check_finite(joined, data)
-    columns, clips = numbered_among(joined, spread(len(data.clips.index), recipe.eval.max_clips)), list(clips)
-    asked = [asked_minutes(clip) for clip in clips]
-    minutes = {head: np.array([of_clip[head] for of_clip in asked]) for head in HEAD_NAMES}
-    measure = TeacherForced(columns, run.thresholds, minutes)
-    result = losses(columns, recipe) | measured(measure, clips) | _trained_on(run)
-    result["baselines"] = _teacher_forced_baselines(result, clips, minutes, run.training_rates) | compared
-    result["measured_on"] = basis
-    result["curves"] = measure.curves()
-    write_result(run_folder, split, "teacher_forced", result)
-    return result
+    return _evaluate(TEACHER_FORCED, _teacher_forced, run_folder, split, overrides, compare)
 
 
 def stream_run(
     run_folder: Path, split: str, overrides: Sequence[str] = (), compare: NamedRuns = (), on_the_clock: bool = False
 ) -> Result | None:
-    """Stream every clip of a split from its own start; the main process writes `evaluation/<split>-streaming.json`, and
-    what happened in each clip into `<split>-streaming-clips.jsonl`, and returns the first (collective).
+    """Stream every clip of a split from its own start and write `evaluation/<split>-streaming.json` (collective).
+
+    A record of each clip goes into `<split>-streaming-clips.jsonl`. Other arguments and errors as in `evaluate_run`.
 
     Args:
-        compare: as in `evaluate_run`.
-        on_the_clock: one video at a time, and also measured as if frames went on arriving while the model works.
+        on_the_clock: stream one video at a time, and also measure as if frames went on arriving while the model works.
 
     Raises:
-        ConfigError, DataError: as `evaluate_run`, or if the recipe's contexts are longer than the model can read.
+        ConfigError, DataError: also if the recipe's contexts are longer than the model can read.
     """
-    others = read_others(compare, split, "streaming")
+    measure = partial(_streamed, on_the_clock=on_the_clock)
+    return _evaluate(STREAMING, measure, run_folder, split, overrides, compare)
+
+
+def _evaluate(
+    kind: str, measure: Measure, run_folder: Path, split: str, overrides: Sequence[str], compare: NamedRuns
+) -> Result | None:
+    """Open the run, measure it, add what every result holds, and write it."""
+    others = read_others(compare, split, kind)
     run = FinishedRun.open(run_folder, split, overrides)
-    basis = measured_on(run, _evaluated(run), "streaming")
+    index = run.data.clips.index
+    clips = index.subset(readings.spread(len(index), run.recipe.eval.max_clips).tolist())
+    basis = measured_on(run, clips, kind)
     compared = metrics_of_others(others, basis, split)
-    similarity = open_similarity(run.recipe.eval.similarity, run.model.device)
-    run.check_for_streaming()
-    check_openings(run.data.clips.index, run.data.maker)
-    streams = _watch_all(run, 1 if on_the_clock else run.recipe.eval.num_streams)
-    if streams is None:
+    result = measure(run, clips)
+    if result is None:
         return None
-    gold, predicted = [gold_timeline(one.clip) for one in streams], [predicted_timeline(one) for one in streams]
-    similarity.prepare([text for timeline in (*gold, *predicted) for _, text in timeline.replies])
-    result = _streaming_result(run, streams, gold, predicted, similarity)
-    if on_the_clock:
-        delayed = [timeline_on_the_clock(one) for one in streams]
-        result["on_the_clock"] = _streaming_result(run, streams, gold, delayed, similarity) | delays(streams)
-    result |= _trained_on(run)
-    result["counts"] = dict(sum((one.counts for one in streams), Counter()))
-    for kind, number in result["counts"].items():
-        logger.info("%s, streamed: %d %s", split, number, kind)
-    result["reply/similarity"] = similarity.name
-    result["reply/windows"] = {one.clip.dataset: vars(window_of(one.clip.dataset)) for one in streams}
-    result["baselines"] = _streaming_baselines(run, [one.clip for one in streams], gold) | compared
+    if run.num_videos_trained_on is not None:
+        result["num_videos_trained_on"] = run.num_videos_trained_on
+    result["baselines"] |= compared
     result["measured_on"] = basis
-    tolerance_s = run.recipe.eval.tolerance_s
-    records = [
-        clip_record(*of_clip, run.thresholds, tolerance_s, similarity)
-        for of_clip in zip(streams, gold, predicted, strict=True)
-    ]
-    write_clips(run_folder, split, records)
-    write_result(run_folder, split, "streaming", result)
+    write_result(run.folder.result_file(split, kind), result, table_keys(kind))
     return result
 
 
-def _streaming_result(
-    run: FinishedRun,
-    streams: Sequence[Watched],
-    gold: Sequence[Timeline],
-    written: Sequence[Timeline],
-    similarity: Similarity,
-) -> Result:
-    """What was written against what was told, clip by clip and over all."""
-    tolerance_s = run.recipe.eval.tolerance_s
-    parts = zip(streams, gold, written, strict=True)
-    tallies = [tally(one.clip, told, timeline, tolerance_s, one, similarity) for one, told, timeline in parts]
-    return measured(Tallies(tallies), [one.clip for one in streams])
+def _teacher_forced(run: FinishedRun, clips: ClipIndex) -> Result | None:
+    """Return the result on the main process, None on the others (collective)."""
+    recipe, data, processes = run.recipe, run.data, run.processes
+    most = recipe.eval.max_clips
+    specs = readings.evaluation_specs(data, run.setup.limits, processes.rank, processes.num_processes, most)
 
+    def forward(batch: PackedBatch) -> DSTOutput:
+        return run.model(
+            batch.input_ids, batch.frames, batch.segment_lengths, batch.lm_positions, batch.decision_positions
+        )
 
-def _streaming_baselines(run: FinishedRun, clips: Sequence[Clip], gold: Sequence[Timeline]) -> dict[str, Metrics]:
-    """They have nothing to say, so their replies are not compared."""
-    tolerance_s, every = run.recipe.eval.tolerance_s, np.ones(len(clips))
-    return {
-        name: Tallies([tally(*of_clip, tolerance_s) for of_clip in zip(clips, gold, timelines, strict=True)])(every)
-        for name, timelines in baseline_timelines(clips, gold, run.training_rates).items()
-    }
-
-
-def _trained_on(run: FinishedRun) -> dict[str, int]:
-    return {} if run.num_videos_trained_on is None else {"num_videos_trained_on": run.num_videos_trained_on}
-
-
-def _evaluated(run: FinishedRun) -> ClipIndex:
-    """The clips of the split, or as many of them as `eval.max_clips` says."""
-    index = run.data.clips.index
-    return index.subset(spread(len(index), run.recipe.eval.max_clips).tolist())
-
-
-def _watch_all(run: FinishedRun, num_streams: int) -> list[Watched] | None:
-    """Every clip once, on whichever process; in their order on the main process, None on the others (collective)."""
-    clips, processes = _evaluated(run), run.processes
-    mine = share_of(clips, processes)
-    shown = tqdm(
-        watch(
-            run.model,
-            run.data,
-            [clips[position] for position in mine],
-            run.thresholds,
-            run.recipe.eval.on_full_context,
-            num_streams,
-        ),
-        "stream",
-        len(mine),
-        leave=False,
-        disable=None if processes.is_main else True,
+    own = readings.read_model(
+        forward, data, specs, processes.device, recipe.data.num_workers, show_progress=processes.is_main
     )
-    gathered = processes.gather_objects(dict(zip(mine, shown, strict=True)))
+    gathered = processes.gather_objects(own)
     if not processes.is_main:
         return None
-    watched = {position: one for of_process in gathered for position, one in of_process.items()}
-    return [watched[position] for position in range(len(clips))]
+    joined = readings.join_processes(gathered)
+    readings.check_finite(joined, data)
+    columns = readings.numbered_among(joined, readings.spread(len(data.clips.index), most))
+    asked = [timeline.asked_minutes(clip) for clip in clips]
+    minutes = {head: np.array([of_clip[head] for of_clip in asked]) for head in HEAD_NAMES}
+    measure = TeacherForced(columns, run.thresholds, minutes)
+    result = readings.losses(columns, recipe) | measured(measure, list(clips))
+    result["baselines"] = baselines.text_baselines(clips)
+    for head in HEAD_NAMES:
+        rate = run.training_rates and run.training_rates[head]
+        for name, metrics in baselines.decision_baselines(result, head, float(minutes[head].sum()), rate).items():
+            result["baselines"].setdefault(name, {}).update(metrics)
+    result["curves"] = measure.curves()
+    return result
 
 
-def _forward_of(model: SmolVLMForDST):
-    def forward(batch: PackedBatch) -> DSTOutput:
-        return model(batch.input_ids, batch.frames, batch.segment_lengths, batch.lm_positions, batch.decision_positions)
+def _streamed(run: FinishedRun, clips: ClipIndex, on_the_clock: bool) -> Result | None:
+    """Write the clips' records and return the result on the main process, None on the others (collective)."""
+    similarity = open_similarity(run.recipe.eval.similarity, str(run.model.device))
+    run.check_for_streaming()
+    check_openings(run.data.clips.index, run.data.maker)
+    streams = _watch_all(run, clips, 1 if on_the_clock else run.recipe.eval.num_streams)
+    if streams is None:
+        return None
+    clips = [one.clip for one in streams]
+    gold = [timeline.gold_timeline(clip) for clip in clips]
+    predicted = [timeline.predicted_timeline(one) for one in streams]
+    similarity.prepare([text for one in (*gold, *predicted) for _, text in one.replies])
+    tolerance_s = run.recipe.eval.tolerance_s
 
-    return forward
+    def result_of(written: Timelines) -> Result:
+        tallies = [
+            events.tally_stream(*of_clip, tolerance_s, similarity)
+            for of_clip in zip(streams, gold, written, strict=True)
+        ]
+        return measured(events.Tallies(tallies), clips)
+
+    result = result_of(predicted)
+    if on_the_clock:
+        delayed = [timeline.timeline_on_the_clock(one) for one in streams]
+        result["on_the_clock"] = result_of(delayed) | timeline.delays(streams)
+    result["counts"] = dict(sum((one.counts for one in streams), Counter()))
+    for name, number in result["counts"].items():
+        logger.info("%s, streamed: %d %s", run.split, number, name)
+    result["reply/similarity"] = similarity.name
+    result["reply/windows"] = {clip.dataset: vars(window_of(clip.dataset)) for clip in clips}
+    result["baselines"] = {}
+    for name, made in baselines.baseline_timelines(clips, gold, run.training_rates).items():
+        tallies = [events.tally(*of_clip, tolerance_s) for of_clip in zip(clips, gold, made, strict=True)]
+        result["baselines"][name] = events.Tallies(tallies)(np.ones(len(clips)))
+    records = (clip_record(one, run.thresholds, tolerance_s, similarity) for one in streams)
+    write_clips(run.folder.clips_file(run.split), records)
+    return result
 
 
-def _teacher_forced_baselines(
-    metrics: Metrics, clips: Sequence[Clip], minutes: Mapping[str, np.ndarray], rates: Mapping[str, float] | None
-) -> dict[str, Metrics]:
-    baselines: dict[str, Metrics] = {}
-    parts = [
-        text_baselines(clips),
-        *(decision_baselines(metrics, head, float(minutes[head].sum()), rates and rates[head]) for head in HEAD_NAMES),
-    ]
-    for part in parts:
-        for name, values in part.items():
-            baselines[name] = baselines.get(name, {}) | values
-    return baselines
+def _watch_all(run: FinishedRun, clips: ClipIndex, num_streams: int) -> list[timeline.Watched] | None:
+    """Watch every clip on one of the processes; return all in order on the main process, else None (collective)."""
+    own, settings = share_of(clips, run.processes), run.stream_settings
+    watched = watch(
+        run.model, run.data, [clips[index] for index in own], lambda clip: Stream(clip, *settings), num_streams
+    )
+    shown = tqdm(watched, "stream", len(own), leave=False, disable=None if run.processes.is_main else True)
+    gathered = run.processes.gather_objects(dict(zip(own, shown, strict=True)))
+    if not run.processes.is_main:
+        return None
+    by_position = {position: one for of_process in gathered for position, one in of_process.items()}
+    return [by_position[position] for position in range(len(clips))]

@@ -12,13 +12,13 @@ from dst_dist.data.clips import Clip
 from dst_dist.processes import Processes
 
 PATIENCE = timedelta(days=1)
-"""How long a process waits for the others: one has the longest videos, and one looks at all frames at first. NCCL's own
-ten minutes would end them; if one fails, the launcher ends them anyway."""
+"""Time that a process waits for the others: one has the longest videos, and one checks all frames at first. NCCL's
+default of ten minutes would end them. If one fails, the launcher ends the others anyway."""
 
 
 def start_processes() -> Processes:
-    """Join the processes that were launched; each holds the whole model (collective)."""
-    # A launch file of a training engine serves too: nothing is sharded here.
+    """Join the launched processes and return this one; each holds the whole model (collective)."""
+    # Nothing is sharded here, so that a launch file of any training engine works too.
     for engine in ("ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_FSDP"):
         os.environ.pop(engine, None)
     state = PartialState(cpu=not torch.cuda.is_available(), timeout=PATIENCE)
@@ -26,7 +26,7 @@ def start_processes() -> Processes:
 
 
 def share_of(clips: Sequence[Clip], processes: Processes) -> list[int]:
-    """Return the positions of this process's clips: whole videos, the longest first, each to the least loaded."""
+    """Return the positions of this process's clips: whole videos, longest first, each to the least loaded process."""
     frames_of: dict[str, int] = {}
     for clip in clips:
         frames_of[clip.video] = frames_of.get(clip.video, 0) + clip.end_frame - clip.start_frame

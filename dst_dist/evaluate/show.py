@@ -1,38 +1,46 @@
-"""`dst-dist stream`: a run's final model on one video, told line by line."""
+"""`dst-dist stream`: a run's final model on one video, line by line."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
+import numpy as np
+import torch
+
 from dst_dist.data.clips import Clip
-from dst_dist.data.frames import SUFFIX
+from dst_dist.data.frames import SUFFIX, FrameReader
+from dst_dist.data.state import format_state
 from dst_dist.errors import DataError
 from dst_dist.evaluate.open_run import FinishedRun
+from dst_dist.measure.timeline import Event
 from dst_dist.streaming.stream import Streamer
 from dst_dist.streaming.video_input import read_task, read_video
-from dst_dist.streaming.watch import tell, tell_clip
+from dst_dist.streaming.watch import given_turns, read_frames
 
 
 def stream_video(run_folder: Path, split: str, video: str, overrides: Sequence[str] = ()) -> Iterator[str]:
-    """Show a run's final model one video frame by frame; yields lines for people.
+    """Yield lines for people: what a run's final model writes on a video of a split, clip by clip.
 
     Args:
-        video: name of a frames file, or the end of its path below the data root. Its clips give the tasks and what
-            the user says.
+        video: name of a frames file, or the end of its path below the data root. Its clips give the tasks and the
+            user's turns.
 
     Raises:
         ConfigError, DataError: as `FinishedRun.open`, or if the split has no such video.
     """
     run = FinishedRun.open(run_folder, split, overrides)
     run.check_for_streaming()
+    reader = FrameReader(run.data.image_size)
     for clip in _clips_of(video, run.data.clips.index, split):
-        yield from tell_clip(_streamer(run, clip), run.data)
+        streamer = Streamer(run.model, clip, *run.stream_settings)
+        yield from stream_lines(streamer, (one for (one,) in read_frames(streamer, reader, run.data.on_missing)))
 
 
 def stream_file(run_folder: Path, video: Path, task: Path, overrides: Sequence[str] = ()) -> Iterator[str]:
-    """Show a run's final model a video from outside the data, as it comes; yields lines for people. Needs no data.
+    """Yield lines for people: what a run's final model writes on a video from outside the data, which is not needed.
 
     Args:
-        video, task: as `read_video` and `read_task` want them.
+        video, task: as in `read_video` and `read_task`.
 
     Raises:
         ConfigError, DataError: as `FinishedRun.open`, `read_video` and `read_task`.
@@ -40,12 +48,14 @@ def stream_file(run_folder: Path, video: Path, task: Path, overrides: Sequence[s
     clip = read_task(task)
     run = FinishedRun.open(run_folder, None, overrides)
     run.check_for_streaming()
-    yield f"{clip.fps:g} frames a second, {'with the prompt of the task' if clip.prompt else 'without a prompt: the task gives none'}"
-    yield from tell(_streamer(run, clip), read_video(video, clip.fps, run.setup.model_files.image_size))
+    prompt = "with the prompt of the task" if clip.prompt else "without a prompt: the task gives none"
+    yield f"{clip.fps:g} frames a second, {prompt}"
+    frames = read_video(video, clip.fps, run.setup.model_files.image_size)
+    yield from stream_lines(Streamer(run.model, clip, *run.stream_settings), frames)
 
 
 def _clips_of(video: str, clips: Iterable[Clip], split: str) -> list[Clip]:
-    """The clips of the one video whose path ends in this name. Raises DataError if there is none, or there are several."""
+    """Return the clips of the one video whose path ends in this name; DataError if there is none, or several."""
     wanted = PurePosixPath(video.removesuffix(SUFFIX)).parts
     names = {clip.video: PurePosixPath(clip.video.removesuffix(SUFFIX)).parts for clip in clips}
     found = [name for name, parts in names.items() if parts[len(parts) - len(wanted) :] == wanted]
@@ -53,11 +63,39 @@ def _clips_of(video: str, clips: Iterable[Clip], split: str) -> list[Clip]:
         known = ", ".join(sorted({parts[-1] for parts in names.values()})[:5])
         raise DataError(f"no clip of a video {video} in data.{split}; there are {known}, ...")
     if len(found) > 1:
-        raise DataError(
-            f"{len(found)} videos of data.{split} are called {video}: {', '.join(sorted(found)[:5])}; say more of the path"
-        )
+        shown = ", ".join(sorted(found)[:5])
+        raise DataError(f"{len(found)} videos of data.{split} are called {video}: {shown}; give more of the path")
     return [clip for clip in clips if clip.video == found[0]]
 
 
-def _streamer(run: FinishedRun, task: Clip) -> Streamer:
-    return Streamer(run.model, task, run.setup.maker(), run.thresholds, run.recipe.eval.on_full_context)
+def stream_lines(streamer: Streamer, frames: Iterable[np.ndarray]) -> Iterator[str]:
+    """Show a streamer a video, with the user's turns of its task at their frames; yield lines as things happen.
+
+    Args:
+        frames: uint8 [3, S, S] each, `task.fps` a second, from `task.start_frame` on.
+    """
+    task, given = streamer.task, given_turns(streamer.task)
+    yield f"{task.id}: {task.goal}"
+    for frame in frames:
+        events = streamer.push_frame(torch.tensor(frame))
+        begin = f"  {streamer.frame_index / task.fps:8.1f} s  "
+        yield from (begin + _event_text(event) for event in events)
+        for turn in given.pop(streamer.frame_index, []):
+            yield f"{begin}{turn.role}: {turn.text}"
+            events = (streamer.push_user if turn.role == "user" else streamer.push_system)(turn.text)
+            yield from (begin + _event_text(event) for event in events)
+    num_frames = streamer.frame_index + 1 - task.start_frame
+    if task.steps:
+        yield f"  state: {format_state(streamer.state, streamer.step_ids)}"
+    counts = Counter(streamer.counts) + Counter({"turns after the video's end": sum(map(len, given.values()))})
+    remarks = "".join(f"; {number} {kind}" for kind, number in counts.items())
+    if num_frames:
+        frame_s = streamer.work_s / num_frames
+        yield f"  {frame_s * 1000:.1f} ms a frame, {1 / (frame_s * task.fps):.1f} times real time{remarks}"
+    else:
+        yield f"  no frames{remarks}"
+
+
+def _event_text(event: Event) -> str:
+    remark = f"  ({event.num_illegal} not allowed)" if event.num_illegal else ""
+    return f"{event.role}: {event.text}  [{event.probability:.2f}]{remark}"

@@ -1,1 +1,1 @@
-"""Metrics from readings and timelines; knows neither models nor files."""
+"""Metrics from readings and timelines, without models and files."""

@@ -1,23 +1,22 @@
-"""What can be had without looking: what a model must be better than."""
+"""Baselines: what is reached without looking at the video."""
 
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
 from dst_dist.data.clips import Clip
 from dst_dist.data.conversation import arrange
 from dst_dist.data.state import TRANSITIONS, Transition, apply_update, format_update, without_not_started
-from dst_dist.heads import HEADS, Head
-from dst_dist.measure.decisions import Metrics
+from dst_dist.heads import HEAD_NAMES, HEADS, Head
+from dst_dist.measure.decisions import Metrics, precision_recall_f1, ratios
 from dst_dist.measure.timeline import Timeline, is_asked
 
-Rates = Mapping[str, float]
-"""By head, how many of the frames are positive."""
+Rates = Mapping[str, float]  # by head, the share of positives
 
 
 def rule_update(state: Mapping[str, str], step_ids: list[str]) -> list[Transition]:
-    """The text rule: complete the open step (the last in order), start the next one not started."""
+    """Return the text rule's update: complete the last open step, start the next one that is not started."""
     is_open = [step for step in step_ids if state.get(step) == "in_progress"]
     after = step_ids[step_ids.index(is_open[-1]) + 1 :] if is_open else step_ids
     waiting = [step for step in after if state.get(step, "not_started") == "not_started"]
@@ -26,7 +25,7 @@ def rule_update(state: Mapping[str, str], step_ids: list[str]) -> list[Transitio
 
 
 def allowed_transitions(state: Mapping[str, str], step_ids: list[str]) -> list[Transition]:
-    """Every single transition that the state allows."""
+    """Return every single transition that the state allows."""
     return [
         Transition(step, name)
         for step in step_ids
@@ -36,9 +35,9 @@ def allowed_transitions(state: Mapping[str, str], step_ids: list[str]) -> list[T
 
 
 def text_baselines(clips: Iterable[Clip]) -> dict[str, Metrics]:
-    """What can be had of the updates without a picture, at the gold updates and with the gold state.
+    """Return exact matches of updates written from the gold state alone, at the gold updates; empty without updates.
 
-    `chance` draws one allowed transition at random, `rule` is `rule_update`. Empty without updates.
+    `chance` draws one allowed transition at random (the expected value, no draw), `rule` is `rule_update`.
     """
     hits: list[tuple[float, float]] = []
     for clip in clips:
@@ -53,88 +52,83 @@ def text_baselines(clips: Iterable[Clip]) -> dict[str, Metrics]:
             state, _ = apply_update(state, turn.transitions)
     if not hits:
         return {}
-    chance, rule = np.mean(hits, axis=0)
-    return {"chance": {"update/exact_match": float(chance)}, "rule": {"update/exact_match": float(rule)}}
+    return {
+        name: {"update/exact_match": float(share)}
+        for name, share in zip(("chance", "rule"), np.mean(hits, axis=0), strict=True)
+    }
 
 
 def decision_baselines(metrics: Metrics, head: str, minutes: float, training_rate: float | None) -> dict[str, Metrics]:
-    """One head's scores of deciding never, and at random as often as in training; expected values, not draws.
+    """Return one head's expected scores of never deciding and of deciding at random as often as in training.
 
     Args:
         metrics: the model's, for the counts of the split.
-        minutes: of the split, those in which the head is asked.
+        minutes: of video in which the head decides.
         training_rate: share of positives in training; None where it is not known.
     """
     positives, negatives = metrics[f"num_{head}_positives"], metrics[f"num_{head}_negatives"]
     if not positives + negatives:
         return {}
-    base_rate = positives / (positives + negatives)
-    never = {f"{head}/recall": 0.0, f"{head}/f1": 0.0} if positives else {}
-    at_random = {
+    never = ratios({"recall": (0.0, positives), "f1": (0.0, positives)}, f"{head}/")
+    chance = {
         f"{head}/average_precision{at}": metrics[f"{head}/base_rate{at}"]
         for at in ("", "_at_frames")
         if f"{head}/base_rate{at}" in metrics
     }
     if training_rate is not None:
-        found, decided = base_rate * training_rate, training_rate
-        shares = {"precision": (found, decided), "recall": (found, base_rate), "f1": (2 * found, decided + base_rate)}
-        at_random |= {f"{head}/{name}": part / whole for name, (part, whole) in shares.items() if whole}
-        at_random[f"{head}/false_per_minute"] = training_rate * negatives / minutes
-    return {"never": never | {f"{head}/false_per_minute": 0.0}} | ({"chance": at_random} if at_random else {})
+        base_rate = positives / (positives + negatives)
+        chance |= ratios(precision_recall_f1(base_rate * training_rate, training_rate, base_rate), f"{head}/")
+        chance[f"{head}/false_per_minute"] = training_rate * negatives / minutes
+    return {"never": never | {f"{head}/false_per_minute": 0.0}} | ({"chance": chance} if chance else {})
 
 
 def baseline_timelines(
     clips: Sequence[Clip], gold: Sequence[Timeline], training_rates: Rates | None
 ) -> dict[str, list[Timeline]]:
-    """What streams would be that do not look: by name, one timeline for each clip.
+    """Return streams that ignore the video: by baseline, one timeline for each clip.
 
-    `never` and `always` write at no and at every frame, `periodic` as often as is true but evenly, `rule` as often as
-    is true at random frames, all with the text rule's update; `random` writes as often as in training, at random frames,
-    any update that the state allows. None has anything to say.
+    `never` and `always` write at no and at every frame, `periodic` as often as the gold timelines but evenly spaced,
+    `rule` as often as they do at random frames; all four write the text rule's updates. `random` writes as often as in
+    training, at random frames, any transition that the state allows. Their replies are empty.
     """
     true_rates = {head.name: _true_rate(head, clips, gold) for head in HEADS}
-    makers: dict[str, tuple[Callable, Callable]] = {
-        "never": (lambda head, frame, rng: False, _by_rule),
-        "always": (lambda head, frame, rng: True, _by_rule),
-        "periodic": (
-            lambda head, frame, rng: int((frame + 1) * true_rates[head]) > int(frame * true_rates[head]),
-            _by_rule,
-        ),
-        "rule": (lambda head, frame, rng: rng.random() < true_rates[head], _by_rule),
+    evenly: dict[str, Rates] = {
+        "never": dict.fromkeys(HEAD_NAMES, 0.0),
+        "always": dict.fromkeys(HEAD_NAMES, 1.0),
+        "periodic": true_rates,
     }
-    if training_rates is not None:
-        makers["random"] = (lambda head, frame, rng: rng.random() < training_rates[head], _by_chance)
+    at_random: dict[str, Rates] = {"rule": true_rates} | ({"random": training_rates} if training_rates else {})
     return {
-        name: [_timeline(clip, *rules, random.Random(f"{name}/{clip.id}")) for clip in clips]
-        for name, rules in makers.items()
+        name: [_timeline(clip, rates, name in evenly, name == "random", f"{name}/{clip.id}") for clip in clips]
+        for name, rates in (evenly | at_random).items()
     }
 
 
 def _true_rate(head: Head, clips: Sequence[Clip], gold: Sequence[Timeline]) -> float:
-    """The share of the frames at which the head is asked that have an event; 0 where it is never asked."""
-    asked = [told for clip, told in zip(clips, gold, strict=True) if is_asked(head, clip)]
-    num_frames = sum(len(told.states) for told in asked)
-    return sum(len(getattr(told, head.events)) for told in asked) / num_frames if num_frames else 0.0
+    """Return the share of frames with an event among the frames at which the head decides; 0 if there are none."""
+    timelines = [timeline for clip, timeline in zip(clips, gold, strict=True) if is_asked(head, clip)]
+    num_frames = sum(len(timeline.states) for timeline in timelines)
+    return sum(len(getattr(timeline, head.events)) for timeline in timelines) / num_frames if num_frames else 0.0
 
 
-def _by_rule(state: Mapping[str, str], step_ids: list[str], rng: random.Random) -> list[Transition]:
-    return rule_update(state, step_ids)
+def _timeline(clip: Clip, rates: Rates, is_even: bool, any_transition: bool, seed: str) -> Timeline:
+    """Return what is written at these rates: evenly spaced or at random frames, any transition or the rule's update."""
+    rng, timeline = random.Random(seed), Timeline()
+    state, step_ids = dict(clip.initial_state), [step.id for step in clip.steps]
 
+    def decides(head: str, frame: int) -> bool:
+        rate = rates[head]
+        return int((frame + 1) * rate) > int(frame * rate) if is_even else rng.random() < rate
 
-def _by_chance(state: Mapping[str, str], step_ids: list[str], rng: random.Random) -> list[Transition]:
-    return [rng.choice(allowed_transitions(state, step_ids))]
-
-
-def _timeline(clip: Clip, decides: Callable, update: Callable, rng: random.Random) -> Timeline:
-    timeline, state, step_ids = Timeline(), dict(clip.initial_state), [step.id for step in clip.steps]
     for frame in range(clip.end_frame - clip.start_frame):
         time_s = (clip.start_frame + frame) / clip.fps
-        if clip.steps and decides("dst_update", frame, rng):
-            transitions = tuple(update(state, step_ids, rng))
+        if clip.steps and decides("dst_update", frame):
+            allowed = allowed_transitions(state, step_ids)
+            transitions = tuple([rng.choice(allowed)] if any_transition else rule_update(state, step_ids))
             state, _ = apply_update(state, transitions)
-            # The rule has nothing to say once all is done.
+            # The rule's update is empty once all steps are done.
             timeline.updates += [(time_s, transitions)] if transitions else []
-        if decides("speaking", frame, rng):
+        if decides("speaking", frame):
             timeline.replies.append((time_s, ""))
         timeline.states.append(without_not_started(state))
     return timeline

@@ -1,7 +1,7 @@
-"""Any measure over clips: for all of them, with confidence intervals over videos, by dataset and by domain.
+"""Confidence intervals over videos, and metrics by dataset and by domain, of any measure of clip weights.
 
-A measure is a function of clip weights, so a group is weights of 0 and 1, and a bootstrap sample is how often each
-video was drawn (Efron and Tibshirani 1993, percentile intervals). Clips of one video are drawn together: they are not
+A measure is a function of clip weights. A group is weights of 0 and 1; a bootstrap sample is how often each video was
+drawn (Efron and Tibshirani 1993, percentile intervals). Clips of one video are drawn together: they are not
 independent.
 """
 
@@ -14,29 +14,29 @@ from dst_dist.data.clips import Clip
 from dst_dist.measure.decisions import Metrics
 
 Measure = Callable[[np.ndarray], Metrics]
-"""From whole-numbered float64 weights [num_clips] to metrics; what does not apply is absent."""
+"""Returns metrics for whole-numbered float64 weights [num_clips]; what does not apply is absent."""
 
 NUM_RESAMPLES = 500
 CONFIDENCE = 0.95
 
 
 def measured(measure: Measure, clips: Sequence[Clip]) -> dict[str, Any]:
-    """Metrics with `<key>/ci95` where there are two videos or more, and the same below `by_dataset` and `by_domain`."""
+    """Return metrics, `<key>/ci95` with two videos or more, and the same for groups in `by_dataset` and `by_domain`."""
     videos = np.unique([clip.video for clip in clips], return_inverse=True)[1]
     result: dict[str, Any] = _with_intervals(measure, np.ones(len(clips)), videos)
     for kind in ("dataset", "domain"):
         names = [getattr(clip, kind) for clip in clips]
-        groups = sorted({name for name in names if name is not None})
+        groups = {
+            group: _with_intervals(measure, np.array([float(name == group) for name in names]), videos)
+            for group in sorted({name for name in names if name is not None})
+        }
         if groups:
-            chosen = {group: np.array([float(name == group) for name in names]) for group in groups}
-            result[f"by_{kind}"] = {
-                group: _with_intervals(measure, weights, videos) for group, weights in chosen.items()
-            }
+            result[f"by_{kind}"] = groups
     return result
 
 
 def _with_intervals(measure: Measure, chosen: np.ndarray, videos: np.ndarray) -> dict[str, Any]:
-    """Metrics of the chosen clips (weights 0 and 1) and, beside each, the range of its bootstrap samples."""
+    """Return the metrics of the chosen clips (weights 0 and 1), each with the interval of its bootstrap samples."""
     result: dict[str, Any] = dict(measure(chosen))
     members = np.unique(videos[chosen > 0])
     result["num_videos"] = len(members)

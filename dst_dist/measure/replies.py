@@ -1,8 +1,8 @@
-"""Which written reply answers to which of the told ones, after ProAssist's rule, and the measures that follow.
+"""Matching of predicted with gold replies after ProAssist's rule, and the metrics that follow.
 
 A pair costs 1 - |cosine| + 0.3 (|dt| / widest side of the window) ** 1.5, and may be matched only inside the dataset's
-window. In ProAssist's matching a written reply may also take a frame at which nothing is told: that costs 1 at its own
-instant, so a pair that costs more stays apart (one missed, one redundant). The matching is the cheapest of all.
+window. In ProAssist's matching a predicted reply may also take a frame without a gold reply. That costs 1, so a pair
+that costs more stays apart: one missing, one redundant. The matching is the cheapest of all.
 """
 
 import importlib.util
@@ -14,7 +14,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from dst_dist.data.clips import CLOCK_ERROR_S
-from dst_dist.measure.decisions import Metrics
+from dst_dist.measure.decisions import Metrics, precision_recall_f1, ratios
 from dst_dist.measure.similarity import Similarity
 
 Reply = tuple[float, str]
@@ -23,15 +23,14 @@ Reply = tuple[float, str]
 SILENCE_COST = 1.0
 TIME_COST, TIME_POWER = 0.3, 1.5
 CORRECT_ABOVE = 0.5
-"""Similarity."""
+"""Similarity above which a matched pair is correct."""
 TIE = 1e-9
 """A pair that costs as much as silence is matched."""
-NGRAMS = (1, 2, 3, 4)
 
 
 @dataclass(frozen=True)
 class Window:
-    """Seconds that the told reply may stand before and after the written one; `name` says whose window it is."""
+    """Seconds that a gold reply may be before and after the predicted one; `name` is part of its datasets' names."""
 
     before_s: float
     after_s: float
@@ -47,18 +46,18 @@ WINDOWS = (
     Window(2.0, 4.0, "assembly101"),
     Window(3.0, 6.0, "wtag"),
 )
-"""ProAssist's, a half of the mean time between replies to the later side and a quarter to the earlier one; a narration
-of any dataset has a narration's."""
+"""ProAssist's: half of the mean time between replies on the later side, a quarter on the earlier one. Narration comes
+first: it has the same window in every dataset."""
 DEFAULT_WINDOW = Window(2.5, 2.5, "default")
 
 
 def window_of(dataset: str) -> Window:
-    """The first window whose name is part of the dataset's name; ProAssist's default for any other."""
+    """Return the first window whose name is part of the dataset's name, or ProAssist's default."""
     return next((window for window in WINDOWS if window.name in dataset.lower()), DEFAULT_WINDOW)
 
 
 class Match(NamedTuple):
-    """A pair by its places among the told (`gold`) and the written (`predicted`) replies, and its |cosine|."""
+    """A pair by its positions among the gold and the predicted replies, and its |cosine|."""
 
     gold: int
     predicted: int
@@ -72,14 +71,11 @@ class Match(NamedTuple):
 def match_replies(
     gold: Sequence[Reply], predicted: Sequence[Reply], window: Window, similarity: Similarity
 ) -> list[Match]:
-    """The cheapest matching of a clip's replies, each in one pair at most; in order of time, whatever order they come in."""
+    """Return the cheapest one-to-one matching of a clip's replies, by time of the gold reply; input in any order."""
     if not gold or not predicted:
         return []
-    # Among equally cheap matchings the solver takes one by its order.
-    rows, columns = (
-        sorted(range(len(gold)), key=gold.__getitem__),
-        sorted(range(len(predicted)), key=predicted.__getitem__),
-    )
+    # Among equally cheap matchings the solver's choice depends on the order of its input.
+    rows, columns = (sorted(range(len(side)), key=side.__getitem__) for side in (gold, predicted))
     alike = np.abs(similarity.cosines([gold[row][1] for row in rows], [predicted[column][1] for column in columns]))
     apart_s = np.subtract.outer([gold[row][0] for row in rows], [predicted[column][0] for column in columns])
     inside = (apart_s >= -window.before_s - CLOCK_ERROR_S) & (apart_s <= window.after_s + CLOCK_ERROR_S)
@@ -91,78 +87,59 @@ def match_replies(
 
 @dataclass(frozen=True)
 class ReplyCounts:
-    """Of one clip; over clips each field is summed. The last ten are sacrebleu's statistics of the correct pairs' texts,
-    0 where sacrebleu is not installed.
+    """What is counted of one clip's replies.
+
+    Attributes:
+        correct: of the matched pairs.
+        bleu: of the correct pairs' texts, the numbers of gold and predicted words, and of equal and all n-grams for n
+            from 1 to 4; zeros without sacrebleu.
     """
 
     matched: int
     correct: int
-    """Of those matched."""
     missed: int
     redundant: int
-    words_told: int = 0
-    words_written: int = 0
-    ngrams_1: int = 0
-    ngrams_2: int = 0
-    ngrams_3: int = 0
-    ngrams_4: int = 0
-    same_ngrams_1: int = 0
-    same_ngrams_2: int = 0
-    same_ngrams_3: int = 0
-    same_ngrams_4: int = 0
+    bleu: tuple[int, ...] = (0,) * 10
+
+    def sums(self) -> dict[str, int]:
+        """Return all numbers by name; they add up over clips."""
+        numbers = dict(vars(self), **{f"bleu/{place}": number for place, number in enumerate(self.bleu)})
+        numbers.pop("bleu")
+        return numbers
 
 
 def count_replies(
     gold: Sequence[Reply], predicted: Sequence[Reply], window: Window, similarity: Similarity
 ) -> ReplyCounts:
-    """What `reply_metrics` needs of one clip."""
+    """Count one clip's replies for `reply_metrics`."""
     matches = match_replies(gold, predicted, window, similarity)
     correct = [match for match in matches if match.is_correct]
     texts = [(gold[match.gold][1], predicted[match.predicted][1]) for match in correct]
-    return ReplyCounts(
-        len(matches), len(correct), len(gold) - len(matches), len(predicted) - len(matches), **_bleu_counts(texts)
-    )
-
-
-def _bleu_counts(texts: Sequence[tuple[str, str]]) -> dict[str, int]:
+    missed, redundant = len(gold) - len(matches), len(predicted) - len(matches)
     if not texts or importlib.util.find_spec("sacrebleu") is None:
-        return {}
+        return ReplyCounts(len(matches), len(correct), missed, redundant)
     from sacrebleu.metrics import BLEU
 
-    score = BLEU(force=True).corpus_score([written for _, written in texts], [[told for told, _ in texts]])
-    counts = {"words_told": score.ref_len, "words_written": score.sys_len}
-    for n, total, same in zip(NGRAMS, score.totals, score.counts, strict=True):
-        counts |= {f"ngrams_{n}": total, f"same_ngrams_{n}": same}
-    return counts
+    score = BLEU(force=True).corpus_score([text for _, text in texts], [[text for text, _ in texts]])
+    bleu = (score.ref_len, score.sys_len, *score.counts, *score.totals)
+    return ReplyCounts(len(matches), len(correct), missed, redundant, bleu)
 
 
 def reply_metrics(sums: Mapping[str, float]) -> Metrics:
-    """Keys `reply/{precision,recall,f1,jaccard,missing,redundant}`, and `reply/bleu` (0 to 100, of the correct pairs).
-
-    Absent: precision and redundant where nothing was written, recall and missing where nothing was told, f1 and jaccard
-    where neither, bleu without a correct pair or without sacrebleu.
-
-    Args:
-        sums: by the names of `ReplyCounts`, over clips, each counted a whole number of times.
-    """
-    matched, correct, missed, redundant = (sums[name] for name in ("matched", "correct", "missed", "redundant"))
-    told, written = matched + missed, matched + redundant
-    shares = {
-        "precision": (correct, written),
-        "recall": (correct, told),
-        "f1": (2 * correct, told + written),
+    """Return the metrics `reply/*` of `ReplyCounts.sums` added up over clips; empty sums if nothing was compared."""
+    matched, correct, missed, redundant = (sums.get(name, 0) for name in ("matched", "correct", "missed", "redundant"))
+    gold, predicted = matched + missed, matched + redundant
+    parts = precision_recall_f1(correct, predicted, gold) | {
         "jaccard": (correct, matched + missed + redundant),
-        "missing": (missed, told),
-        "redundant": (redundant, written),
+        "missing": (missed, gold),
+        "redundant": (redundant, predicted),
     }
-    metrics = {f"reply/{name}": part / whole for name, (part, whole) in shares.items() if whole}
-    return metrics | ({"reply/bleu": _bleu(sums)} if sums["words_told"] else {})
+    metrics = ratios(parts, "reply/")
+    if sums.get("bleu/0"):
+        from sacrebleu.metrics import BLEU
 
-
-def _bleu(sums: Mapping[str, float]) -> float:
-    """The number of sacrebleu's `corpus_bleu` on all the texts that were counted."""
-    from sacrebleu.metrics import BLEU
-
-    same, total = ([int(sums[f"{name}_{n}"]) for n in NGRAMS] for name in ("same_ngrams", "ngrams"))
-    lengths = int(sums["words_written"]), int(sums["words_told"])
-    return float(BLEU.compute_bleu(same, total, *lengths, smooth_method="exp").score)
+        words_gold, words_predicted, *ngrams = (int(sums[f"bleu/{place}"]) for place in range(10))
+        # What `corpus_bleu` gives on all the texts that were counted.
+        bleu = BLEU.compute_bleu(ngrams[:4], ngrams[4:], words_predicted, words_gold, smooth_method="exp")
+        metrics["reply/bleu"] = float(bleu.score)
+    return metrics

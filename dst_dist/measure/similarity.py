@@ -1,4 +1,4 @@
-"""How alike two texts are: by the words they share, or by the embeddings of a sentence model."""
+"""Similarity of two texts: shared words, or embeddings of a sentence model."""
 
 import math
 import re
@@ -6,51 +6,56 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 
 from dst_dist.errors import ConfigError
 
 LEXICAL = "lexical"
 DECIMALS = 6
-"""Of a sentence model's cosines: which texts share a batch moves the digits behind these."""
+"""Digits kept of a sentence model's cosines; later digits depend on which texts share a batch."""
 
 
 class Similarity:
     """Compares texts, and reads each of them once.
 
     Args:
-        name: what a result says it was measured with.
-        read: what `compare` needs of each text.
-        compare: of what was read of both sides, float64 [gold, predicted].
+        name: stored in results.
+        read: returns what `compare` needs of each text.
+        compare: returns float64 [gold, predicted] from what was read of both sides.
     """
 
-    def __init__(
-        self,
-        name: str,
-        read: Callable[[list[str]], Sequence[Any]],
-        compare: Callable[[list[Any], list[Any]], np.ndarray],
-    ):
+    def __init__(self, name: str, read: Callable[[list[str]], Sequence], compare: Callable[[list, list], np.ndarray]):
         self.name, self._read, self._compare = name, read, compare
         self._known: dict[str, Any] = {}
 
     def prepare(self, texts: Iterable[str]) -> None:
-        """Read all of them at once; `cosines` reads what it lacks, a clip's few at a time."""
+        """Read many texts at once; otherwise `cosines` reads what it lacks, a clip's few at a time."""
         new = [text for text in dict.fromkeys(texts) if text not in self._known]
         if new:
             self._known |= zip(new, self._read(new), strict=True)
 
     def cosines(self, gold: Sequence[str], predicted: Sequence[str]) -> np.ndarray:
-        """Float64 [gold, predicted], each in [-1, 1]; exactly 1 for equal texts."""
+        """Return float64 [gold, predicted], each in [-1, 1]; exactly 1 for equal texts."""
         if not gold or not predicted:
             return np.zeros((len(gold), len(predicted)))
         self.prepare([*gold, *predicted])
         return self._compare([self._known[text] for text in gold], [self._known[text] for text in predicted])
 
 
-def lexical() -> Similarity:
-    """The cosine of the two texts' sets of words: shared words over the root of both numbers of words.
+def open_similarity(name: str, device: str = "cpu") -> Similarity:
+    """Return the similarity that `eval.similarity` names: `lexical`, or a sentence model's folder or hub name.
 
-    Letter case, order, repetition and punctuation do not count; a text without any word is itself its only word.
+    With `HF_HUB_OFFLINE=1` a hub name is read from the local cache.
+
+    Raises:
+        ConfigError: if the extra is not installed, or the model cannot be loaded.
+    """
+    return lexical() if name == LEXICAL else _sentence_model(name, device)
+
+
+def lexical() -> Similarity:
+    """Return the cosine of two sets of words: shared words over the root of both numbers of words.
+
+    Letter case, order, repetition and punctuation do not count. A text without any word is its own only word.
     """
 
     def read(texts: list[str]) -> list[frozenset[str]]:
@@ -62,21 +67,13 @@ def lexical() -> Similarity:
     return Similarity(LEXICAL, read, compare)
 
 
-def sentence_model(name: str, device: str | torch.device = "cpu") -> Similarity:
-    """The cosine of two embeddings of a sentence-transformers model.
-
-    Args:
-        name: a folder, or a name on the hub (`HF_HUB_OFFLINE=1`: from the local cache alone).
-
-    Raises:
-        ConfigError: if the extra is not installed, or the model cannot be loaded.
-    """
+def _sentence_model(name: str, device: str) -> Similarity:
+    """Return the cosine of two embeddings of a sentence-transformers model."""
     model = _load(name, device)
 
     def read(texts: list[str]) -> np.ndarray:
-        embeddings = model.encode(texts, batch_size=128, convert_to_numpy=True, show_progress_bar=False).astype(
-            np.float64
-        )
+        embeddings = model.encode(texts, batch_size=128, convert_to_numpy=True, show_progress_bar=False)
+        embeddings = embeddings.astype(np.float64)
         lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
         return embeddings / np.where(lengths > 0, lengths, 1)
 
@@ -86,7 +83,7 @@ def sentence_model(name: str, device: str | torch.device = "cpu") -> Similarity:
     return Similarity(name, read, compare)
 
 
-def _load(name: str, device: str | torch.device) -> Any:
+def _load(name: str, device: str) -> Any:
     try:
         from sentence_transformers import SentenceTransformer
         from sentence_transformers.util import is_sentence_transformer_model
@@ -96,22 +93,13 @@ def _load(name: str, device: str | torch.device) -> Any:
             f"pip install 'dst-dist[replies]', or leave eval.similarity at {LEXICAL}"
         ) from error
     try:
-        # Of any other model, sentence-transformers would make one that averages its tokens.
+        # Any other model would be loaded too, as one that averages its tokens.
         if is_sentence_transformer_model(name):
-            return SentenceTransformer(name, device=str(device))
+            return SentenceTransformer(name, device=device)
         reason = "no modules.json there"
     except (OSError, ValueError, RuntimeError) as error:
         reason = str(error)
     raise ConfigError(
-        f"eval.similarity: {name} is no sentence-transformers model that can be had here ({reason}); give the folder of "
-        f"one, or fetch it where there is internet: hf download {name}"
+        f"eval.similarity: {name} is no sentence-transformers model that can be loaded ({reason}); give a folder of "
+        f"one, or download it where there is internet: hf download {name}"
     )
-
-
-def open_similarity(name: str, device: str | torch.device = "cpu") -> Similarity:
-    """What `eval.similarity` names: `lexical`, or a sentence model by its folder or its name on the hub.
-
-    Raises:
-        ConfigError: as `sentence_model`.
-    """
-    return lexical() if name == LEXICAL else sentence_model(name, device)

@@ -1,4 +1,4 @@
-"""What happens in a clip and when: told by its turns, written by a model, or written by that model on the clock."""
+"""Timelines of a clip: gold, predicted by a model, and predicted with the delay of computing."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -14,11 +14,14 @@ from dst_dist.heads import HEADS, Head
 
 @dataclass(frozen=True)
 class Event:
-    """Something the model wrote after a frame: an update (`DST_UPDATE`) or a reply (`assistant`).
+    """A turn that the model wrote after a frame: an update (`DST_UPDATE`) or a reply (`assistant`).
 
-    `transitions` is empty for a reply, and for an update that could not be read; `num_illegal` of them were not
-    allowed by the state and left it alone. `written_s`: seconds of computing from the beginning of work on the frame
-    until the event was complete.
+    Attributes:
+        role: `DST_UPDATE` or `assistant`.
+        probability: of the head that decided to write it.
+        transitions: empty for a reply, and for an update that could not be read.
+        num_illegal: how many of them the dialog state did not allow; these did not change it.
+        written_s: seconds of computing from the beginning of work on the frame until the event was complete.
     """
 
     role: str
@@ -35,10 +38,11 @@ class Watched:
     """What a model wrote on one clip.
 
     Attributes:
-        states: the dialog state after each frame and all that was written after it.
+        states: the dialog state after each frame and the turns written after it.
         probabilities: float32 [num_frames, heads], at each frame's decision position.
-        frame_s: float64 [num_frames], seconds of computing spent on the frame and everything written after it; of
-            several streams at once this one's share, so that all shares together are the time that passed.
+        counts: what was cut off, unreadable, illegal or missing.
+        frame_s: float64 [num_frames], seconds of computing spent on the frame and the turns written after it. With
+            several streams at once it is this one's share: the shares add up to the time that passed.
     """
 
     clip: Clip
@@ -51,32 +55,36 @@ class Watched:
 
 @dataclass
 class Timeline:
-    """What happens in a clip: times in seconds of the video, states after each frame."""
+    """Updates and replies of a clip with their times in seconds of the video, and the states after each frame.
+
+    Attributes:
+        update_positions: indexes into `states` of the updates; of gold timelines only.
+    """
 
     updates: list[tuple[float, tuple[Transition, ...]]] = field(default_factory=list)
     replies: list[tuple[float, str]] = field(default_factory=list)
     states: list[dict[str, str]] = field(default_factory=list)
     update_positions: list[int] = field(default_factory=list)
-    """Indexes into `states` at which an update stands; of gold timelines alone."""
 
     @property
     def transitions(self) -> list[tuple[float, Transition]]:
+        """Single transitions with their times."""
         return [(time_s, change) for time_s, changes in self.updates for change in changes]
 
 
 def is_asked(head: Head, clip: Clip) -> bool:
-    """Return whether a head is asked anything in a clip."""
+    """Return whether the head decides in this clip."""
     return bool(clip.steps) or not head.needs_steps
 
 
 def asked_minutes(clip: Clip) -> dict[str, float]:
-    """Return by head the minutes of video in which it is asked."""
+    """Return by head the minutes of video in which it decides."""
     minutes = (clip.end_frame - clip.start_frame) / clip.fps / 60
     return {head.name: minutes if is_asked(head, clip) else 0.0 for head in HEADS}
 
 
 def gold_timeline(clip: Clip) -> Timeline:
-    """As the clip's turns say; replies and updates of one outcome are one."""
+    """Return the clip's turns as a timeline; replies and updates of one outcome are joined."""
     timeline, state = Timeline(), dict(clip.initial_state)
     for group in arrange(clip, "continuous", "last"):
         for turn in group.turns:
@@ -91,15 +99,15 @@ def gold_timeline(clip: Clip) -> Timeline:
 
 
 def predicted_timeline(watched: Watched) -> Timeline:
-    """As a stream wrote, each event at its frame's own time; updates that could not be read have no transitions."""
+    """Return a stream's events, each at the time of its frame."""
     return _timeline(watched, [event.frame / watched.clip.fps for event in watched.events], watched.states)
 
 
 def timeline_on_the_clock(watched: Watched) -> Timeline:
-    """The same events, each at the time at which it was complete if frames go on arriving while the model works.
+    """Return a stream's events, each at the time at which it was complete while frames went on arriving.
 
-    A frame is begun when it has arrived and the one before it is done; none is left out. The state of a frame is what
-    is known when the next one arrives.
+    Work on a frame begins when it has arrived and the one before it is done; no frame is skipped. The state of a frame
+    is the one known when the next frame arrives.
     """
     clip = watched.clip
     arrived_s = (clip.start_frame + np.arange(len(watched.states))) / clip.fps
@@ -110,7 +118,7 @@ def timeline_on_the_clock(watched: Watched) -> Timeline:
 
 
 def clock(arrived_s: np.ndarray, work_s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """When work on each frame begins and ends, one after another, given when frames arrive and how long each takes."""
+    """Return when work on each frame begins and ends, given when frames arrive and how long each takes, in seconds."""
     begun_s, done_s, free_s = np.empty_like(arrived_s), np.empty_like(arrived_s), -np.inf
     for index, (arrival_s, takes_s) in enumerate(zip(arrived_s, work_s, strict=True)):
         begun_s[index] = max(arrival_s, free_s)
@@ -119,17 +127,11 @@ def clock(arrived_s: np.ndarray, work_s: np.ndarray) -> tuple[np.ndarray, np.nda
 
 
 def delays(streams: Sequence[Watched]) -> dict[str, float]:
-    """Seconds from a frame's arrival until the model is done with it, over all frames: median, 90 % and the most."""
-    waits = []
-    for one in streams:
-        arrived_s = np.arange(len(one.states)) / one.clip.fps
-        waits.append(clock(arrived_s, one.frame_s)[1] - arrived_s)
-    waits = np.concatenate(waits)
-    return {
-        "delay_s": float(np.median(waits)),
-        "delay_s_90": float(np.quantile(waits, 0.9)),
-        "delay_s_most": float(waits.max()),
-    }
+    """Return median, 90 % quantile and maximum of the seconds from a frame's arrival until its work is done."""
+    arrived_s = [np.arange(len(one.states)) / one.clip.fps for one in streams]
+    waits_s = np.concatenate([clock(at_s, one.frame_s)[1] - at_s for at_s, one in zip(arrived_s, streams, strict=True)])
+    most = {"delay_s_90": float(np.quantile(waits_s, 0.9)), "delay_s_most": float(waits_s.max())}
+    return {"delay_s": float(np.median(waits_s))} | most
 
 
 def _timeline(watched: Watched, times_s: list[float], states: list[dict[str, str]]) -> Timeline:

@@ -1,4 +1,4 @@
-"""Several streams read by one model, a call for all of them."""
+"""Several streams read by one model, with one call for all of them."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -9,15 +9,17 @@ from dst_dist.model.kv_cache import KVCache
 from dst_dist.model.smolvlm_dst import SmolVLMForDST
 
 TOGETHER = 16
-"""A feed of more tokens, and of more than two frames, is read by itself: beside it the others' queries are padded to it."""
+"""A feed with more tokens, and more than two frames, is read alone: in a batch the others' queries are padded to it."""
 
 
 class Feed(NamedTuple):
-    """What a stream has the model read next, and what it wants to know of the last token.
+    """What a stream reads next, and what it needs at the last token.
 
-    ids: K image tokens for each of `frames`, which are embeddings [K, hidden].
-    wants_token: the likeliest next token (int), or else the probabilities of an update and of a reply (two floats).
-    is_fresh: begins a new context.
+    Attributes:
+        ids: with K image tokens for each of `frames`.
+        frames: embeddings [K, hidden].
+        wants_token: whether it needs the likeliest next token; otherwise the probabilities of both heads.
+        is_fresh: whether it begins a new context.
     """
 
     ids: list[int]
@@ -27,10 +29,11 @@ class Feed(NamedTuple):
 
 
 Reading = int | tuple[float, float]
+"""The next token, or the probabilities of an update and of a reply."""
 
 
 class Batch:
-    """Reads what up to `num_rows` streams feed, together: row i is the i-th feed's."""
+    """Reads the feeds of up to `num_rows` streams together: row i of the cache is the i-th feed's."""
 
     def __init__(self, model: SmolVLMForDST, num_rows: int):
         self.model = model
@@ -39,12 +42,12 @@ class Batch:
 
     @torch.no_grad()
     def encode(self, frames: torch.Tensor) -> torch.Tensor:
-        """Embeddings [N, K, hidden] of uint8 [N, 3, S, S]."""
+        """Return embeddings [N, K, hidden] of uint8 [N, 3, S, S]."""
         return self.model.encode_frames(frames.to(self.model.device))
 
     @torch.no_grad()
     def read(self, feeds: Sequence[Feed]) -> list[Reading]:
-        """What each feed wants to know."""
+        """Read all feeds and return what each needs."""
         for row, feed in enumerate(feeds):
             if feed.is_fresh:
                 self.cache.clear(row)
@@ -55,7 +58,7 @@ class Batch:
         return self._answer(feeds, last[[order[row] for row in range(len(feeds))]])
 
     def _last_states(self, feeds: Sequence[Feed], rows: list[int]) -> torch.Tensor:
-        """Read the feeds of `rows`; the state after each, [rows, hidden]."""
+        """Read the feeds of `rows` and return the state after each, [rows, hidden]."""
         counts = [len(feeds[row].ids) if row in rows else 0 for row in range(rows[0], rows[-1] + 1)]
         self.cache.begin(rows[0], counts)
         ids = torch.tensor([token for row in rows for token in feeds[row].ids], device=self.model.device)
@@ -70,8 +73,7 @@ class Batch:
         writing = [row for row, feed in enumerate(feeds) if feed.wants_token]
         answers: dict[int, Reading] = {}
         if deciding:
-            probabilities = self.model.decide(last[deciding])
-            answers |= zip(deciding, map(tuple, probabilities.tolist()), strict=True)
+            answers |= zip(deciding, map(tuple, self.model.decide(last[deciding]).tolist()), strict=True)
         if writing:
             answers |= zip(writing, self.model.next_tokens(last[writing]).tolist(), strict=True)
         return [answers[row] for row in range(len(feeds))]

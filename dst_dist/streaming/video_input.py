@@ -22,19 +22,18 @@ from dst_dist.data.state import without_not_started
 from dst_dist.errors import ConfigError, DataError
 
 IMAGES = (".jpg", ".jpeg", ".png")
-"""What counts as an image of a folder, in any case; other files are not looked at."""
+"""Endings of the images in a folder, in upper or lower case; other files are ignored."""
 
 
 def read_video(path: Path, fps: float, size: int) -> Iterator[np.ndarray]:
-    """The frames of a video one by one, uint8 [3, size, size].
+    """Yield the frames of a video, uint8 [3, size, size].
 
     Args:
-        path: an Arrow frames file (`.arrow`), a folder of images in the order of their names, whose frames are taken
-            to be `fps` a second; or a video file, which is sampled: at each 1 / fps from its first frame on, the last
-            frame at or before that time.
+        path: an Arrow frames file (`.arrow`) or a folder of images in the order of their names, which are taken to be
+            `fps` frames a second; or a video file, which is sampled (see `sample`).
 
     Raises:
-        DataError: if there is no such video, or an image cannot be read; it is named.
+        DataError: if there is no such video, or an image cannot be read.
         ConfigError: for a video file without PyAV.
     """
     if path.is_dir():
@@ -47,7 +46,7 @@ def read_video(path: Path, fps: float, size: int) -> Iterator[np.ndarray]:
 
 
 def _natural(path: Path) -> list[tuple[int, int, str]]:
-    """A key that puts frame10 behind frame9."""
+    """Return a sort key that puts frame10 after frame9."""
     parts = re.findall(r"[0-9]+|[^0-9]+", path.name)
     return [(0, int(part), part) if part.isascii() and part.isdigit() else (1, 0, part) for part in parts]
 
@@ -55,7 +54,7 @@ def _natural(path: Path) -> list[tuple[int, int, str]]:
 def _read_folder(folder: Path) -> Iterator[Image.Image]:
     paths = sorted((path for path in folder.iterdir() if path.suffix.lower() in IMAGES), key=_natural)
     if not paths:
-        raise DataError(f"{folder}: no image, there should be files ending in {', '.join(IMAGES)}")
+        raise DataError(f"{folder}: no image; there should be files ending in {', '.join(IMAGES)}")
     return map(_read_image, paths)
 
 
@@ -66,8 +65,8 @@ def _read_image(path: Path) -> Image.Image:
             raise ValueError(f"{image.width} x {image.height} pixels, more than the {MAX_PIXELS} allowed")
         if image.mode.startswith(("I", "F")):
             raise ValueError("more than 8 bits a channel, which would be cut off to white; write it with 8")
-        # Cameras store what they see as the sensor lies, and how to turn it. The rest of what they tell is let go
-        # once it is read: writing it anew, as the turning would, fails on odd tags.
+        # Cameras store the picture as the sensor is held, with a tag of how to turn it. The other tags are dropped
+        # after reading: `exif_transpose` would write them again, which fails on odd ones.
         image.getexif()
         image.info.pop("exif", None)
         return ImageOps.exif_transpose(image)
@@ -77,14 +76,11 @@ def _read_image(path: Path) -> Image.Image:
 
 def _read_arrow(path: Path) -> Iterator[Image.Image]:
     file = open_frames(str(path))
-
-    def read(row: int) -> Image.Image:
+    for row in range(len(file)):
         try:
-            return decode_jpeg(file.jpeg(row))
+            yield decode_jpeg(file.jpeg(row))
         except DECODE_ERRORS as error:
             raise DataError(f"{path}: frame {row} cannot be read: {error}") from error
-
-    return map(read, range(len(file)))
 
 
 def _read_container(path: Path, fps: float) -> Iterator[Image.Image]:
@@ -92,23 +88,20 @@ def _read_container(path: Path, fps: float) -> Iterator[Image.Image]:
         import av
     except ImportError:
         raise ConfigError(f"{path}: a video file needs PyAV; pip install 'dst-dist[video]'") from None
-
-    def decoded() -> Iterator[Any]:
-        try:
-            with av.open(str(path)) as container:
-                if not container.streams.video:
-                    raise DataError(f"{path}: holds no video")
-                container.streams.video[0].thread_type = "AUTO"
-                yield from container.decode(video=0)
-        except av.FFmpegError as error:
-            raise DataError(f"{path}: cannot be decoded: {error}") from error
-
-    # Phones store what they film as the sensor lies, and how to turn it.
-    return (frame.to_image().rotate(frame.rotation, expand=True) for frame in sample(decoded(), fps, str(path)))
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.video:
+                raise DataError(f"{path}: holds no video")
+            container.streams.video[0].thread_type = "AUTO"
+            for frame in sample(container.decode(video=0), fps, str(path)):
+                # Phones store the picture as the sensor is held, and how to turn it.
+                yield frame.to_image().rotate(frame.rotation, expand=True)
+    except av.FFmpegError as error:
+        raise DataError(f"{path}: cannot be decoded: {error}") from error
 
 
 def sample(frames: Iterable[Any], fps: float, name: str) -> Iterator[Any]:
-    """For each time k / fps the last frame at or before it, counted from the first frame and up to the end of the last.
+    """Yield, for each time k / fps from the first frame to the end of the last, the last frame at or before it.
 
     Args:
         frames: in the order they are shown, each with `pts` and `duration` in units of `time_base` seconds.
@@ -123,7 +116,7 @@ def sample(frames: Iterable[Any], fps: float, name: str) -> Iterator[Any]:
             raise DataError(f"{name}: its frames carry no times; write it into another container, such as mp4")
         if newest is None:
             first = frame.pts
-        # Times are whole ticks, rounded: a frame meant for just now may carry the next tick.
+        # Times are rounded to whole ticks: a frame meant for exactly this time may carry the next tick.
         while newest is not None and math.ceil(number * period / frame.time_base) < frame.pts - first:
             yield newest
             number += 1
@@ -138,7 +131,7 @@ def sample(frames: Iterable[Any], fps: float, name: str) -> Iterator[Any]:
 
 
 class _Written(Raw):
-    """By hand, so a key that is not known is a slip."""
+    """A part of a task file; an unknown key is an error, because people write these files by hand."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -148,19 +141,16 @@ class _Step(_Written):
     name: Text
 
 
-class _Said(_Written):
+class _UserTurn(_Written):
     time_s: Annotated[float, Field(ge=0)]
     text: Text
 
 
-def _as_objects(written: Any) -> Any:
-    """Steps that are names alone are S1, S2 and on."""
-    if not isinstance(written, list):
-        return written
-    return [
-        {"id": f"S{number}", "name": step} if isinstance(step, str) else step
-        for number, step in enumerate(written, start=1)
-    ]
+def _as_objects(steps: Any) -> Any:
+    """Return steps as objects: the n-th, if it is only a name, gets the id S<n>."""
+    if not isinstance(steps, list):
+        return steps
+    return [{"id": f"S{n}", "name": step} if isinstance(step, str) else step for n, step in enumerate(steps, start=1)]
 
 
 class _Task(_Written):
@@ -169,16 +159,15 @@ class _Task(_Written):
     prompt: str | None = None
     fps: Annotated[float, Field(gt=0, le=1000)] | None = None
     initial_dst_state: State = {}
-    user: list[_Said] = []
+    user: list[_UserTurn] = []
 
 
-def read_task(path: Path, prompt: str = "", fps: float = 2.0) -> Clip:
-    """What to follow in a video, as a clip from frame 0 on that ends with the video, whatever its `end_frame`.
+def read_task(path: Path) -> Clip:
+    """Read the task of a video, as a clip from frame 0 on without a real end: the video ends it.
 
     Args:
-        path: a JSON object with `goal` and, as far as wanted, `steps` (names, or objects with `id` and `name`),
-            `prompt`, `fps`, `initial_dst_state`, and `user`: a list of objects with `time_s` and `text`.
-        prompt, fps: where the file says none; best those of training.
+        path: a JSON object with `goal`, and optionally `steps` (names, or objects with `id` and `name`), `prompt`,
+            `fps`, `initial_dst_state`, and `user`: a list of objects with `time_s` and `text`.
 
     Raises:
         DataError: with all faults of the file.
@@ -189,9 +178,9 @@ def read_task(path: Path, prompt: str = "", fps: float = 2.0) -> Clip:
     _check_ids(raw, log)
     if task is None or log.failed:
         raise DataError(faults.lines())
-    fps = task.fps or fps
-    # What is said at a frame's very time is heard with it, though the product may be a hair below.
-    said = sorted(((int(turn.time_s * fps + 1e-6), turn.text) for turn in task.user), key=lambda turn: turn[0])
+    fps = task.fps or 2.0
+    # A turn at a frame's very time comes after that frame, though the product may be a rounding below.
+    turns = sorted(((int(turn.time_s * fps + 1e-6), turn.text) for turn in task.user), key=lambda turn: turn[0])
     return Clip(
         id=path.stem,
         dataset="",
@@ -199,13 +188,13 @@ def read_task(path: Path, prompt: str = "", fps: float = 2.0) -> Clip:
         video=path.stem,
         frames_path="",
         start_frame=0,
-        end_frame=max([MAX_FRAME, *(frame + 1 for frame, _ in said)]),
+        end_frame=max([MAX_FRAME, *(frame + 1 for frame, _ in turns)]),
         fps=fps,
-        prompt=prompt if task.prompt is None else task.prompt,
+        prompt=task.prompt or "",
         goal=task.goal,
         steps=tuple(Step(step.id, step.name) for step in task.steps),
         initial_state=without_not_started(task.initial_dst_state),
-        turns=tuple(Turn("user", text, (), frame, frame) for frame, text in said),
+        turns=tuple(Turn("user", text, (), frame, frame) for frame, text in turns),
         has_dst=bool(task.steps),
     )
 
@@ -213,23 +202,19 @@ def read_task(path: Path, prompt: str = "", fps: float = 2.0) -> Clip:
 def _load(path: Path) -> dict:
     try:
         raw = json.loads(path.read_text("utf-8-sig"))
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: not valid JSON: {error}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path}: cannot be read as JSON: {error}") from error
     if not isinstance(raw, dict):
         raise DataError(f"{path}: a task must be an object with a `goal`, found {shown(raw)}")
     return raw
 
 
 def _check_ids(raw: dict, log: ClipLog) -> None:
-    """Ids as they are written, so that what is wrong with them is told beside other faults."""
-    steps, state = raw.get("steps"), raw.get("initial_dst_state")
-    declared = [
-        step.get("id") for step in _as_objects(steps if isinstance(steps, list) else []) if isinstance(step, dict)
-    ]
-    for step in dict.fromkeys(step for step in declared if isinstance(step, str) and declared.count(step) > 1):
+    """Log faults of step ids in the raw file, so that they are reported together with its other faults."""
+    steps, state = _as_objects(raw.get("steps")), raw.get("initial_dst_state")
+    ids = [step.get("id") for step in steps if isinstance(step, dict)] if isinstance(steps, list) else []
+    for step in dict.fromkeys(step for step in ids if isinstance(step, str) and ids.count(step) > 1):
         log.fault(f"`steps` has {shown(step)} more than once; give every step its own id")
     for step in state if isinstance(state, dict) else ():
-        if step not in declared:
+        if step not in ids:
             log.fault(f"`initial_dst_state` names {shown(step)}, which is not among the steps")

@@ -1,9 +1,8 @@
-"""A finished run's model watching clips, several at once; or one video live, told line by line."""
+"""A model watches clips, several at once in one batch."""
 
 import time
 from array import array
-from collections import Counter
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,36 +11,32 @@ import torch
 from dst_dist.data.clips import Clip, Turn
 from dst_dist.data.dataset import SampleDataset
 from dst_dist.data.frames import FrameReader
-from dst_dist.data.state import format_state
 from dst_dist.errors import DataError
 from dst_dist.heads import HEAD_ROLES, HEADS
-from dst_dist.measure.timeline import Event, Watched
+from dst_dist.measure.timeline import Watched
 from dst_dist.model.smolvlm_dst import SmolVLMForDST
 from dst_dist.streaming.reader import Batch, Feed, Reading
-from dst_dist.streaming.stream import Stream, Streamer, Thresholds
+from dst_dist.streaming.stream import Stream
 
-MISSING = "missing frames seen as grey, and what is told at them counts all the same"
-"""What a stream counts; teacher-forced, nothing is asked at such frames."""
+MISSING = "missing frames seen as grey, whose gold turns count all the same"
+"""Counted by a stream; in teacher-forced evaluation such frames are ignored."""
 FRAMES_AHEAD = 16
-"""Frames of a stream that are read and encoded at once where several are watched."""
+"""Frames of a stream that are read and encoded at once when several are watched."""
+
+NewStream = Callable[[Clip], Stream]
 
 
 def watch(
-    model: SmolVLMForDST,
-    data: SampleDataset,
-    clips: Sequence[Clip],
-    thresholds: Thresholds,
-    on_full_context: str,
-    num_streams: int = 1,
+    model: SmolVLMForDST, data: SampleDataset, clips: Sequence[Clip], new_stream: NewStream, num_streams: int = 1
 ) -> Iterator[Watched]:
-    """Stream each clip from its start, with the user's turns at their frames; yields in the order of `clips`.
+    """Stream each clip from its start, with the user's turns at their frames; yield in the order of `clips`.
 
     Args:
-        data: the split that the clips are of.
-        thresholds, on_full_context: as in `Stream`.
-        num_streams: videos at once, in one batch: as soon as one ends the next begins in its row.
+        data: the split that the clips are from.
+        new_stream: makes the stream of a clip.
+        num_streams: clips in one batch; as soon as one ends, the next begins in its row.
     """
-    rows, done, num_given = _Rows(model, data, clips, thresholds, on_full_context, num_streams), {}, 0
+    rows, done, num_given = _Rows(model, data, clips, new_stream, num_streams), {}, 0
     while rows.active:
         done |= rows.step()
         while num_given in done:
@@ -63,16 +58,9 @@ class _Rows:
     """The streams of a batch. Row i of the batch is the i-th active one."""
 
     def __init__(
-        self,
-        model: SmolVLMForDST,
-        data: SampleDataset,
-        clips: Sequence[Clip],
-        thresholds: Thresholds,
-        on_full_context: str,
-        num_streams: int,
+        self, model: SmolVLMForDST, data: SampleDataset, clips: Sequence[Clip], new_stream: NewStream, num_streams: int
     ):
-        self._data, self._waiting = data, iter(enumerate(clips))
-        self._thresholds, self._on_full_context = thresholds, on_full_context
+        self._data, self._waiting, self._new_stream = data, enumerate(clips), new_stream
         self._batch = Batch(model, num_streams)
         self._reader = FrameReader(data.image_size, max_open=num_streams + 1)
         self._frames_ahead = FRAMES_AHEAD if num_streams > 1 else 1
@@ -81,14 +69,14 @@ class _Rows:
         self.active = [row for row in started if row is not None]
 
     def step(self) -> dict[int, Watched]:
-        """One call of the model for all; the clips that end, by position."""
+        """Call the model once for all streams; return the clips that ended, by position."""
         readings = self._batch.read([row.feed for row in self.active])
         now_s = time.perf_counter()
         for row in self.active:
             row.stream.work_s += (now_s - self._lap_s) / len(self.active)
         self._lap_s = now_s
         done = {}
-        # From the last row on: a row that takes the place of an ended one has had its turn.
+        # From the last row on, so that a row moved into an ended one's place has had its turn.
         for index, reading in reversed(list(enumerate(readings))):
             row = self.active[index]
             try:
@@ -99,7 +87,7 @@ class _Rows:
         return done
 
     def _replace(self, index: int) -> None:
-        """Begin the next clip in an ended row; with none left, the last row takes its place."""
+        """Begin the next clip in an ended row; if there is none, the last row takes its place."""
         new = self._next()
         if new is not None:
             self.active[index] = new
@@ -111,56 +99,52 @@ class _Rows:
             self._batch.cache.move(len(self.active), index)
 
     def _next(self) -> _Row | None:
-        position, clip = next(self._waiting, (-1, None))
-        if clip is None:
-            return None
-        stream = Stream(clip, self._data.maker, self._thresholds, self._on_full_context)
-        steps = _follow(stream, self._embeddings(stream))
-        return _Row(position, stream, steps, next(steps))
+        for position, clip in self._waiting:
+            stream = self._new_stream(clip)
+            steps = _follow(stream, self._embeddings(stream))
+            return _Row(position, stream, steps, next(steps))
+        return None
 
     def _embeddings(self, stream: Stream) -> Iterator[torch.Tensor]:
-        """The clip's frames, [K, hidden] each."""
-        on_missing = self._data.on_missing
-        for frames in _read_frames(stream.task, self._reader, on_missing, stream.counts, self._frames_ahead):
+        """Yield the clip's frames, [K, hidden] each."""
+        for frames in read_frames(stream, self._reader, self._data.on_missing, self._frames_ahead):
             yield from self._batch.encode(torch.from_numpy(frames))
 
 
 def _follow(stream: Stream, frames: Iterable[torch.Tensor]) -> Generator[Feed, Reading, Watched]:
-    """Everything that happens in a clip."""
-    clip, said = stream.task, _said(stream.task)
-    events: list[Event] = []
-    states: list[dict[str, str]] = []
-    probabilities, frame_s = array("f"), array("d")
-    begun_s = stream.work_s
+    """Show a stream the frames and the given turns of its clip; return what it wrote."""
+    given = given_turns(stream.task)
+    events, states = [], []
+    probabilities, done_s = array("f"), array("d")
     for frame in frames:
         events += yield from stream.see(frame)
         probabilities.extend(stream.probabilities)
-        for turn in said.get(stream.frame_index, []):
+        for turn in given.get(stream.frame_index, []):
             events += yield from stream.hear(turn.text, turn.role)
         states.append(stream.state)
-        frame_s.append(stream.work_s - begun_s)
-        begun_s = stream.work_s
-    written = np.array(probabilities, np.float32).reshape(-1, len(HEADS))
-    return Watched(clip, events, states, written, stream.counts, np.array(frame_s, np.float64))
+        done_s.append(stream.work_s)
+    table = np.array(probabilities, np.float32).reshape(-1, len(HEADS))
+    return Watched(stream.task, events, states, table, stream.counts, np.diff(done_s, prepend=0.0))
 
 
-def _said(clip: Clip) -> dict[int, list[Turn]]:
-    """By frame, what the user and the system say: everything but what the model is to write."""
-    said: dict[int, list[Turn]] = {}
+def given_turns(clip: Clip) -> dict[int, list[Turn]]:
+    """Return by frame the user's and the system's turns: all that the model does not write."""
+    given: dict[int, list[Turn]] = {}
     for turn in clip.turns:
         if turn.role not in HEAD_ROLES:
-            said.setdefault(turn.frame, []).append(turn)
-    return said
+            given.setdefault(turn.frame, []).append(turn)
+    return given
 
 
-def _read_frames(
-    clip: Clip, reader: FrameReader, on_missing: str, counts: Counter[str], num_ahead: int
-) -> Iterator[np.ndarray]:
-    """The frames of a clip, uint8 [n, 3, size, size] with n <= num_ahead; those that are missing are grey, and counted.
+def read_frames(stream: Stream, reader: FrameReader, on_missing: str, num_ahead: int = 1) -> Iterator[np.ndarray]:
+    """Yield the frames of a stream's clip, uint8 [n, 3, size, size] with n <= num_ahead.
+
+    Missing frames are grey, and counted in the stream's counts.
 
     Raises:
-        DataError: at the first that is missing, if `data.on_missing` is `error`.
+        DataError: at the first missing frame, if `data.on_missing` is `error`.
     """
+    clip = stream.task
     for first in range(clip.start_frame, clip.end_frame, num_ahead):
         indexes = range(first, min(first + num_ahead, clip.end_frame))
         frames = np.empty((len(indexes), 3, reader.size, reader.size), np.uint8)
@@ -170,48 +154,5 @@ def _read_frames(
                 f"{clip.id}: frame {indexes[missing[0]]} of {clip.video} cannot be decoded; mend the file, or set "
                 "data.on_missing to placeholder"
             )
-        counts[MISSING] += len(missing)
+        stream.counts[MISSING] += len(missing)
         yield frames
-
-
-def tell_clip(streamer: Streamer, data: SampleDataset) -> Iterator[str]:
-    """As `tell`, with the frames of the task's own clip, which is one of the dataset's."""
-    blocks = _read_frames(streamer.task, FrameReader(data.image_size), data.on_missing, streamer.counts, 1)
-    return tell(streamer, (frames[0] for frames in blocks))
-
-
-def tell(streamer: Streamer, frames: Iterable[np.ndarray]) -> Iterator[str]:
-    """Show a streamer a video, with the user's turns of its task at their frames; lines for people, as things happen.
-
-    Args:
-        frames: uint8 [3, S, S] each, `task.fps` a second, from `task.start_frame` on.
-    """
-    task, said = streamer.task, _said(streamer.task)
-    yield f"{task.id}: {task.goal}"
-    for frame in frames:
-        events = streamer.push_frame(torch.tensor(frame))
-        time_s = streamer.frame_index / task.fps
-        yield from (_line(time_s, _event_text(event)) for event in events)
-        for turn in said.pop(streamer.frame_index, []):
-            yield _line(time_s, f"{turn.role}: {turn.text}")
-            events = streamer.push_user(turn.text) if turn.role == "user" else streamer.push_system(turn.text)
-            yield from (_line(time_s, _event_text(event)) for event in events or ())
-    num_frames = streamer.frame_index + 1 - task.start_frame
-    if task.steps:
-        yield f"  state: {format_state(streamer.state, streamer.step_ids)}"
-    counts = Counter(streamer.counts) + Counter({"turns behind the video's end": sum(map(len, said.values()))})
-    remarks = "".join(f"; {number} {kind}" for kind, number in counts.items())
-    if num_frames:
-        frame_s = streamer.work_s / num_frames
-        yield f"  {frame_s * 1000:.1f} ms a frame, {1 / (frame_s * task.fps):.1f} times real time{remarks}"
-    else:
-        yield f"  no frames{remarks}"
-
-
-def _line(time_s: float, text: str) -> str:
-    return f"  {time_s:8.1f} s  {text}"
-
-
-def _event_text(event: Event) -> str:
-    remark = f"  ({event.num_illegal} not allowed)" if event.num_illegal else ""
-    return f"{event.role}: {event.text}  [{event.probability:.2f}]{remark}"

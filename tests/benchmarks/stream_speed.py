@@ -1,8 +1,8 @@
 """`python -m tests.benchmarks.stream_speed RUN [key=value ...] [--split test] [--clips 24] [--streams 8] [--repeats 3]`
 
-Clips of a finished run's split watched one by one and several in a batch, in turns, so that whatever else the machine
-does falls on both. Prints frames a second of each, their ratio (at 8 streams on a CPU it should be 3 at least), by the
-clock and by this process's own time, and what one frame takes alone. Both must write the same.
+Watches clips of a finished run's split one by one and several in a batch, alternately, so that other load on the
+machine affects both. Prints frames a second of each, their ratio (at 8 streams on a CPU it should be at least 3) by the
+clock and by this process's CPU time, and the time of one frame alone. Both must write the same.
 """
 
 import argparse
@@ -14,13 +14,15 @@ import numpy as np
 
 from dst_dist.evaluate.open_run import FinishedRun
 from dst_dist.measure.timeline import Watched
+from dst_dist.streaming.stream import Stream
 from dst_dist.streaming.watch import watch
 
 
 def timed(run: FinishedRun, clips: list, num_streams: int) -> tuple[float, float, list[Watched]]:
-    """Seconds by the clock, seconds of this process, and what was watched."""
+    """Watch the clips; return seconds by the clock, CPU seconds of this process, and what was written."""
+    settings = run.stream_settings
     clock_s, process_s = time.perf_counter(), time.process_time()
-    watched = list(watch(run, clips, num_streams))
+    watched = list(watch(run.model, run.data, clips, lambda clip: Stream(clip, *settings), num_streams))
     return time.perf_counter() - clock_s, time.process_time() - process_s, watched
 
 
@@ -54,16 +56,13 @@ def main() -> None:
         frame_s += [watched.frame_s for watched in one]
     delays_ms = np.concatenate(frame_s) * 1000
     print(f"{len(clips)} clips, {num_frames} frames, {len(written_by(one))} events, the same in both")
-    print(
-        f"one by one: {num_frames / statistics.median(alone_s):.1f} frames/s; a frame with what is written after it takes"
-    )
-    print(
-        f"  {np.median(delays_ms):.1f} ms (median), {np.quantile(delays_ms, 0.9):.1f} ms (90 %), {delays_ms.max():.1f} ms (most)"
-    )
-    print(f"{options.streams} in a batch: {num_frames / statistics.median(together_s):.1f} frames/s")
-    print(
-        f"ratio {statistics.median(ratios):.2f} by the clock, {statistics.median(process_ratios):.2f} by this process's time"
-    )
+    speed, together_speed = (num_frames / statistics.median(seconds) for seconds in (alone_s, together_s))
+    ratio, process_ratio = statistics.median(ratios), statistics.median(process_ratios)
+    most_ms, high_ms = delays_ms.max(), np.quantile(delays_ms, 0.9)
+    print(f"one by one: {speed:.1f} frames/s; a frame with the turns written after it takes")
+    print(f"  {np.median(delays_ms):.1f} ms (median), {high_ms:.1f} ms (90 %), {most_ms:.1f} ms (most)")
+    print(f"{options.streams} in a batch: {together_speed:.1f} frames/s")
+    print(f"ratio {ratio:.2f} by the clock, {process_ratio:.2f} by this process's CPU time")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Another run beside one: what it must have been measured on, and what its name may be."""
+"""Comparing runs: what both must have been measured on, and which names are free."""
 
 import json
 
@@ -32,8 +32,8 @@ def other_run(folder, result):
     return folder
 
 
-def test_numbers_of_a_run_measured_alike_stand_beside():
-    """Thresholds, and how a full context goes on, may be what is compared."""
+def test_plain_numbers_of_a_run_measured_alike_are_returned():
+    """Thresholds and the treatment of full contexts may differ."""
     alike = OURS | {"eval.on_full_context": "drop_all", "dst_update/threshold": 0.25, "eval.max_clips": 100}
     other = {
         "transition/f1": 0.5,
@@ -45,19 +45,22 @@ def test_numbers_of_a_run_measured_alike_stand_beside():
     assert metrics_of_others({"other": other}, OURS, "val") == {"other": {"transition/f1": 0.5, "num_videos": 4}}
 
 
-def test_all_that_was_measured_otherwise_is_named_with_what_to_do():
+def test_all_differences_are_named_with_what_to_do():
     fewer = {"measured_on": OURS | {"clips": "cd34", "num_clips": 3, "eval.max_clips": 3}}
     wider = {"measured_on": OURS | {"eval.tolerance_s": 5.0, "eval.similarity": "some/model"}}
     with pytest.raises(ConfigError) as caught:
         metrics_of_others({"fewer": fewer, "wider": wider}, OURS, "val")
     assert caught.value.faults == (
-        "--compare fewer: measured on other clips (3 with eval.max_clips=3; here 12 with eval.max_clips=null); evaluate it again with this run's data.val and eval.max_clips=null",
-        "--compare wider: measured with eval.tolerance_s=5.0, here eval.tolerance_s=2.0; evaluate it again with eval.tolerance_s=2.0",
-        "--compare wider: measured with eval.similarity=some/model, here eval.similarity=lexical; evaluate it again with eval.similarity=lexical",
+        "--compare fewer: measured on other clips (3 with eval.max_clips=3; here 12 with eval.max_clips=null); "
+        "evaluate it again with this run's data.val and eval.max_clips=null",
+        "--compare wider: measured with eval.tolerance_s=5.0, here eval.tolerance_s=2.0; "
+        "evaluate it again with eval.tolerance_s=2.0",
+        "--compare wider: measured with eval.similarity=some/model, here eval.similarity=lexical; "
+        "evaluate it again with eval.similarity=lexical",
     )
 
 
-def test_names_and_results_at_fault_are_told_together(tmp_path):
+def test_faulty_names_and_results_are_reported_together(tmp_path):
     good = other_run(tmp_path / "good", {"measured_on": OURS})
     older, broken = other_run(tmp_path / "older", {"transition/f1": 0.5}), other_run(tmp_path / "broken", "{")
     named = [
@@ -74,21 +77,21 @@ def test_names_and_results_at_fault_are_told_together(tmp_path):
         read_others(named, "val", "streaming")
     assert [fault.split(":")[0] for fault in caught.value.faults[:3]] == [
         "--compare never",
-        "--compare model",
         "--compare x",
+        "--compare model",
     ]
-    assert "given to 2 runs" in caught.value.faults[2]
-    said = [fault.removeprefix(str(tmp_path)) for fault in caught.value.faults[3:]]
-    assert [fault.split(":")[0] for fault in said] == [
+    assert "given to 2 runs" in caught.value.faults[1]
+    paths = [fault.removeprefix(str(tmp_path)) for fault in caught.value.faults[3:]]
+    assert [fault.split(":")[0] for fault in paths] == [
         "/older/evaluation/val-streaming.json",
         "/broken/evaluation/val-streaming.json",
         "",
     ]
-    assert all("evaluate it again" in fault for fault in said[:2]) and "not evaluated yet" in said[2]
+    assert all("evaluate it again" in fault for fault in paths[:2]) and "not evaluated yet" in paths[2]
     assert list(read_others(named[-1:], "val", "streaming")) == ["fine"]
 
 
-def test_clips_are_known_by_what_should_be_written_in_them():
+def test_a_fingerprint_depends_on_gold_turns_only():
     first, second = make_clip(*TURNS), make_clip(*TURNS, id="kitchen/tea/1", start=8, end=16)
     known = fingerprint([first, second])
     assert known == fingerprint([second, first]) != fingerprint([first]) != fingerprint([first, first])
@@ -105,14 +108,14 @@ def test_clips_are_known_by_what_should_be_written_in_them():
     ]
     known = [fingerprint([one]) for one in (first, *changed)]
     assert len(set(known)) == len(changed) + 1
-    told_otherwise = make_clip(
+    reworded = make_clip(
         user(1, "And now?"), *TURNS[1:], frames_path="/else.arrow", video="moved/tea.arrow", prompt="Help.", goal="Tea"
     )
-    assert fingerprint([told_otherwise]) == known[0]
+    assert fingerprint([reworded]) == known[0]
 
 
 def test_the_demo_on_blank_frames_has_the_same_clips(demo, tmp_path):
-    """So that the blind control stands beside the run; the two demos' frames lie in different folders."""
+    """So the blind control can be compared; the frames of the two demos are in different folders."""
     make_demo(tmp_path, blank=True, sizes=SMALL, workers=1)
     for split, datasets in (("val", ["workshop"]), ("test", ["garden"])):
         here, there = (

@@ -1,4 +1,4 @@
-"""What a run's final model is used with, and what is said of it."""
+"""Opening a finished run: its settings, thresholds and warnings."""
 
 import json
 
@@ -23,14 +23,14 @@ def logging_of_commands():
 
 @pytest.fixture(scope="module")
 def run(demo_words, tmp_path_factory):
-    """Of one step."""
+    """A run of one step."""
     folder = tmp_path_factory.mktemp("finished") / "run"
     assert train(["demo", *demo_words, *SHORT, "data.val=[kitchen]", "eval.max_clips=1", f"output_dir={folder}"]) == 0
     return folder
 
 
-def test_a_stream_is_refused_contexts_longer_than_the_models_positions(run, demo, tmp_path):
-    """Clips stay short, but a stream fills its context; evaluation with the gold history looks at the clips."""
+def test_streaming_with_contexts_longer_than_the_models_positions_raises(run, demo, tmp_path):
+    """A stream fills its context, even of short clips; teacher-forced evaluation needs only the clips' length."""
     longer = ["data.max_seq_len=5000", "train.max_tokens=6000"]
     video = demo / "kitchen/frames/kitchen-val-0000.arrow"
     (tmp_path / "task.json").write_text(json.dumps({"goal": "Cook"}))
@@ -47,7 +47,7 @@ def test_a_stream_is_refused_contexts_longer_than_the_models_positions(run, demo
     assert next(stream_video(run, "val", video.name, ["data.max_seq_len=4096", *longer[1:]]))
 
 
-def test_the_tower_is_called_with_as_many_frames_as_the_recipe_says(run):
+def test_the_vision_batch_size_is_the_recipes(run):
     assert FinishedRun.open(run, None, ["model.vision_batch_size=3"]).model.vision_batch_size == 3
 
 
@@ -91,7 +91,7 @@ def test_a_head_that_was_not_trained_never_decides(words, mode, demo_words, tmp_
 
 @pytest.mark.parametrize("mode", [("finetune.mode=full",), LORA], ids=["full", "lora"])
 def test_a_head_that_an_earlier_run_trained_keeps_its_threshold(mode, demo_words, tmp_path):
-    """The second run's data has no updates, nor has the third's model been trained on any since."""
+    """The data of the second and the third run has no updates."""
     earlier = ["demo", *demo_words, *SHORT, *mode, "data.val=[kitchen]", "eval.max_clips=2"]
     assert train([*earlier, f"output_dir={tmp_path}/1"]) == 0
     for number in (1, 2):

@@ -1,4 +1,4 @@
-"""Who evaluates what, and for how long the others wait."""
+"""Which process streams which videos, and how long the others wait."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -13,7 +13,7 @@ from tests.data.dialogs import make_clip
 
 
 def clips_of(**num_frames):
-    """Two clips of each video, each half of its frames."""
+    """Return two clips of each video, each with half of its frames."""
     return [replace(make_clip(end=number // 2), video=video) for video, number in num_frames.items() for _ in range(2)]
 
 
@@ -21,14 +21,14 @@ def share_of(clips, rank, number):
     return sharing.share_of(clips, SimpleNamespace(rank=rank, num_processes=number))
 
 
-def test_whole_videos_go_to_whoever_has_least_to_do():
+def test_whole_videos_go_to_the_least_loaded_process():
     """Longest first: 100 to the first, 60 and 30 to the second, 20 to it as well (90 < 100), 10 to the first."""
     clips = clips_of(a=10, b=100, c=30, d=60, e=20)
     shares = [share_of(clips, rank, 2) for rank in range(2)]
     assert shares == [[0, 1, 2, 3], [4, 5, 6, 7, 8, 9]]
 
 
-def test_every_clip_is_someones_however_many_there_are():
+def test_every_clip_belongs_to_one_process():
     clips = clips_of(a=10, b=100, c=30)
     for number in (1, 2, 3, 5):
         shares = [share_of(clips, rank, number) for rank in range(number)]
@@ -36,11 +36,11 @@ def test_every_clip_is_someones_however_many_there_are():
 
 
 def joined(monkeypatch, launched, seen):
-    """What Accelerate is told where so many processes were launched, and it sees so many."""
-    told = {}
+    """Start a process of these numbers; return the settings that Accelerate is given."""
+    given = {}
 
     def state(**settings):
-        told.update(settings)
+        given.update(settings)
         return SimpleNamespace(num_processes=seen, process_index=0, device=torch.device("cpu"))
 
     monkeypatch.setattr(sharing, "PartialState", state)
@@ -48,13 +48,13 @@ def joined(monkeypatch, launched, seen):
     monkeypatch.setattr("dst_dist.processes.dist.get_world_size", lambda: launched)
     monkeypatch.setenv("WORLD_SIZE", str(launched))
     sharing.start_processes()
-    return told
+    return given
 
 
 def test_one_may_take_hours_longer_than_another(monkeypatch):
     assert joined(monkeypatch, 2, 2)["timeout"] >= timedelta(hours=12)
 
 
-def test_processes_that_do_not_see_each_other_are_refused(monkeypatch):
+def test_processes_that_do_not_see_each_other_raise(monkeypatch):
     with pytest.raises(ConfigError, match="2 processes were launched, but Accelerate sees 1"):
         joined(monkeypatch, 2, 1)

@@ -1,4 +1,4 @@
-"""What can be had without looking, by hand."""
+"""Baselines that do not look at the video, by hand."""
 
 import pytest
 
@@ -18,14 +18,14 @@ from tests.data.handmade import make_root, prospect_clip, update, write_prospect
         ({"S1": "in_progress"}, [("S1", "complete"), ("S2", "start")]),
         ({"S1": "completed"}, [("S2", "start")]),
         ({"S1": "paused", "S2": "in_progress"}, [("S2", "complete"), ("S3", "start")]),
-        # What is open comes last in order: what is before it is passed.
+        # The last open step counts; earlier ones are passed over.
         ({"S2": "in_progress"}, [("S2", "complete"), ("S3", "start")]),
         ({"S1": "in_progress", "S2": "in_progress"}, [("S2", "complete"), ("S3", "start")]),
         ({"S1": "completed", "S2": "completed", "S3": "in_progress"}, [("S3", "complete")]),
         ({"S1": "completed", "S2": "completed", "S3": "completed"}, []),
     ],
 )
-def test_the_rule(state, expected):
+def test_the_text_rule(state, expected):
     assert baselines.rule_update(state, ["S1", "S2", "S3"]) == [Transition(*pair) for pair in expected]
 
 
@@ -34,14 +34,14 @@ def clips_of(root, *clips):
     return read_clips(root, ["kitchen"], "train", strict=True)[0]
 
 
-def test_baselines_by_hand(tmp_path):
+def test_text_baselines_by_hand(tmp_path):
     """The rule writes both updates of the hand-made clip. Chance: two steps, each may start or be reset, so 1 in 4;
     the second update has two transitions, which chance never writes."""
     found = baselines.text_baselines(clips_of(tmp_path, prospect_clip()))
     assert found == {"chance": {"update/exact_match": pytest.approx(1 / 8)}, "rule": {"update/exact_match": 1.0}}
 
 
-def test_baselines_follow_the_gold_state(tmp_path):
+def test_text_baselines_follow_the_gold_state(tmp_path):
     """S1 in progress: pause, complete, cancel, reset; S2: start, reset. The rule would complete S1 and start S2."""
     turns = [update("S1", "pause", 3, 5), update("S1", "resume", 5, 7)]
     clip = prospect_clip(conversation=turns, initial_dst_state={"S1": "in_progress"})
@@ -51,21 +51,18 @@ def test_baselines_follow_the_gold_state(tmp_path):
     assert found["rule"]["update/exact_match"] == 0.0
 
 
-def test_chance_never_writes_what_the_state_does_not_allow():
-    """S1 is not started, and is completed nonetheless; then its start is one of 4 that are allowed, its completion of 6."""
-    told = [dialogs.update(2, "S1 complete"), dialogs.update(4, "S1 start"), dialogs.update(6, "S1 complete")]
-    found = baselines.text_baselines([dialogs.make_clip(*told)])
+def test_chance_writes_only_what_the_state_allows():
+    """S1 is completed without having started; then its start is 1 of 4 allowed transitions, its completion 1 of 6."""
+    turns = [dialogs.update(2, "S1 complete"), dialogs.update(4, "S1 start"), dialogs.update(6, "S1 complete")]
+    found = baselines.text_baselines([dialogs.make_clip(*turns)])
     assert found["chance"]["update/exact_match"] == pytest.approx((0 + 1 / 4 + 1 / 6) / 3)
 
 
-def test_without_updates_there_is_no_baseline():
+def test_without_updates_there_is_no_text_baseline():
     assert baselines.text_baselines(ClipIndex.from_clips([])) == {}
 
 
-# Of decisions
-
-
-def test_decisions_at_random_and_never_by_hand():
+def test_decision_baselines_by_hand():
     """10 positives of 40, 2 minutes; in training a fifth was positive: 6 of the 30 negatives are false alarms."""
     counts = {
         "num_speaking_positives": 10.0,
@@ -95,10 +92,7 @@ def test_decisions_at_random_and_never_by_hand():
     assert baselines.decision_baselines(empty, "speaking", 2.0, 0.2) == {}
 
 
-# Of streams
-
-
-def test_streams_that_do_not_look():
+def test_streaming_baselines_by_hand():
     """20 frames at 2 a second with two updates and four replies: every tenth frame, every fifth."""
     turns = [
         dialogs.update(3),
@@ -110,19 +104,19 @@ def test_streams_that_do_not_look():
     assert set(found) == {"never", "always", "periodic", "rule", "random"}
     never, always, periodic, at_random = (found[name][0] for name in ("never", "always", "periodic", "random"))
     assert (never.updates, never.replies, never.states) == ([], [], [{}] * 20)
-    # The rule: start S1, complete it and start S2, complete that, and then there is nothing to say.
+    # The rule: start S1, complete it and start S2, complete S2; then its update is empty.
     assert [time_s for time_s, _ in always.updates] == [0.0, 0.5, 1.0] and len(always.replies) == 20
     assert always.states[-1] == {"S1": "completed", "S2": "completed"}
     assert [time_s for time_s, _ in periodic.updates] == [4.5, 9.5]
     assert [time_s for time_s, _ in periodic.replies] == [2.0, 4.5, 7.0, 9.5]
-    # As in training: at every frame one change that the state allows, and never a word.
+    # The rates of training: at every frame one allowed transition, and never a reply.
     assert len(at_random.updates) == 20 and not at_random.replies
     assert all(len(changes) == 1 for _, changes in at_random.updates)
     assert "random" not in baselines.baseline_timelines([clip], [gold_timeline(clip)], None)
 
 
-def test_clips_without_steps_change_no_update_of_a_stream_that_does_not_look():
-    """The ten frames of the other clip ask nothing about updates, and hold one more reply."""
+def test_clips_without_steps_change_no_update_of_a_streaming_baseline():
+    """At the ten frames of the other clip no update is decided; it has one more reply."""
     turns = [
         *(dialogs.update(frame, f"S1 {name}") for frame, name in ((3, "start"), (12, "complete"))),
         dialogs.reply(7),

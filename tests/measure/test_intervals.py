@@ -15,7 +15,7 @@ def clips_of(*videos, dataset="kitchen", domain=None):
 
 
 def share_measure(hits):
-    """Share of clips that are right."""
+    """Return a measure of the share of clips that are right."""
     hits = np.array(hits, dtype=float)
     return lambda weights: (
         {"right": float(weights @ hits / weights.sum()), "num_right": float(weights @ hits)} if weights.sum() else {}
@@ -54,8 +54,8 @@ def test_groups_are_the_measure_of_their_clips_alone():
     assert found["by_dataset"]["kitchen"]["right/ci95"] == alone["right/ci95"]
 
 
-def test_draws_in_which_nothing_should_be_written_count():
-    """Two videos of a minute: one false alarm beside a positive, and three beside none; so 1, 2 or 3 a minute."""
+def test_bootstrap_samples_without_positives_count():
+    """Two videos of a minute: one false alarm next to a positive, and three without; so 1, 2 or 3 a minute."""
     labels, clip = np.array([1, 0, 0, 0, 0]), np.array([0, 0, 1, 1, 1])
     decided = Decisions.read(labels, np.full(5, 0.9), np.ones(5, bool), clip)
     found = measured(lambda weights: decided.metrics("speaking", weights, 0.5, weights.sum()), clips_of("a", "b"))

@@ -1,4 +1,4 @@
-"""Matching of replies, worked out by hand after ProAssist's rule, and how alike two texts are."""
+"""Matching of replies, worked out by hand after ProAssist's rule, and its metrics."""
 
 import itertools
 import random
@@ -7,23 +7,20 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.metrics import precision_recall_fscore_support
-from sklearn.metrics.pairwise import cosine_similarity
 
-from dst_dist.errors import ConfigError
 from dst_dist.measure.replies import ReplyCounts, Window, count_replies, match_replies, reply_metrics, window_of
-from dst_dist.measure.similarity import Similarity, lexical, open_similarity
+from dst_dist.measure.similarity import Similarity, lexical
 
 WINDOW = Window(2.0, 4.0, "a quarter and a half")
 KEYS = {f"reply/{name}" for name in ("precision", "recall", "f1", "jaccard", "missing", "redundant")}
 
 
-class Told(Similarity):
-    """Cosines from a table of pairs of texts; 0 for what is not in it."""
+class TableOfCosines(Similarity):
+    """Cosines from a table of pairs of texts; 0 for a pair that is not in it."""
 
     def __init__(self, cosines: dict[str, float]):
-        super().__init__("told", list, np.outer)
+        super().__init__("table", list, np.outer)
         self._cosines = cosines
 
     def cosines(self, gold, predicted):
@@ -31,7 +28,7 @@ class Told(Similarity):
 
 
 def pairs(gold, predicted, cosines, window=WINDOW):
-    return [(match.gold, match.predicted) for match in match_replies(gold, predicted, window, Told(cosines))]
+    return [(match.gold, match.predicted) for match in match_replies(gold, predicted, window, TableOfCosines(cosines))]
 
 
 def totals(counts):
@@ -54,14 +51,14 @@ def totals(counts):
 def test_a_pair_is_matched_up_to_both_edges_of_its_datasets_window(dataset, before_s, after_s):
     window = window_of(dataset)
     assert window.name in dataset.lower() or window.name == "default"
-    for told_s, expected in ((-before_s, 1), (after_s, 1), (-before_s - 0.01, 0), (after_s + 0.01, 0)):
-        assert len(pairs([(20 + told_s, "a")], [(20, "b")], {"ab": 1.0}, window)) == expected, told_s
+    for gold_s, expected in ((-before_s, 1), (after_s, 1), (-before_s - 0.01, 0), (after_s + 0.01, 0)):
+        assert len(pairs([(20 + gold_s, "a")], [(20, "b")], {"ab": 1.0}, window)) == expected, gold_s
 
 
 def test_a_rounded_time_does_not_move_the_edge():
-    told_s, written_s = 83 / 10, 43 / 10
-    assert told_s - written_s > 4, "else this shows nothing"
-    assert pairs([(told_s, "a")], [(written_s, "b")], {"ab": 1.0}) == [(0, 0)]
+    gold_s, predicted_s = 83 / 10, 43 / 10
+    assert gold_s - predicted_s > 4, "otherwise this shows nothing"
+    assert pairs([(gold_s, "a")], [(predicted_s, "b")], {"ab": 1.0}) == [(0, 0)]
 
 
 @pytest.mark.parametrize(
@@ -78,7 +75,7 @@ def test_being_apart_costs(apart_s, costs):
 
 def test_being_apart_is_measured_by_the_widest_side_whichever_that_is():
     # 2 s cost 0.10607 where either side is 4 s.
-    for window in (WINDOW, Window(4.0, 2.0, "turned round")):
+    for window in (WINDOW, Window(4.0, 2.0, "mirrored")):
         assert pairs([(12, "a")], [(10, "b")], {"ab": 0.107}, window) == [(0, 0)]
         assert pairs([(12, "a")], [(10, "b")], {"ab": 0.105}, window) == []
 
@@ -89,12 +86,12 @@ def test_of_equal_texts_the_nearest_in_time_is_taken():
 
 def test_a_pair_that_costs_more_than_silence_stays_apart():
     # 2 s cost 0.10607: with a cosine of 0.107 the pair costs 0.99907, with 0.105 it costs 1.00107.
-    assert totals(count_replies([(12, "a")], [(10, "b")], WINDOW, Told({"ab": 0.107}))) == (1, 0, 0, 0)
-    assert totals(count_replies([(12, "a")], [(10, "b")], WINDOW, Told({"ab": 0.105}))) == (0, 0, 1, 1)
+    assert totals(count_replies([(12, "a")], [(10, "b")], WINDOW, TableOfCosines({"ab": 0.107}))) == (1, 0, 0, 0)
+    assert totals(count_replies([(12, "a")], [(10, "b")], WINDOW, TableOfCosines({"ab": 0.105}))) == (0, 0, 1, 1)
 
 
-def test_at_the_same_instant_even_strangers_are_a_pair_but_not_a_correct_one():
-    assert totals(count_replies([(10, "a")], [(10, "b")], WINDOW, Told({}))) == (1, 0, 0, 0)
+def test_unlike_replies_at_the_same_instant_are_matched_but_not_correct():
+    assert totals(count_replies([(10, "a")], [(10, "b")], WINDOW, TableOfCosines({}))) == (1, 0, 0, 0)
 
 
 def test_the_same_text_at_the_same_instant_costs_nothing_and_is_kept():
@@ -103,13 +100,13 @@ def test_the_same_text_at_the_same_instant_costs_nothing_and_is_kept():
 
 
 def test_the_sign_of_a_cosine_does_not_count():
-    [match] = match_replies([(12, "a"), (12, "c")], [(10, "b")], WINDOW, Told({"ab": -0.8, "cb": 0.7}))
+    [match] = match_replies([(12, "a"), (12, "c")], [(10, "b")], WINDOW, TableOfCosines({"ab": -0.8, "cb": 0.7}))
     assert (match.gold, match.similarity, match.is_correct) == (0, 0.8, True)
 
 
 @pytest.mark.parametrize(("cosine", "correct"), [(0.5, 0), (0.501, 1), (-0.501, 1)])
 def test_a_match_is_correct_above_a_half(cosine, correct):
-    assert totals(count_replies([(10, "a")], [(10, "b")], WINDOW, Told({"ab": cosine}))) == (1, correct, 0, 0)
+    assert totals(count_replies([(10, "a")], [(10, "b")], WINDOW, TableOfCosines({"ab": cosine}))) == (1, correct, 0, 0)
 
 
 def test_the_whole_matching_is_cheapest_not_its_best_pair():
@@ -133,17 +130,17 @@ def random_case(rng):
     return random_replies(rng, "abcd"), random_replies(rng, "wxyz"), cosines
 
 
-def cost(told, written, cosines):
-    apart_s = told[0] - written[0]
-    return 1 - abs(cosines[told[1] + written[1]]) + 0.3 * (abs(apart_s) / 4) ** 1.5 if -2 <= apart_s <= 4 else np.inf
+def cost(gold, predicted, cosines):
+    apart_s = gold[0] - predicted[0]
+    return 1 - abs(cosines[gold[1] + predicted[1]]) + 0.3 * (abs(apart_s) / 4) ** 1.5 if -2 <= apart_s <= 4 else np.inf
 
 
 def cheapest(gold, predicted, cosines):
-    """Over every way of giving each written reply one told reply or silence, which costs 1."""
+    """Return the least cost over every way of giving each predicted reply a gold reply or silence, which costs 1."""
     choices = [*range(len(gold)), *[None] * len(predicted)]
     ways = itertools.permutations(choices, len(predicted))
     return min(
-        sum(1 if i is None else cost(gold[i], written, cosines) for i, written in zip(way, predicted, strict=True))
+        sum(1 if i is None else cost(gold[i], reply, cosines) for i, reply in zip(way, predicted, strict=True))
         for way in ways
     )
 
@@ -157,7 +154,7 @@ def test_no_matching_is_cheaper():
         assert total == pytest.approx(cheapest(gold, predicted, cosines), abs=1e-8)
         assert len({i for i, _ in found}) == len({j for _, j in found}) == len(found)
         sizes[len(found)] += 1
-    assert set(sizes) >= {0, 1, 2, 3}, "else the cases were too easy"
+    assert set(sizes) >= {0, 1, 2, 3}, "otherwise the cases were too easy"
 
 
 def test_the_order_of_replies_does_not_matter():
@@ -168,33 +165,35 @@ def test_the_order_of_replies_does_not_matter():
         here, there = (
             [
                 (g[match.gold], p[match.predicted], match.similarity)
-                for match in match_replies(g, p, WINDOW, Told(cosines))
+                for match in match_replies(g, p, WINDOW, TableOfCosines(cosines))
             ]
             for g, p in ((gold, predicted), shuffled)
         )
         assert here == there
 
 
-def test_equally_cheap_matchings_are_told_apart_by_the_replies_alone():
+def test_the_choice_among_equally_cheap_matchings_does_not_depend_on_order():
     # ax and by save 0.5 and 0.75, bx and ay 0.25 and 1: as much, but one more correct pair the first way or not.
     cosines = {"ax": 0.5, "by": 0.75, "bx": 0.25, "ay": 1.0}
     gold, predicted = [(10, "a"), (10, "b")], [(10, "x"), (10, "y")]
     counts = {
-        count_replies(g, p, WINDOW, Told(cosines)) for g in (gold, gold[::-1]) for p in (predicted, predicted[::-1])
+        count_replies(g, p, WINDOW, TableOfCosines(cosines))
+        for g in (gold, gold[::-1])
+        for p in (predicted, predicted[::-1])
     }
     assert len(counts) == 1
 
 
 GOLD = [(10, "a"), (20, "b"), (30, "c"), (40, "d")]
 PREDICTED = [(11, "w"), (19, "x"), (50, "y")]
-"""w says what a says, 1 s late; x something else than b, 1 s early; y answers to nothing, c and d are missed."""
+"""w is like a, 1 s late; x is unlike b, 1 s early; y has no gold reply near it; c and d are missed."""
 COSINES = {"aw": 0.9, "bx": 0.4}
 
 
 def test_a_clip_worked_out_by_hand():
-    counts = count_replies(GOLD, PREDICTED, WINDOW, Told(COSINES))
+    counts = count_replies(GOLD, PREDICTED, WINDOW, TableOfCosines(COSINES))
     assert totals(counts) == (2, 1, 2, 1)
-    metrics = reply_metrics(vars(counts))
+    metrics = reply_metrics(counts.sums())
     metrics.pop("reply/bleu", None)
     assert metrics == pytest.approx(
         {
@@ -209,16 +208,16 @@ def test_a_clip_worked_out_by_hand():
 
 
 def test_scores_are_those_of_scikit_learn():
-    # Items: a and w together; b, c, d told alone; x, y written alone.
-    told, written = [1, 1, 1, 1, 0, 0], [1, 0, 0, 0, 1, 1]
-    theirs = precision_recall_fscore_support(told, written, average="binary")[:3]
-    metrics = reply_metrics(vars(count_replies(GOLD, PREDICTED, WINDOW, Told(COSINES))))
+    # Items: a and w together; b, c, d only gold; x, y only predicted.
+    gold, predicted = [1, 1, 1, 1, 0, 0], [1, 0, 0, 0, 1, 1]
+    theirs = precision_recall_fscore_support(gold, predicted, average="binary")[:3]
+    metrics = reply_metrics(count_replies(GOLD, PREDICTED, WINDOW, TableOfCosines(COSINES)).sums())
     assert [metrics[f"reply/{name}"] for name in ("precision", "recall", "f1")] == pytest.approx(theirs)
 
 
-def test_what_does_not_apply_is_absent():
+def test_metrics_that_do_not_apply_are_absent():
     def keys(gold, predicted):
-        return set(reply_metrics(vars(count_replies(gold, predicted, WINDOW, Told({})))))
+        return set(reply_metrics(count_replies(gold, predicted, WINDOW, TableOfCosines({})).sums()))
 
     assert keys([], []) == set()
     assert keys([(1, "a")], []) == {"reply/recall", "reply/missing", "reply/f1", "reply/jaccard"}
@@ -228,7 +227,7 @@ def test_what_does_not_apply_is_absent():
 
 def test_a_silent_model_misses_everything_and_a_talkative_one_is_redundant():
     silent, alone = (
-        reply_metrics(vars(count_replies(g, p, WINDOW, Told({})))) for g, p in ((GOLD, []), ([], PREDICTED))
+        reply_metrics(count_replies(g, p, WINDOW, TableOfCosines({})).sums()) for g, p in ((GOLD, []), ([], PREDICTED))
     )
     assert (silent["reply/recall"], silent["reply/missing"], silent["reply/f1"], silent["reply/jaccard"]) == (
         0,
@@ -257,16 +256,16 @@ CLIPS = [
 def sums_of(clips, weights):
     sums = Counter()
     for (gold, predicted), weight in zip(clips, weights, strict=True):
-        for name, value in vars(count_replies(gold, predicted, WINDOW, lexical())).items():
+        for name, value in count_replies(gold, predicted, WINDOW, lexical()).sums().items():
             sums[name] += weight * value
     return sums
 
 
 def test_bleu_of_weighted_clips_is_sacrebleus_on_their_correct_pairs():
     sacrebleu = pytest.importorskip("sacrebleu", reason="no sacrebleu: pip install 'dst-dist[replies]'")
-    told = [CLIPS[0][0][0][1]] * 2 + [CLIPS[1][0][0][1]] * 3
-    written = [CLIPS[0][1][0][1]] * 2 + [CLIPS[1][1][0][1]] * 3
-    theirs = sacrebleu.corpus_bleu(written, [told]).score
+    gold = [CLIPS[0][0][0][1]] * 2 + [CLIPS[1][0][0][1]] * 3
+    predicted = [CLIPS[0][1][0][1]] * 2 + [CLIPS[1][1][0][1]] * 3
+    theirs = sacrebleu.corpus_bleu(predicted, [gold]).score
     assert 30 < theirs < 80, "pairs that tell one number from another"
     sums = sums_of(CLIPS, [2.0, 3.0, 4.0])
     assert sums["correct"] == 5 and sums["matched"] == 2 + 6 + 4
@@ -287,59 +286,6 @@ def test_without_sacrebleu_or_a_correct_pair_there_is_no_bleu(monkeypatch):
     assert set(reply_metrics(sums_of(CLIPS, [1, 1, 1]))) == KEYS
 
 
-@pytest.mark.parametrize(
-    ("told", "written", "expected"),
-    [
-        ("Turn the screw.", "turn, the SCREW!", 1.0),
-        ("Turn the screw.", "screw the turn turn", 1.0),
-        ("Turn the red screw.", "Turn", 1 / 2),  # 1 / sqrt(4 * 1)
-        ("Turn the red screw.", "Take the jar.", 1 / 12**0.5),
-        ("Turn", "Stop", 0.0),
-        ("...", " ...", 1.0),
-        ("...", "!", 0.0),
-        ("", "Stop", 0.0),
-        ("Straße", "STRASSE", 1.0),
-    ],
-)
-def test_lexical_similarity_by_hand(told, written, expected):
-    assert lexical().cosines([told], [written])[0, 0] == pytest.approx(expected)
-
-
-def test_lexical_similarity_is_that_of_scikit_learn():
-    texts = [text for gold, predicted in CLIPS for _, text in [*gold, *predicted]]
-    theirs = cosine_similarity(CountVectorizer(binary=True, token_pattern=r"\w+").fit_transform(texts))
-    np.testing.assert_allclose(lexical().cosines(texts, texts), theirs, atol=1e-12)
-    assert set(np.diag(lexical().cosines(texts, texts))) == {1.0}, "exactly"
-
-
-def test_a_text_is_read_once():
-    batches = []
-
-    words = lexical()
-
-    def read(texts):
-        batches.append(texts)
-        return words._read(texts)
-
-    similarity = Similarity("counted", read, words._compare)
-    similarity.prepare(["a b", "c", "a b"])
-    assert similarity.cosines(["a b", "d"], ["c", "a b"]).tolist() == [[0, 1], [0, 0]]
-    similarity.cosines(["d"], ["c"])
-    assert similarity.cosines([], ["e"]).shape == (0, 1)
-    assert batches == [["a b", "c"], ["d"]]
-
-
-def test_the_lexical_one_needs_no_extra_and_says_its_name(monkeypatch):
-    monkeypatch.setitem(sys.modules, "sentence_transformers", None)
-    assert open_similarity("lexical").name == "lexical"
-
-
-def test_a_sentence_model_without_the_extra_is_refused(monkeypatch):
-    monkeypatch.setitem(sys.modules, "sentence_transformers", None)
-    with pytest.raises(ConfigError, match=r"eval\.similarity: some/model needs.*pip install 'dst-dist\[replies\]'"):
-        open_similarity("some/model")
-
-
 def test_counts_are_whole_numbers():
     counts = count_replies(*CLIPS[0], WINDOW, lexical())
-    assert isinstance(counts, ReplyCounts) and {type(value) for value in vars(counts).values()} == {int}
+    assert isinstance(counts, ReplyCounts) and {type(value) for value in counts.sums().values()} == {int}

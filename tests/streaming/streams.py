@@ -1,8 +1,9 @@
-"""What the tests of streaming share: models, makers, clips cut short, and streams that say what is written for them."""
+"""Shared by the tests of streaming: models, makers, shortened clips, and streams that write a script."""
 
 import gc
 from collections import Counter
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,18 +16,21 @@ from dst_dist.data.conversation import arrange, turn_text
 from dst_dist.data.frames import FrameReader
 from dst_dist.data.samples import Limits, SampleMaker
 from dst_dist.data.token_writer import TokenWriter
+from dst_dist.model.loading import load_model
 from dst_dist.model.smolvlm_dst import SmolVLMForDST
+from dst_dist.recipes.loading import load_recipe
+from dst_dist.setup import DataSetup
 from dst_dist.streaming.stream import Stream, Streamer
 from dst_dist.streaming.watch import watch
 from tests.model.tiny import tiny_config
 
 NEVER = {"dst_update": 2.0, "speaking": 2.0}
 FRAME_NUMBERS = [2_000, pytest.param(10_000, marks=pytest.mark.long)]
-"""How long a video is to show that memory stays flat."""
+"""Lengths of the video on which memory must stay flat."""
 
 
 def model_with(tokenizer, tokens_per_frame, image_size=48):
-    """A tiny model for the demo's tokenizer whose frames have several tokens; the demo's own has one."""
+    """Return a tiny model for the demo's tokenizer with this many tokens a frame; the demo's own has one."""
     torch.manual_seed(0)
     config = tiny_config(image_size=image_size, tokens_per_frame=tokens_per_frame)
     config.text_config.vocab_size = 768
@@ -35,28 +39,37 @@ def model_with(tokenizer, tokens_per_frame, image_size=48):
 
 
 def maker_like(maker, limits=None, tokens_per_frame=None, **data):
-    """The same maker with other limits, another K, or other keys of the recipe's `data`."""
+    """Return the same maker with other limits, another K, or other keys of the recipe's `data`."""
     writer = maker.writer if tokens_per_frame is None else TokenWriter(maker.writer.tokenizer, tokens_per_frame)
     return SampleMaker(writer, maker.data.model_copy(update=data), maker.labels, limits or maker.limits)
 
 
 def run_of(model, maker, thresholds=NEVER, on_full_context="carry_state", image_size=48, on_missing="error"):
-    """As much of a finished run as `watch` needs."""
+    """Return a model, as much of a dataset as `watch` needs, and what makes streams of these settings."""
+
+    def new_stream(task, make=Stream):
+        return make(task, maker, thresholds, on_full_context)
+
     return SimpleNamespace(
-        model=model,
-        data=SimpleNamespace(maker=maker, image_size=image_size, on_missing=on_missing),
-        thresholds=thresholds,
-        recipe=SimpleNamespace(eval=SimpleNamespace(on_full_context=on_full_context)),
+        model=model, data=SimpleNamespace(image_size=image_size, on_missing=on_missing), new_stream=new_stream
     )
 
 
-def watch_run(run, clips, num_streams=1):
-    """What `run` writes on clips."""
-    return watch(run.model, run.data, clips, run.thresholds, run.recipe.eval.on_full_context, num_streams)
+def watch_run(run, clips, num_streams=1, make=Stream):
+    """Yield what the run's model writes on clips."""
+    return watch(run.model, run.data, clips, partial(run.new_stream, make=make), num_streams)
+
+
+def untrained(demo_words):
+    """Return the training data of the small demo, and its model in evaluation mode."""
+    recipe = load_recipe(["demo", *demo_words, "data.val=[]"])
+    setup = DataSetup(recipe)
+    torch.manual_seed(0)
+    return setup.datasets(setup.check())["train"], load_model(recipe).eval()
 
 
 def with_system_turns(clip):
-    """Two on one frame on which nothing else happens, after the first thing that does."""
+    """Return the clip with two system turns at one frame without other turns, after its first turn."""
     quiet = set(range(min(turn.frame for turn in clip.turns), clip.end_frame - 1)) - {turn.frame for turn in clip.turns}
     new = [Turn("system", text, (), min(quiet), min(quiet)) for text in ("From now on be brief.", "Say <image> twice.")]
     return replace(clip, turns=tuple(sorted((*clip.turns, *new), key=lambda turn: turn.frame)))
@@ -74,7 +87,7 @@ def pixels(clip, size=48):
 
 
 def teacher_forced(model, maker, clip, size=48):
-    """The hidden states of the whole clip as one sample, [T, hidden]."""
+    """Return the hidden states of the whole clip as one sample, [T, hidden]."""
     (part,) = maker.split(clip, Counter())
     sample = maker.make(clip, part)
     with torch.no_grad():
@@ -82,7 +95,7 @@ def teacher_forced(model, maker, clip, size=48):
 
 
 def script_of(clip):
-    """The turns that the model writes after each decision position, in order; the user's and the system's are pushed."""
+    """Return the gold turns that are written after each decision position, in order."""
     outcomes = []
     for group in arrange(clip, "continuous", "last"):
         outcomes.append([])
@@ -95,7 +108,7 @@ def script_of(clip):
 
 
 class Scripted(Stream):
-    """Writes what the gold dialog says, when it says it; keeps its feeds."""
+    """Writes the gold turns at their decision positions; keeps its feeds."""
 
     def __init__(self, task, *arguments, **options):
         self.script, self.feeds = script_of(task), []
@@ -114,7 +127,7 @@ class Scripted(Stream):
 
 
 class Recording(Streamer):
-    """Keeps its feeds. Where it was told to, it writes `saying` instead of what the model would."""
+    """Keeps its feeds. It writes `saying`, if that is set, instead of what the model would."""
 
     def __init__(self, *arguments, **options):
         self.feeds, self.saying = [], None
@@ -132,13 +145,13 @@ class Recording(Streamer):
 
 
 def limits_with(maker, clip, num_tokens, num_frames=1000):
-    """Room for `num_tokens` behind the opening turn."""
+    """Return limits with room for `num_tokens` after the opening turn."""
     return Limits(len(maker.writer.header(clip, clip.initial_state)) + num_tokens, num_frames)
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Objects alive that can hold others, tensors among them; MiB of this process that are not a file's."""
+    """Number of objects that can hold others, tensors among them, and this process's MiB that are not of files."""
 
     num_objects: int
     mib: float
@@ -150,6 +163,6 @@ class Memory:
         return cls(len(gc.get_objects()), int(line.split()[1]) / 1024)
 
     def growth(self) -> tuple[int, float]:
-        """Since then."""
+        """Return by how much both grew since then."""
         now = Memory.now()
         return now.num_objects - self.num_objects, now.mib - self.mib

@@ -42,8 +42,8 @@ def test_a_folder_is_read_in_the_order_people_mean(tmp_path):
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("name", ["1.jpg", "1.png"])
-def test_an_image_that_says_how_it_lies_is_turned(tmp_path, name, orientation):
-    """As the stock processor's loader does; each corner of the picture has its own brightness."""
+def test_an_image_with_an_orientation_tag_is_turned(tmp_path, name, orientation):
+    """Compared with the stock processor's loader; each corner of the picture has its own brightness."""
     image = Image.fromarray(np.kron(np.array([[0, 60], [120, 240]], np.uint8), np.ones((16, 32), np.uint8)))
     exif = Image.Exif()
     exif[274] = orientation
@@ -56,7 +56,7 @@ def test_an_image_that_says_how_it_lies_is_turned(tmp_path, name, orientation):
 def test_odd_tags_do_not_keep_an_image_from_being_turned(tmp_path):
     exif = Image.Exif()
     exif[271], exif[274] = "Maker", 6
-    # The maker becomes a width, which is no text.
+    # The tag of the maker becomes a width, which is no text.
     picture(90).save(tmp_path / "1.jpg", exif=exif.tobytes().replace(b"\x01\x0f", b"\x01\x00"))
     assert values(read_video(tmp_path, 2.0, SIZE)) == [90]
 
@@ -72,13 +72,13 @@ def test_a_broken_image_is_named(tmp_path, content):
         next(frames)
 
 
-def test_a_huge_image_is_refused_before_it_is_decoded(tmp_path):
+def test_a_huge_image_raises_before_it_is_decoded(tmp_path):
     Image.new("1", (9000, 9000)).save(tmp_path / "1.png")
     with pytest.raises(DataError, match="pixels"):
         list(read_video(tmp_path, 2.0, SIZE))
 
 
-def test_an_image_of_more_than_eight_bits_is_refused(tmp_path):
+def test_an_image_of_more_than_eight_bits_raises(tmp_path):
     Image.fromarray(np.full((SIZE, SIZE), 30_000, np.uint16)).save(tmp_path / "1.png")
     with pytest.raises(DataError, match=r"1\.png: cannot be read as an image: more than 8 bits a channel"):
         list(read_video(tmp_path, 2.0, SIZE))
@@ -96,14 +96,14 @@ def test_a_frames_file_is_read_row_by_row_and_a_broken_row_named(tmp_path):
         next(frames)
 
 
-def test_what_is_no_video_is_said(tmp_path):
+def test_a_path_that_is_no_video_raises(tmp_path):
     with pytest.raises(DataError, match="no such video"):
         read_video(tmp_path / "nowhere.mp4", 2.0, SIZE)
     with pytest.raises(DataError, match="no image"):
         read_video(tmp_path, 2.0, SIZE)
 
 
-def test_without_pyav_it_is_said_what_to_install(tmp_path, monkeypatch):
+def test_without_pyav_the_error_says_what_to_install(tmp_path, monkeypatch):
     (tmp_path / "video.mp4").write_bytes(b"something")
     real = builtins.__import__
 
@@ -118,7 +118,7 @@ def test_without_pyav_it_is_said_what_to_install(tmp_path, monkeypatch):
 
 
 def frames_at(*times, last=0, base=Fraction(1, 1000)):
-    """Frames of these times in ticks; only the last's duration is known."""
+    """Return frames of these times in ticks; only the last's duration is known."""
     durations = [0] * (len(times) - 1) + [last]
     return [
         SimpleNamespace(pts=at, duration=how_long, time_base=base)
@@ -138,9 +138,9 @@ def frames_at(*times, last=0, base=Fraction(1, 1000)):
         # The container's clock starts anywhere, also below 0.
         ((-40, 460, 960), 0, 2.0, [-40, 460, 960]),
         ((7000, 7250, 7500), 0, 2.0, [7000, 7500]),
-        # 3 a second in whole milliseconds: 667 is meant to be 666.67.
+        # 3 a second in whole milliseconds: 667 stands for 666.67.
         ((0, 333, 667, 1000), 0, 3.0, [0, 333, 667, 1000]),
-        # A frame a tick late is late.
+        # A frame one tick late comes at the next sampling time.
         ((0, 501, 1002), 0, 2.0, [0, 0, 501]),
         ((5,), 0, 2.0, [5]),
     ],
@@ -172,7 +172,7 @@ def test_sampling_holds_two_frames_at_most():
     assert max(len(alive) for _ in sample(decoded(), 50.0, "video")) <= 3
 
 
-def test_frames_without_times_are_refused():
+def test_frames_without_times_raise():
     with pytest.raises(DataError, match="carry no times"):
         list(sample([SimpleNamespace(pts=None)], 2.0, "raw.h264"))
     with pytest.raises(DataError, match="no frame"):
@@ -203,7 +203,7 @@ def test_a_video_file_is_sampled_by_its_times(tmp_path, suffix):
 
 
 def test_a_video_filmed_with_the_phone_upright_is_turned(tmp_path):
-    """A matrix in the track's header says: turn by a quarter, clockwise; so what was left is on top."""
+    """A matrix in the track's header turns by a quarter, clockwise; so the left side comes to the top."""
     path, identity = tmp_path / "video.mp4", np.array([1, 0, 0, 0, 1], ">i4")
     write_video(path, [0], [0], picture_of=lambda _, size: half_and_half(size))
     (frame,) = read_video(path, 2.0, SIZE)
@@ -217,13 +217,13 @@ def test_a_video_filmed_with_the_phone_upright_is_turned(tmp_path):
 
 
 def half_and_half(size):
-    """Black on the left, white on the right."""
+    """Return an image that is black on the left and white on the right."""
     image = picture(0, size)
     image.paste((255, 255, 255), (size[0] // 2, 0, *size))
     return image
 
 
-def test_a_file_that_is_no_video_is_said(tmp_path):
+def test_a_file_that_is_no_video_raises(tmp_path):
     pytest.importorskip("av", reason="PyAV is not installed; pip install 'dst-dist[video]'")
     (tmp_path / "video.mp4").write_bytes(b"something else")
     with pytest.raises(DataError, match="video.mp4: cannot be decoded"):
@@ -237,8 +237,8 @@ def written(tmp_path, task):
 
 
 def test_a_task_of_names_alone(tmp_path):
-    clip = read_task(written(tmp_path, {"goal": "Make tea", "steps": ["boil water", "pour"]}), prompt="Help.", fps=4.0)
-    assert (clip.id, clip.goal, clip.prompt, clip.fps, clip.start_frame) == ("tea", "Make tea", "Help.", 4.0, 0)
+    clip = read_task(written(tmp_path, {"goal": "Make tea", "steps": ["boil water", "pour"], "prompt": None}))
+    assert (clip.id, clip.goal, clip.prompt, clip.fps, clip.start_frame) == ("tea", "Make tea", "", 2.0, 0)
     assert clip.steps == (Step("S1", "boil water"), Step("S2", "pour"))
     assert clip.has_dst and clip.turns == () and clip.initial_state == {}
 
@@ -252,7 +252,7 @@ def test_a_task_with_everything(tmp_path):
         "initial_dst_state": {"boil": "completed", "S2": "not_started"},
         "user": [{"time_s": 9.99, "text": "And now?"}, {"time_s": 0.7, "text": "Hello"}],
     }
-    clip = read_task(written(tmp_path, task), prompt="Help.")
+    clip = read_task(written(tmp_path, task))
     assert (clip.prompt, clip.fps, clip.steps[1]) == ("Be brief.", 10, Step("S2", "pour"))
     assert clip.initial_state == {"boil": "completed"}
     assert [(turn.role, turn.text, turn.frame) for turn in clip.turns] == [
@@ -262,7 +262,7 @@ def test_a_task_with_everything(tmp_path):
     assert all(turn.frame < clip.end_frame for turn in clip.turns)
 
 
-def test_all_faults_of_a_task_are_told_at_once(tmp_path):
+def test_all_faults_of_a_task_are_reported_at_once(tmp_path):
     task = {
         "steps": ["boil", {"id": "S1", "name": "again"}, ""],
         "fps": 0,
@@ -272,7 +272,7 @@ def test_all_faults_of_a_task_are_told_at_once(tmp_path):
     }
     with pytest.raises(DataError) as error:
         read_task(written(tmp_path, task))
-    told = "\n".join(error.value.faults)
+    report = "\n".join(error.value.faults)
     for part in (
         "`goal` is missing",
         "`gaol`",
@@ -285,15 +285,15 @@ def test_all_faults_of_a_task_are_told_at_once(tmp_path):
         "`user[1].time_s` is missing",
         "`user[1].text`",
     ):
-        assert part in told, (part, told)
+        assert part in report, (part, report)
     assert all("tea.json" in fault for fault in error.value.faults)
 
 
 @pytest.mark.parametrize(
-    "text, said", [("{", "not valid JSON"), ("[1]", "must be an object"), ('"x"', "must be an object")]
+    "text, fault", [("{", "cannot be read as JSON"), ("[1]", "must be an object"), ('"x"', "must be an object")]
 )
-def test_a_file_that_is_no_task_is_said(tmp_path, text, said):
-    with pytest.raises(DataError, match=said):
+def test_a_file_that_is_no_task_raises(tmp_path, text, fault):
+    with pytest.raises(DataError, match=fault):
         read_task(written(tmp_path, text))
     with pytest.raises(DataError, match="cannot be read"):
         read_task(tmp_path / "nowhere.json")

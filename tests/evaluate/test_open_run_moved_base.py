@@ -1,4 +1,4 @@
-"""A run's adapter whose base is elsewhere now."""
+"""A run's adapter whose base was moved."""
 
 import shutil
 
@@ -11,7 +11,7 @@ from tests.train.in_process import own_logging, train
 
 
 def trained(demo, demo_words, folder, mode):
-    """A run of one step from a model of its own in `folder`."""
+    """Train one step from a copy of the demo's model in `folder`; return the run."""
     shutil.copytree(demo / "model", folder / "base")
     words = [
         "demo",
@@ -30,7 +30,7 @@ def trained(demo, demo_words, folder, mode):
     return folder / "run"
 
 
-def test_a_base_that_moved_is_named_by_the_override(demo, demo_words, tmp_path):
+def test_an_override_names_a_base_that_was_moved(demo, demo_words, tmp_path):
     run, moved = trained(demo, demo_words, tmp_path, "lora"), tmp_path / "moved"
     (tmp_path / "base").rename(moved)
     with pytest.raises(DataError) as fault:
