@@ -35,7 +35,7 @@ from dst_dist.measure.timeline import (
 from dst_dist.model.readings import (
     check_finite,
     evaluation_specs,
-    join_processes,
+    join_readings,
     losses,
     numbered_among,
     read_model,
@@ -69,7 +69,7 @@ def evaluate_run(run_folder: Path, split: str, overrides: Sequence[str] = (), co
     gathered = processes.gather_objects(read)
     if not processes.is_main:
         return None
-    joined = join_processes(gathered)
+    joined = join_readings(gathered)
     check_finite(joined, data)
     columns, clips = numbered_among(joined, spread(len(data.clips.index), recipe.eval.max_clips)), list(clips)
     asked = [asked_minutes(clip) for clip in clips]
