@@ -15,7 +15,7 @@ from tests.model.finetuning import SPEAKING_BIAS, a_batch, outputs, plain_adapte
 
 
 @pytest.mark.parametrize("first_weights", ["pissa", "pissa_niter_4", "olora"])
-def test_an_adapter_whose_first_weights_changed_the_base_is_refused(stock, tmp_path, first_weights):
+def test_an_adapter_whose_first_weights_changed_the_base_is_an_error(stock, tmp_path, first_weights):
     plain_adapter(stock, tmp_path, init_lora_weights=first_weights)
     with pytest.raises(CheckpointError, match=f"init_lora_weights is {first_weights}"):
         load_for_inference(tmp_path)
@@ -32,7 +32,7 @@ def test_an_adapter_whose_first_weights_changed_the_base_is_refused(stock, tmp_p
         ),
     ],
 )
-def test_a_spoiled_adapter_is_refused(stock, tmp_path, spoil, message):
+def test_a_spoiled_adapter_is_an_error(stock, tmp_path, spoil, message):
     train_and_save(tmp_path, stock, "lora")
     weights = load_file(tmp_path / "adapter_model.safetensors")
     spoil(weights)
@@ -41,7 +41,7 @@ def test_a_spoiled_adapter_is_refused(stock, tmp_path, spoil, message):
         load_for_inference(tmp_path)
 
 
-def test_an_adapter_that_is_no_safetensors_is_refused(stock, tmp_path):
+def test_an_adapter_that_is_no_safetensors_is_an_error(stock, tmp_path):
     train_and_save(tmp_path, stock, "lora")
     (tmp_path / "adapter_model.safetensors").write_bytes(b"not a tensor")
     with pytest.raises(CheckpointError, match="not readable"):
@@ -55,7 +55,7 @@ def test_an_adapter_that_is_no_safetensors_is_refused(stock, tmp_path):
     ("content", "error", "message"),
     [("{", CheckpointError, "adapter_config.json: not readable"), ('{"peft_type": "IA3"}', ConfigError, "only LoRA")],
 )
-def test_an_adapter_config_of_another_kind_is_refused(stock, tmp_path, content, error, message):
+def test_an_adapter_config_of_another_kind_is_an_error(stock, tmp_path, content, error, message):
     train_and_save(tmp_path, stock, "lora")
     (tmp_path / "adapter_config.json").write_text(content)
     with pytest.raises(error, match=message):
@@ -112,7 +112,7 @@ def replace_base(folder):
     ],
     ids=["inference", "lora", "full"],
 )
-def test_a_base_that_was_replaced_in_place_is_refused(stock_copy, tmp_path, load):
+def test_a_base_that_was_replaced_in_place_is_an_error(stock_copy, tmp_path, load):
     train_and_save(tmp_path / "final", stock_copy, "lora")
     load(tmp_path / "final")
     replace_base(stock_copy)

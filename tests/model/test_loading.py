@@ -24,7 +24,7 @@ def test_all_stock_weights_are_loaded_the_untied_head_among_them(stock):
     assert not torch.equal(loaded["lm_head.weight"], loaded["model.text_model.embed_tokens.weight"])
 
 
-def test_missing_and_unexpected_weights_are_refused(stock, tmp_path):
+def test_missing_and_unexpected_weights_are_errors(stock, tmp_path):
     def change(weights):
         weights["model.text_model.layers.7.mlp.up_proj.weight"] = weights.pop("lm_head.weight")
 
@@ -44,7 +44,7 @@ def test_pickled_weights_are_not_read(stock, tmp_path):
 
 
 @pytest.mark.parametrize("tokens", [16, 25])
-def test_more_frame_tokens_than_the_grid_has_are_refused(stock, tokens):
+def test_more_frame_tokens_than_the_grid_has_are_errors(stock, tokens):
     with pytest.raises(ConfigError, match="1, 4, 9"):
         load_model(recipe(stock, tokens=tokens))
 

@@ -55,7 +55,7 @@ def test_only_the_two_heads_may_be_new(stock, tmp_path, lost):
         load_model(whole_grid_recipe(lacking))
 
 
-def test_a_backbone_without_language_head_is_refused(tmp_path):
+def test_a_backbone_without_language_head_is_an_error(tmp_path):
     stock_model().model.save_pretrained(tmp_path)
     with pytest.raises(CheckpointError, match="1 weights are missing: lm_head.weight"):
         load_model(whole_grid_recipe(tmp_path))

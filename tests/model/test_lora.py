@@ -73,7 +73,7 @@ def test_a_continued_adapter_may_switch_the_connector(stock, tmp_path, trained_b
     ("lora", "key"),
     [(dict(rank=8), "rank"), (dict(alpha=16), "alpha"), (dict(target_modules=["q_proj"]), "target_modules")],
 )
-def test_a_continued_adapter_of_another_form_is_refused(stock, tmp_path, lora, key):
+def test_a_continued_adapter_of_another_form_is_an_error(stock, tmp_path, lora, key):
     train_and_save(tmp_path, stock, "lora")
     with pytest.raises(ConfigError, match=f"finetune.lora.{key}.*differs from the adapter's"):
         load_model(recipe(tmp_path, "lora", **lora))

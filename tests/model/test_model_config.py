@@ -26,7 +26,7 @@ def test_the_published_config_gives_the_published_model(tmp_path):
     assert sum(parameter.numel() for parameter in model.parameters()) - own == 507_482_304
 
 
-def test_another_kind_of_model_is_refused(tmp_path):
+def test_another_kind_of_model_is_an_error(tmp_path):
     LlamaConfig().save_pretrained(tmp_path)
     with pytest.raises(ConfigError, match="is of type llama, not a SmolVLM2"):
         load_model(recipe(tmp_path))
@@ -39,14 +39,14 @@ def test_a_name_that_cannot_be_had_offline_tells_the_command(monkeypatch):
 
 
 @pytest.mark.parametrize("text", [MistralConfig, Qwen2Config, Gemma2Config])
-def test_a_text_half_of_another_kind_is_refused(tmp_path, text):
+def test_a_text_half_of_another_kind_is_an_error(tmp_path, text):
     content = tiny_config().to_dict() | {"text_config": text().to_dict()}
     (tmp_path / "config.json").write_text(json.dumps(content, default=str))
     with pytest.raises(ConfigError, match=f"the text half of .* is of type {text.model_type}, SmolVLM2's is llama"):
         read_model_config(str(tmp_path))
 
 
-def test_a_quantized_model_is_refused(stock, tmp_path):
+def test_a_quantized_model_is_an_error(stock, tmp_path):
     folder = changed_copy(stock, tmp_path, lambda weights: None)
     values = json.loads((folder / "config.json").read_text())
     values["quantization_config"] = {"quant_method": "bitsandbytes", "load_in_4bit": True}

@@ -70,7 +70,7 @@ def test_the_stock_processor_opens_what_was_saved(tmp_path):
     assert all(torch.equal(read[0][key], read[1][key]) for key in ("input_ids", "pixel_values"))
 
 
-def test_a_tokenizer_that_does_not_split_as_its_file_says_is_refused(tmp_path, monkeypatch):
+def test_a_tokenizer_that_does_not_split_as_its_file_says_is_an_error(tmp_path, monkeypatch):
     published_folder(tmp_path / "hub")
     monkeypatch.setattr(AutoTokenizer, "from_pretrained", GPT2Tokenizer.from_pretrained)
     with pytest.raises(ConfigError, match="as a GPT2Tokenizer, which splits text otherwise"):

@@ -71,7 +71,7 @@ def test_the_given_state_is_saved_not_the_models(stock, tmp_path, mode):
 
 
 @pytest.mark.parametrize("mode", ["lora", "full"])
-def test_an_incomplete_state_is_refused(stock, tmp_path, mode):
+def test_an_incomplete_state_is_an_error(stock, tmp_path, mode):
     model = load_model(recipe(stock, mode))
     state = {name: tensor for name, tensor in model.state_dict().items() if "speaking_head" not in name}
     with pytest.raises(CheckpointError, match="the state to save: 2 weights are missing: .*speaking_head.*bias"):

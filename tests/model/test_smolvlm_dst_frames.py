@@ -55,7 +55,7 @@ def test_the_grids_of_the_published_models(size, patch, scale, grid):
 
 
 @pytest.mark.parametrize("extra", [-1, 1])
-def test_a_wrong_number_of_image_tokens_is_refused(extra):
+def test_a_wrong_number_of_image_tokens_is_an_error(extra):
     model = tiny_model(tokens_per_frame=4)
     batch = pack([sample(model.config, 2, seed=1)])
     batch.input_ids[0 if extra == 1 else 4] = IMAGE_TOKEN if extra == 1 else 5
@@ -77,7 +77,7 @@ def test_an_all_zero_frame_is_a_frame():
     [random_frames(2).float(), random_frames(2)[:, :, ::2], random_frames(2)[:, :, :, :12], random_frames(2)[0]],
     ids=["float", "half as high", "narrow", "one frame"],
 )
-def test_other_frames_than_the_towers_are_refused(frames):
+def test_other_frames_than_the_towers_are_errors(frames):
     with pytest.raises(ValueError, match=r"frames must be uint8 \[N, 3, 48, 48\], found torch\."):
         tiny_model().encode_frames(frames)
 

@@ -29,7 +29,7 @@ def test_older_names_are_known(stock, tmp_path, form):
     assert set(info["missing_keys"]) == HEAD_WEIGHTS
 
 
-def test_what_is_missing_and_what_is_unknown_is_refused(stock, tmp_path):
+def test_what_is_missing_and_what_is_unknown_is_an_error(stock, tmp_path):
     other = rewrite(
         stock,
         tmp_path / "other",
