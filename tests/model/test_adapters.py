@@ -1,4 +1,4 @@
-"""Adapters on disk: what is read, on which base, and what is an error."""
+"""Read adapters from disk and load their base; each broken adapter or base is an error."""
 
 import json
 import shutil
@@ -74,7 +74,7 @@ def test_an_adapter_that_is_not_finite_is_named(stock, tmp_path):
 
 
 def test_an_adapter_without_heads_is_no_trained_model(stock, tmp_path):
-    """Each call would decide by heads of its own."""
+    """Otherwise each call would decide with new random heads."""
     base = SmolVLMForConditionalGeneration.from_pretrained(stock)
     get_peft_model(base, LoraConfig(r=4, target_modules=["q_proj"])).save_pretrained(tmp_path / "plain")
     shutil.copy(stock / "config.json", tmp_path / "plain")
@@ -97,7 +97,7 @@ def test_a_base_may_have_moved(stock, tmp_path):
 
 
 def replace_base(folder):
-    """Another model's weights of the same shapes: a single one differs."""
+    """Put weights of the same shapes in place of the base's; a single number differs."""
     weights = load_file(folder / "model.safetensors")
     weights["model.text_model.layers.1.mlp.up_proj.weight"][0, 0] += 1
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})

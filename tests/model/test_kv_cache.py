@@ -1,4 +1,4 @@
-"""Rows of a cache: each its own, no larger than they need to be."""
+"""Rows of a cache: each sees itself alone, and none is larger than it needs to be."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ def states(tokens, heads, seed):
 
 
 class Rows:
-    """A cache of one layer, beside every row's queries, keys and values written out."""
+    """A cache of one layer, with all queries, keys and values of each row for comparison."""
 
     def __init__(self, num_rows):
         self.cache = KVCache(1, num_rows, torch.device("cpu"))
@@ -28,7 +28,7 @@ class Rows:
         self.seen[row] = None
 
     def read(self, counts, first=0):
-        """One step; its output is that of each row alone."""
+        """Run one step and check that its output equals that of each row alone."""
         self.seed += 3
         step = (
             states(sum(counts), 4, self.seed),

@@ -1,4 +1,4 @@
-"""Models that training loads: new ones from a stock folder, and earlier runs' final folders."""
+"""Load models for training: a stock folder, or the final folder of an earlier run."""
 
 import json
 import shutil
@@ -66,7 +66,7 @@ def test_new_weights_come_from_the_seed_alone(stock, mode):
     assert differing and all("lora_A" in name or is_head(name) for name in differing)
 
 
-# Going on from an earlier run
+# Continue an earlier run
 
 
 @pytest.mark.parametrize("then", ["lora", "full"])
@@ -89,7 +89,7 @@ def test_a_continued_adapter_trains_and_names_the_first_base(stock, tmp_path):
 
 @pytest.mark.parametrize(("tokens", "warned"), [(4, False), (1, True)])
 @pytest.mark.parametrize("mode", ["lora", "full"])
-def test_going_on_with_other_frame_tokens_is_warned_of(stock, tmp_path, caplog, mode, tokens, warned):
+def test_continuing_with_other_frame_tokens_logs_a_warning(stock, tmp_path, caplog, mode, tokens, warned):
     train_and_save(tmp_path, stock, mode)
     model = load_model(recipe(tmp_path, mode, tokens=tokens))
     assert unwrap(model).config.tokens_per_frame == tokens

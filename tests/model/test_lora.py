@@ -1,4 +1,4 @@
-"""The recipe's LoRA config, and which adapters can be trained further under it."""
+"""The recipe's LoRA config, and training earlier adapters further under it."""
 
 import pytest
 import torch
@@ -42,7 +42,7 @@ def test_a_continued_adapter_computes_what_it_did(stock, tmp_path, first_weights
         ("use_dora", True, "True"),
     ],
 )
-def test_an_adapter_of_a_form_that_no_recipe_has_is_not_continued(stock, tmp_path, field, value, shown):
+def test_an_adapter_with_settings_that_no_recipe_has_is_merged_but_not_continued(stock, tmp_path, field, value, shown):
     model = plain_adapter(stock, tmp_path, **{field: value})
     with pytest.raises(ConfigError, match="finetune.mode: full") as fault:
         load_model(recipe(tmp_path, "lora"))
@@ -51,7 +51,7 @@ def test_an_adapter_of_a_form_that_no_recipe_has_is_not_continued(stock, tmp_pat
     torch.testing.assert_close(outputs(merged, a_batch(model)), outputs(model, a_batch(model)), rtol=1e-4, atol=1e-4)
 
 
-def test_dropout_is_the_recipes(stock, tmp_path):
+def test_a_continued_adapter_takes_the_dropout_of_the_recipe(stock, tmp_path):
     train_and_save(tmp_path, stock, "lora")
     again = load_model(recipe(tmp_path, "lora", dropout=0.5))
     assert again.peft_config["default"].lora_dropout == 0.5
@@ -73,7 +73,7 @@ def test_a_continued_adapter_may_switch_the_connector(stock, tmp_path, trained_b
     ("lora", "key"),
     [(dict(rank=8), "rank"), (dict(alpha=16), "alpha"), (dict(target_modules=["q_proj"]), "target_modules")],
 )
-def test_a_continued_adapter_of_another_form_is_an_error(stock, tmp_path, lora, key):
+def test_continuing_an_adapter_with_other_lora_settings_is_an_error(stock, tmp_path, lora, key):
     train_and_save(tmp_path, stock, "lora")
     with pytest.raises(ConfigError, match=f"finetune.lora.{key}.*differs from the adapter's"):
         load_model(recipe(tmp_path, "lora", **lora))

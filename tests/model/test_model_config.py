@@ -1,4 +1,4 @@
-"""The config.json of a model: what is read, and what is no SmolVLM2."""
+"""Read a model's config.json; any other model than a SmolVLM2 is an error."""
 
 import json
 
@@ -32,7 +32,7 @@ def test_another_kind_of_model_is_an_error(tmp_path):
         load_model(recipe(tmp_path))
 
 
-def test_a_name_that_cannot_be_had_offline_tells_the_command(monkeypatch):
+def test_a_model_that_is_not_there_offline_names_the_download_command(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(ConfigError, match="hf download HuggingFaceTB/SmolVLM2-none"):
         load_model(recipe("HuggingFaceTB/SmolVLM2-none"))

@@ -28,7 +28,7 @@ def test_a_folder_as_on_the_hub_is_read_with_its_own_tokenizer(tmp_path):
 
 
 def in_hub_cache(source, cache):
-    """The hub's cache, without internet, that holds a folder as `tiny/model`."""
+    """Copy a folder into a hub cache as `tiny/model`; return that name."""
     snapshot = cache / "models--tiny--model/snapshots/0123456789abcdef0123456789abcdef01234567"
     shutil.copytree(source, snapshot)
     (cache / "models--tiny--model/refs").mkdir()
@@ -59,7 +59,7 @@ def test_the_stock_processor_is_taken_over_as_it_is(tmp_path, monkeypatch, place
 
 def test_the_stock_processor_opens_what_was_saved(tmp_path):
     for package in ("num2words", "torchvision"):
-        pytest.importorskip(package, reason=f"the stock processor wants {package}: pip install {package}")
+        pytest.importorskip(package, reason=f"the stock processor needs {package}: pip install {package}")
     published_folder(tmp_path / "hub")
     (tmp_path / "final").mkdir()
     ModelFiles.read(whole_grid_recipe(tmp_path / "hub", tokens=1)).save(tmp_path / "final")

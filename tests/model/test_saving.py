@@ -1,4 +1,4 @@
-"""What a saved folder holds, and that it gives the same model again."""
+"""Saved folders: their files and tensors, and that they load as the same model."""
 
 import json
 
@@ -78,7 +78,7 @@ def test_an_incomplete_state_is_an_error(stock, tmp_path, mode):
         save_model(model, state, tmp_path)
 
 
-def test_a_full_folder_beside_a_bf16_tower_keeps_float32(stock, tmp_path):
+def test_a_full_model_with_a_frozen_bf16_tower_keeps_float32(stock, tmp_path):
     model = train_and_save(tmp_path, stock, "full", precision="bf16")
     assert json.loads((tmp_path / "config.json").read_text())["dtype"] == "float32"
     weights = load_file(tmp_path / "model.safetensors")

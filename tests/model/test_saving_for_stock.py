@@ -1,4 +1,4 @@
-"""What is saved opens in stock transformers and in plain peft, and computes the same there."""
+"""Saved models open in stock transformers and in plain peft, and compute the same there."""
 
 import pytest
 import torch

@@ -131,7 +131,7 @@ def test_an_empty_micro_batch_is_one_pad_token():
 
 
 def test_a_padding_token_that_is_in_use_learns(tmp_path):
-    """SmolVLM2's own is not in use; a model of somebody's may pad with its end of turn."""
+    """SmolVLM2's padding token is not in use; another model may pad with its end of turn."""
     config = tiny_config()
     config.text_config.pad_token_id = 5
     model = SmolVLMForDST(config)
@@ -202,7 +202,7 @@ def test_heads_read_the_state_after_the_final_norm_at_their_positions():
     torch.testing.assert_close(output.decision_logits["dst_update"], expected)
 
 
-def test_decisions_near_one_are_told_apart():
+def test_probabilities_near_one_differ():
     """In float32 a logit of 18 and one of 20 are both a probability of 1."""
     model = tiny_model()
     with torch.no_grad():

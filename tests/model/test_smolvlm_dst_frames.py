@@ -77,7 +77,7 @@ def test_an_all_zero_frame_is_a_frame():
     [random_frames(2).float(), random_frames(2)[:, :, ::2], random_frames(2)[:, :, :, :12], random_frames(2)[0]],
     ids=["float", "half as high", "narrow", "one frame"],
 )
-def test_other_frames_than_the_towers_are_errors(frames):
+def test_frames_of_another_dtype_or_size_are_errors(frames):
     with pytest.raises(ValueError, match=r"frames must be uint8 \[N, 3, 48, 48\], found torch\."):
         tiny_model().encode_frames(frames)
 
@@ -134,7 +134,7 @@ def count_calls(model):
         (0, 64, 2, [1, 1]),
     ],
 )
-def test_the_tower_runs_in_chunks_and_as_often_as_asked(frames, batch_size, min_calls, expected):
+def test_the_tower_runs_in_chunks_and_at_least_min_calls_times(frames, batch_size, min_calls, expected):
     model = tiny_model(tokens_per_frame=4)
     whole = model.encode_frames(random_frames(frames))
     model.vision_batch_size = batch_size

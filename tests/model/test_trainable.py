@@ -1,4 +1,4 @@
-"""What is trained, in which dtype, and what is recomputed in the backward pass."""
+"""The trained parts: their gradients and dtypes, and gradient checkpointing."""
 
 import pytest
 import torch
@@ -63,7 +63,7 @@ def test_checkpointing_changes_no_gradient(stock, way):
 
 
 def count_layer_runs(layers):
-    """(runs, runs with gradients on, outputs in the graph) of these layers, counted from now on."""
+    """Count from now on the runs of these layers, those with gradients on, and outputs in the graph."""
     runs = dict(all=0, with_grad=0, in_graph=0)
 
     def count(module, args, output):
@@ -149,7 +149,7 @@ def test_small_steps_in_bf16_move_every_trained_tensor(stock, way):
 
 
 class Wrapper(nn.Module):
-    """Stands for DDP and DeepSpeed's engine."""
+    """Wraps a model as DDP and DeepSpeed's engine do."""
 
     def __init__(self, module):
         super().__init__()

@@ -29,8 +29,8 @@ def test_weights_that_are_not_finite_are_named(stock, tmp_path, value, load):
     assert str(fault.value).endswith(": model.text_model.layers.{0,1}.mlp.up_proj.weight")
 
 
-def test_a_whole_file_is_read_beside_an_index_of_shards_that_are_gone(stock, tmp_path):
-    """As transformers does, so the check before loading must not ask for the shards."""
+def test_a_single_file_is_read_although_an_index_of_lost_shards_is_left(stock, tmp_path):
+    """transformers reads the single file, so the check before loading must not look for the shards."""
     folder = changed_copy(stock, tmp_path, lambda weights: None)
     (folder / "model.safetensors.index.json").write_text(
         '{"weight_map": {"lm_head.weight": "model-00001-of-00002.safetensors"}}'
