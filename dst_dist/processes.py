@@ -1,4 +1,4 @@
-"""The processes of a run and what they tell one another, for training and evaluation alike."""
+"""The processes of a run and their collectives, for training and evaluation alike."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +12,7 @@ from dst_dist.errors import ConfigError
 
 
 class Processes:
-    """Who this process is, and collectives: all processes call them together.
+    """This process among all that were launched. All processes call its collectives together.
 
     Raises:
         ConfigError: if the processes that run are not those that were launched; each would do all the work.
@@ -29,7 +29,7 @@ class Processes:
 
     @property
     def is_main(self) -> bool:
-        """Whether this is the one process that writes files and logs."""
+        """Return whether this is the one process that writes files and logs."""
         return self.rank == 0
 
     def sum_over_processes(self, values: torch.Tensor) -> torch.Tensor:

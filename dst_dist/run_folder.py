@@ -1,4 +1,4 @@
-"""The names in a run folder, and what it says of its run; for training, evaluation and report alike."""
+"""The names in a run folder, and its recipe; for training, evaluation and report alike."""
 
 import json
 from pathlib import Path
@@ -40,7 +40,7 @@ class RunFolder:
         self.stop_file = path / "STOP"
         self.lock_file = path / ".lock"
         self.goes_on_file = path / ".goes-on"
-        """Stands while a finished run goes on with another recipe: `final/` is the earlier one's until the new one is."""
+        """There while a finished run continues with another recipe: `final/` is the earlier one's until it is done."""
         self.final = path / "final"
         self.checkpoints = path / "checkpoints"
         self.tensorboard = path / "tensorboard"
@@ -56,12 +56,12 @@ class RunFolder:
 
     @property
     def is_over(self) -> bool:
-        """Whether a run was done to its end here, and does not go on with another recipe."""
+        """Return whether a run is finished here and does not continue with another recipe."""
         return self.final.is_dir() and not self.goes_on_file.exists()
 
     @property
     def has_checkpoint(self) -> bool:
-        """Whether there is a checkpoint to go on from; it may be broken."""
+        """Return whether there is a checkpoint, which may be broken."""
         return any(not path.suffix for path in self.checkpoints.glob("step-*"))
 
     def holds(self, recipe: dict[str, Any]) -> bool:

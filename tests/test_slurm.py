@@ -1,4 +1,4 @@
-"""`dst-dist slurm` without Slurm: what is rendered, what is refused, and what is handed to a stand-in for sbatch."""
+"""`dst-dist slurm` without Slurm: the rendered script, errors, and calls of a script in place of sbatch."""
 
 import re
 import shlex
@@ -24,7 +24,7 @@ def in_repository(monkeypatch):
 
 @pytest.fixture
 def sbatch(tmp_path, monkeypatch):
-    """A PATH without Slurm; called, it puts a script in sbatch's place and gives the file that notes the accepting one's calls."""
+    """Set a PATH without Slurm; the fixture is a function that writes `sbatch` there and returns its file of calls."""
     programs, calls = tmp_path / "programs", tmp_path / "calls"
     programs.mkdir()
     (programs / "bash").symlink_to(shutil.which("bash"))
@@ -40,13 +40,13 @@ def sbatch(tmp_path, monkeypatch):
 
 
 def dry_run(capsys, *words):
-    """The script that is shown."""
+    """Return what `--dry-run` prints."""
     assert main(["slurm", *words, "--dry-run"]) == 0
     return capsys.readouterr().out
 
 
 def directives(script):
-    """#SBATCH options, as written."""
+    """Return the #SBATCH options, as written."""
     return dict(
         line.removeprefix("#SBATCH --").partition("=")[::2]
         for line in script.splitlines()
@@ -54,7 +54,7 @@ def directives(script):
     )
 
 
-def test_what_is_asked_of_the_cluster(capsys, tmp_path):
+def test_options_become_sbatch_directives(capsys, tmp_path):
     script = dry_run(
         capsys,
         "lora",
@@ -85,10 +85,10 @@ def test_what_is_asked_of_the_cluster(capsys, tmp_path):
 
 
 def test_a_cpu_engine_asks_for_no_gpu(capsys):
-    asked = directives(
+    options = directives(
         dry_run(capsys, "demo", "--engine", "cpu_ddp", "--processes-per-node", "2", "--cpus-per-node", "12")
     )
-    assert "gpus-per-node" not in asked and asked["cpus-per-task"] == "12"
+    assert "gpus-per-node" not in options and options["cpus-per-task"] == "12"
 
 
 def test_words_are_quoted_so_that_bash_reads_what_was_typed(capsys, tmp_path):
@@ -114,7 +114,7 @@ def test_the_script_is_bash(capsys):
     assert (checked.returncode, checked.stderr) == (0, "")
 
 
-def test_keys_that_may_differ_go_to_the_training(capsys, tmp_path):
+def test_allow_changed_goes_to_the_training(capsys, tmp_path):
     script = dry_run(
         capsys, "demo", "--allow-changed", "loss.lm", f"output_dir={tmp_path}/run", "--allow-changed", "dataset"
     )
@@ -130,7 +130,7 @@ def test_a_dry_run_writes_and_submits_nothing(capsys, tmp_path, sbatch):
     assert not calls.exists() and not (tmp_path / "run").exists()
 
 
-def test_the_script_is_kept_with_the_run_and_handed_to_sbatch(capsys, tmp_path, sbatch):
+def test_the_script_is_written_to_the_run_folder_and_given_to_sbatch(capsys, tmp_path, sbatch):
     calls, run = sbatch(), tmp_path / "my run"
     shown = dry_run(capsys, "demo", f"output_dir={run}", "--engine", "cpu_ddp")
     assert main(["slurm", "demo", f"output_dir={run}", "--engine", "cpu_ddp"]) == 0
@@ -139,7 +139,7 @@ def test_the_script_is_kept_with_the_run_and_handed_to_sbatch(capsys, tmp_path, 
     assert shown.startswith((run / "train.sbatch").read_text())
 
 
-def test_sbatch_sees_the_sites_settings(tmp_path, monkeypatch, sbatch):
+def test_sbatch_gets_the_settings_of_site_sh(tmp_path, monkeypatch, sbatch):
     for folder in ("slurm", "launch"):
         shutil.copytree(REPOSITORY / folder, tmp_path / "site" / folder)
     with open(tmp_path / "site/slurm/site.sh", "a") as site:
@@ -150,40 +150,40 @@ def test_sbatch_sees_the_sites_settings(tmp_path, monkeypatch, sbatch):
     assert calls.read_text() == f"{tmp_path}/site/runs/demo/train.sbatch\naccount vision\n"
 
 
-def test_a_recipes_faults_are_told_before_anything_is_submitted(capsys, tmp_path, sbatch):
+def test_faults_of_the_recipe_are_errors_before_submitting(capsys, tmp_path, sbatch):
     calls = sbatch()
     assert main(["slurm", "demo", f"output_dir={tmp_path}/run", "optim.learning_rat=1", "train.max_steps=0"]) == 2
-    told = capsys.readouterr().err
-    assert "did you mean optim.learning_rate?" in told and "train.max_steps" in told
+    message = capsys.readouterr().err
+    assert "did you mean optim.learning_rate?" in message and "train.max_steps" in message
     assert not calls.exists() and not (tmp_path / "run").exists()
 
 
-def test_another_runs_folder_is_refused(capsys, tmp_path, sbatch):
+def test_the_folder_of_another_run_is_an_error(capsys, tmp_path, sbatch):
     calls, words = sbatch(), ["demo", f"output_dir={tmp_path}"]
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(load_recipe([*words, "seed=3"]).model_dump(mode="json")))
     assert main(["slurm", *words]) == 2
-    told = capsys.readouterr().err
-    assert "seed was 3 and is 0" in told and "choose another output_dir" in told and not calls.exists()
+    message = capsys.readouterr().err
+    assert "seed was 3 and is 0" in message and "choose another output_dir" in message and not calls.exists()
     assert main(["slurm", *words, "seed=3", "checkpoint.every_steps=7"]) == 0, "the same run goes on"
 
 
-def test_a_changed_key_is_refused_unless_allowed(capsys, tmp_path, sbatch):
+def test_a_changed_key_is_an_error_unless_allowed(capsys, tmp_path, sbatch):
     calls, words = sbatch(), ["demo", f"output_dir={tmp_path}"]
     (tmp_path / "config.yaml").write_text(
         yaml.safe_dump(load_recipe([*words, "seed=3", "loss.lm=2"]).model_dump(mode="json"))
     )
     (tmp_path / "checkpoints/step-00000002").mkdir(parents=True)
     assert main(["slurm", *words, "--allow-changed", "seed"]) == 2
-    told = capsys.readouterr().err
+    message = capsys.readouterr().err
     assert (
-        "loss.lm was 2.0" in told
-        and "or add --allow-changed loss.lm" in told
-        and "seed" not in told
+        "loss.lm was 2.0" in message
+        and "or add --allow-changed loss.lm" in message
+        and "seed" not in message
         and not calls.exists()
     )
     allowed = ["--allow-changed", "seed", "--allow-changed", "loss.lm"]
     assert main(["slurm", *words, *allowed]) == 0 and calls.exists()
-    # A finished run goes on as well. Where there is nothing to go on from, it would be trained anew.
+    # A finished run can continue as well. Without a checkpoint it would be trained anew.
     (tmp_path / "final").mkdir()
     assert main(["slurm", *words, *allowed]) == 0
     (tmp_path / "checkpoints/step-00000002").rmdir()
@@ -191,7 +191,7 @@ def test_a_changed_key_is_refused_unless_allowed(capsys, tmp_path, sbatch):
     assert "choose another output_dir, or move it" in capsys.readouterr().err
 
 
-def test_a_model_in_the_runs_own_folder_is_refused(capsys, tmp_path, sbatch):
+def test_a_model_inside_output_dir_is_an_error(capsys, tmp_path, sbatch):
     calls = sbatch()
     (tmp_path / "final").mkdir()
     assert main(["slurm", "demo", f"output_dir={tmp_path}", f"model.name_or_path={tmp_path}/final"]) == 2
@@ -199,7 +199,7 @@ def test_a_model_in_the_runs_own_folder_is_refused(capsys, tmp_path, sbatch):
 
 
 @pytest.mark.parametrize(
-    "words, told",
+    "words, message",
     [
         (["--engine", "zero3"], "no launch/zero3.yaml here"),
         (["--nodes", "0"], "at least one node"),
@@ -209,10 +209,10 @@ def test_a_model_in_the_runs_own_folder_is_refused(capsys, tmp_path, sbatch):
         (["--time", "0-2:59:01", "--signal-s", "10740"], "--time 0-2:59:01 is not well above"),
     ],
 )
-def test_a_job_that_cannot_be_is_refused(capsys, tmp_path, sbatch, words, told):
+def test_an_impossible_job_is_an_error(capsys, tmp_path, sbatch, words, message):
     calls = sbatch()
     assert main(["slurm", "demo", f"output_dir={tmp_path}/run", *words]) == 2
-    assert told in capsys.readouterr().err and not calls.exists()
+    assert message in capsys.readouterr().err and not calls.exists()
 
 
 @pytest.mark.parametrize(
@@ -220,30 +220,30 @@ def test_a_job_that_cannot_be_is_refused(capsys, tmp_path, sbatch, words, told):
     [["--time", "7"], ["--time", "0"], ["--time", "UNLIMITED"], ["--time", "1-0", "--signal-s", "65535"]],
     ids=lambda words: words[1],
 )
-def test_a_time_that_leaves_room_is_sbatchs_to_judge(tmp_path, sbatch, words):
+def test_other_times_are_left_to_sbatch(tmp_path, sbatch, words):
     calls = sbatch()
     assert main(["slurm", "demo", f"output_dir={tmp_path}/run", *words]) == 0 and calls.exists()
 
 
-def test_outside_the_repository_it_says_so(capsys, tmp_path, monkeypatch):
+def test_another_current_folder_is_an_error(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["slurm", "demo"]) == 2
     assert "no slurm/train.sbatch, slurm/site.sh, launch/zero2.yaml here" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
-    "script, told",
+    "script, message",
     [(REFUSING, "sbatch: error: invalid partition specified: gpux"), (None, "sbatch: not found")],
     ids=("refusing", "missing"),
 )
-def test_what_sbatch_says_is_passed_on(capsys, tmp_path, sbatch, script, told):
+def test_sbatchs_message_is_passed_on(capsys, tmp_path, sbatch, script, message):
     if script:
         sbatch(script)
     assert main(["slurm", "demo", f"output_dir={tmp_path}/run"]) == 2
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
-def test_bad_usage(capsys):
+def test_an_unknown_option_is_an_error(capsys):
     with pytest.raises(SystemExit) as ended:
         main(["slurm", "demo", "--nodez", "2"])
     assert ended.value.code == 2 and "--nodez" in capsys.readouterr().err

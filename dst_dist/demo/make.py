@@ -1,6 +1,6 @@
 """`dst-dist demo`: a generated world on disk, in both public formats, and a tiny model to learn it.
 
-Everything follows from the seed alone, byte for byte, whatever the number of worker processes.
+The seed alone decides every byte, whatever the number of worker processes.
 """
 
 import base64
@@ -8,7 +8,7 @@ import json
 import multiprocessing
 import random
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,28 +18,21 @@ import numpy as np
 import pyarrow as pa
 
 from dst_dist.data.frames import write_frames
+from dst_dist.demo import world
 from dst_dist.demo.dialog import Video, proassist_samples, prospect_clips, render
 from dst_dist.demo.model import train_tokenizer, write_model
 from dst_dist.demo.painter import FRAME_SIZE, Painter, encode_jpeg
-from dst_dist.demo.world import (
-    DOMAINS,
-    NEW_DOMAIN,
-    SECOND_CHANCE,
-    SECOND_CHANCE_IN_TRAINING,
-    Domain,
-    draw_schedule,
-    draw_task,
-)
 
 PROASSIST_FOLDER = "proassist_demo"
-GOALS_HELD_OUT = 4
+NUM_HELD_OUT_GOALS = 4
+"""Goals of a domain for validation only, and as many for test only."""
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much is made: videos a domain and split, videos of the ProAssist file, clips a video, frames a clip.
+    """How much is made: videos per domain and split, videos of the ProAssist file, clips per video, frames per clip.
 
-    The new domain has a fifth of the others' videos to train on.
+    The new domain has a fifth of the others' training videos.
     """
 
     train: int = 360
@@ -49,16 +42,12 @@ class Sizes:
     clips_per_video: int = 3
     frames_per_clip: int = 32
 
-    def num_videos(self, domain: Domain, split: str) -> int:
-        number: int = getattr(self, split)
-        return max(1, number // 5) if split == "train" and domain == NEW_DOMAIN else number
-
 
 def make_demo(out: Path | str, seed: int = 0, blank: bool = False, sizes: Sizes = Sizes(), workers: int = 2) -> None:
     """Write the demo below `out`: `model/`, a dataset folder for each domain, and `proassist_demo/`.
 
     Args:
-        blank: the same text and frame counts, but every frame the same grey, for the control that
+        blank: write the same text and frame counts, but make every frame the same grey, for the control that
             shows what can be learned without looking.
         workers: processes that draw.
     """
@@ -70,44 +59,47 @@ def make_demo(out: Path | str, seed: int = 0, blank: bool = False, sizes: Sizes 
             files[f"{video.folder}/train.jsonl"] += proassist_samples(video, sizes.frames_per_clip)
         else:
             files[f"{video.folder}/{video.split}_training.json"] += prospect_clips(video, sizes.frames_per_clip)
-    learned = [f"{domain.name}/train_training.json" for domain in DOMAINS]
+    learned = [f"{domain.name}/train_training.json" for domain in world.DOMAINS]
     tokenizer = train_tokenizer(render(record) for name in learned for record in files[name])
     write_model(out / "model", tokenizer, seed)
     for name, records in files.items():
         for record in records:
             record["seq_len"] = len(tokenizer.encode(render(record)))
         _write_records(out / name, records)
-    _draw_all(out, videos, blank, workers)
+    # Forked: the workers need numpy and Pillow alone, and importing torch anew costs more than the drawing.
+    with multiprocessing.get_context("fork").Pool(workers) as pool:
+        pool.map(partial(_write_frames, out, blank), videos, chunksize=4)
 
 
 def _plan_videos(seed: int, sizes: Sizes) -> Iterator[Video]:
-    for domain in (*DOMAINS, NEW_DOMAIN):
-        for split in ("train", "val", "test"):
-            for number in range(sizes.num_videos(domain, split)):
+    for domain in (*world.DOMAINS, world.NEW_DOMAIN):
+        num_train = sizes.train if domain != world.NEW_DOMAIN else max(1, sizes.train // 5)
+        for split, num_videos in (("train", num_train), ("val", sizes.val), ("test", sizes.test)):
+            for number in range(num_videos):
                 yield _plan_video(seed, domain, split, number, sizes)
     for number in range(sizes.proassist):
-        video = _plan_video(seed, DOMAINS[number % len(DOMAINS)], "proassist", number, sizes)
+        video = _plan_video(seed, world.DOMAINS[number % len(world.DOMAINS)], "proassist", number, sizes)
         yield replace(video, folder=PROASSIST_FOLDER)
 
 
-def _plan_video(seed: int, domain: Domain, split: str, number: int, sizes: Sizes) -> Video:
+def _plan_video(seed: int, domain: world.Domain, split: str, number: int, sizes: Sizes) -> Video:
     rng = random.Random(f"{seed}/{domain.name}/{split}/{number}")
-    task = draw_task(rng, domain, _goals(seed, domain, split))
-    second_chance = SECOND_CHANCE_IN_TRAINING if split == "train" else SECOND_CHANCE
+    task = world.draw_task(rng, domain, _goals(seed, domain, split))
+    second_chance = world.SECOND_CHANCE_IN_TRAINING if split == "train" else world.SECOND_CHANCE
     num_frames = sizes.clips_per_video * sizes.frames_per_clip
-    moments = draw_schedule(rng, len(task.steps), num_frames, sizes.frames_per_clip, second_chance)
+    moments = world.draw_schedule(rng, len(task.steps), num_frames, sizes.frames_per_clip, second_chance)
     first = next(n for n, moment in enumerate(moments) if not moment.transitions and not moment.error_starts)
     moments[first] = replace(moments[first], question="goal")
     uid = f"{domain.name}-{split}-{number:04d}"
     return Video(uid, domain.name, split, domain, task, tuple(moments), rng.getrandbits(64))
 
 
-def _goals(seed: int, domain: Domain, split: str) -> list[str]:
-    """The split's own goals: no task of validation or test is trained on."""
+def _goals(seed: int, domain: world.Domain, split: str) -> list[str]:
+    """Return the goals of a split: no task of validation or test is trained on."""
     goals = [f"{verb} the {thing}" for verb in domain.goal_verbs for thing in domain.goal_things]
     random.Random(f"{seed}/{domain.name}").shuffle(goals)
-    held_out = {"val": goals[:GOALS_HELD_OUT], "test": goals[GOALS_HELD_OUT : 2 * GOALS_HELD_OUT]}
-    return held_out.get(split, goals[2 * GOALS_HELD_OUT :])
+    held_out = {"val": goals[:NUM_HELD_OUT_GOALS], "test": goals[NUM_HELD_OUT_GOALS : 2 * NUM_HELD_OUT_GOALS]}
+    return held_out.get(split, goals[2 * NUM_HELD_OUT_GOALS :])
 
 
 def _write_records(path: Path, records: list[dict[str, Any]]) -> None:
@@ -119,40 +111,19 @@ def _write_records(path: Path, records: list[dict[str, Any]]) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def _draw_all(out: Path, videos: list[Video], blank: bool, workers: int) -> None:
-    write = partial(_write_video, out, blank)
-    if workers == 1:
-        for video in videos:
-            write(video)
-        return
-    # Forked: the workers need numpy and Pillow alone, and importing torch anew costs more than the drawing.
-    with multiprocessing.get_context("fork").Pool(workers) as pool:
-        for _ in pool.imap_unordered(write, videos, chunksize=4):
-            pass
-
-
-def _write_video(out: Path, blank: bool, video: Video) -> None:
+def _write_frames(out: Path, blank: bool, video: Video) -> None:
+    """Draw a video and write its frames file: base64 strings in the ProAssist folder, as its public data has them."""
     path = out / video.frames_file
     path.parent.mkdir(parents=True, exist_ok=True)
-    jpegs = _blank_jpegs(len(video.moments)) if blank else _drawn_jpegs(video)
-    if video.folder == PROASSIST_FOLDER:
-        _write_base64_frames(path, jpegs)
+    if blank:
+        grey = np.full((FRAME_SIZE, FRAME_SIZE, 3), 127, np.uint8)
+        jpegs = [encode_jpeg(grey, quality=90)] * len(video.moments)
     else:
+        painter = Painter(video.frames_seed, video.task, video.domain)
+        jpegs = [painter.draw(moment) for moment in video.moments]
+    if video.folder != PROASSIST_FOLDER:
         write_frames(path, jpegs)
-
-
-def _write_base64_frames(path: Path, jpegs: Iterable[bytes]) -> None:
-    """As the public ProAssist data has them."""
-    table = pa.table({"frame": pa.array([base64.b64encode(jpeg).decode() for jpeg in jpegs], pa.string())})
+        return
+    table = pa.table({"frame": [base64.b64encode(jpeg).decode() for jpeg in jpegs]})
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, table.schema) as writer:
         writer.write_table(table)
-
-
-def _drawn_jpegs(video: Video) -> Iterator[bytes]:
-    painter = Painter(video.frames_seed, video.task, video.domain.tint, video.domain.borrowed_colours)
-    return (painter.draw(moment) for moment in video.moments)
-
-
-def _blank_jpegs(count: int) -> Iterator[bytes]:
-    grey = encode_jpeg(np.full((FRAME_SIZE, FRAME_SIZE, 3), 127, np.uint8), quality=90)
-    return (grey for _ in range(count))

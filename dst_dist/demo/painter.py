@@ -7,16 +7,15 @@ an error mark. A change of status shows only as a difference to the frames befor
 """
 
 import io
-from collections.abc import Mapping
-from types import MappingProxyType
 
 import numpy as np
 from PIL import Image
 
-from dst_dist.demo.world import Moment, StepPlan, Task
+from dst_dist.demo.world import Domain, Moment, StepPlan, Task
 
 FRAME_SIZE = 48
 CELL, PLATE, MARGIN = 16, 12, 4
+"""Pixels of a cell, of the plate in it, and of the border that is cut off after drawing."""
 STATUS_COLOURS = {
     "not_started": (70, 70, 70),
     "in_progress": (240, 210, 40),
@@ -36,47 +35,54 @@ OBJECT_COLOURS = {
 }
 ERROR_COLOUR = (255, 0, 255)
 NOISE = 8.0
+"""Standard deviation of the pixels' noise, of 255."""
+
+_Y, _X = np.indices((6, 6)) - 2.5
+_FAR = np.maximum(abs(_Y), abs(_X))
+OBJECT_MASKS = {
+    "square": _FAR < 2.6,
+    "disc": _Y**2 + _X**2 < 8,
+    "bar": abs(_Y) < 1.6,
+    "ring": (_FAR > 1) & (_FAR < 2.6),
+    "corner": (_Y > 0.6) | (_X < -0.6),
+    "cross": (abs(_Y) < 1) | (abs(_X) < 1),
+}
+"""Shape -> bool [6, 6], the pixels that an object of this shape covers."""
 
 
 class Painter:
-    """Draws one video's frames: fixed board and objects; jitter, distractors, light and noise each frame.
+    """Draws one video's frames: board and objects stay; jitter, distractors, light and noise are new in each frame."""
 
-    Args:
-        borrowed_colours: as a `Domain` has them.
-    """
-
-    def __init__(
-        self,
-        seed: int,
-        task: Task,
-        tint: tuple[int, int, int],
-        borrowed_colours: Mapping[str, str] = MappingProxyType({}),
-    ):
-        self._borrowed_colours = borrowed_colours
+    def __init__(self, seed: int, task: Task, domain: Domain):
         self._rng = np.random.default_rng(seed)
-        self._background = np.array(tint) + self._rng.integers(-20, 21, 3)
+        self._background = np.array(domain.tint) + self._rng.integers(-20, 21, 3)
         self._steps = task.steps
         self._place = MARGIN + 2 + self._rng.integers(-1, 2, 2)
         shades = self._rng.uniform(0.8, 1.05, len(task.steps))
-        self._plates = [self._draw_plates(step, shade) for step, shade in zip(task.steps, shades, strict=True)]
+        colours = {status: STATUS_COLOURS[domain.borrowed_colours.get(status, status)] for status in STATUS_COLOURS}
+        self._plates = [
+            {status: self._draw_plate(step, status, np.array(colour) * shade) for status, colour in colours.items()}
+            for step, shade in zip(task.steps, shades, strict=True)
+        ]
 
-    def _draw_plates(self, step: StepPlan, shade: float) -> dict[str, np.ndarray]:
-        plates = {}
-        for status in STATUS_COLOURS:
-            colour = STATUS_COLOURS[self._borrowed_colours.get(status, status)]
-            plate = np.empty((PLATE, PLATE, 3))
-            plate[:] = self._background
-            _MARKS[status](plate, np.array(colour) * shade)
-            plates[status] = plate
-        self._put_object(plates["completed"], step, 3, 3)
-        return plates
-
-    def _put_object(self, plate: np.ndarray, step: StepPlan, y: int, x: int) -> None:
-        size = OBJECT_MASKS[step.shape].shape[0]
-        plate[y : y + size, x : x + size][OBJECT_MASKS[step.shape]] = OBJECT_COLOURS[step.colour]
+    def _draw_plate(self, step: StepPlan, status: str, colour: np.ndarray) -> np.ndarray:
+        plate = np.empty((PLATE, PLATE, 3))
+        plate[:] = self._background
+        if status == "not_started":
+            plate[[0, -1], :] = plate[:, [0, -1]] = colour
+        elif status == "paused":
+            plate[:, 1:5] = plate[:, 7:11] = colour
+        elif status == "cancelled":
+            y, x = np.indices((PLATE, PLATE))
+            plate[(abs(y - x) < 2) | (abs(y + x - PLATE + 1) < 2)] = colour
+        else:
+            plate[:] = colour
+        if status == "completed":
+            _put_object(plate, step, 3, 3)
+        return plate
 
     def draw(self, moment: Moment) -> bytes:
-        """The picture at `moment` as JPEG."""
+        """Return the picture at `moment` as JPEG."""
         rng = self._rng
         image = np.empty((FRAME_SIZE + 2 * MARGIN, FRAME_SIZE + 2 * MARGIN, 3))
         image[:] = self._background
@@ -86,64 +92,24 @@ class Painter:
             plate = image[y : y + PLATE, x : x + PLATE]
             plate[:] = self._plates[position][status]
             if status == "in_progress":
-                self._put_object(plate, self._steps[position], *rng.integers(0, 7, 2))
+                _put_object(plate, self._steps[position], *rng.integers(0, 7, 2))
         if moment.error:
             mark = image[top + 2 * CELL : top + 2 * CELL + PLATE, left + 2 * CELL : left + 2 * CELL + PLATE]
             mark[0:8, 4:8] = mark[9:12, 4:8] = ERROR_COLOUR
-        self._add_distractors(image)
+        for y, x, height, width in rng.integers((4, 4, 2, 2), (48, 48, 6, 6), (rng.integers(0, 3), 4)):
+            image[y : y + height, x : x + width] = rng.integers(0, 256, 3)
         image = image[MARGIN:-MARGIN, MARGIN:-MARGIN]
         image = image * rng.uniform(0.85, 1.1) + rng.normal(0, NOISE, image.shape)
         return encode_jpeg(np.clip(image, 0, 255).astype(np.uint8), int(rng.integers(60, 93)))
 
-    def _add_distractors(self, image: np.ndarray) -> None:
-        for y, x, height, width in self._rng.integers((4, 4, 2, 2), (48, 48, 6, 6), (self._rng.integers(0, 3), 4)):
-            image[y : y + height, x : x + width] = self._rng.integers(0, 256, 3)
+
+def _put_object(plate: np.ndarray, step: StepPlan, y: int, x: int) -> None:
+    mask = OBJECT_MASKS[step.shape]
+    plate[y : y + len(mask), x : x + len(mask)][mask] = OBJECT_COLOURS[step.colour]
 
 
 def encode_jpeg(image: np.ndarray, quality: int) -> bytes:
-    """`image`: uint8 [height, width, 3]."""
+    """Return `image`, uint8 [height, width, 3], as JPEG."""
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "JPEG", quality=quality)
     return buffer.getvalue()
-
-
-def _mark_not_started(plate: np.ndarray, colour: np.ndarray) -> None:
-    plate[[0, -1], :] = plate[:, [0, -1]] = colour
-
-
-def _mark_plate(plate: np.ndarray, colour: np.ndarray) -> None:
-    plate[:] = colour
-
-
-def _mark_paused(plate: np.ndarray, colour: np.ndarray) -> None:
-    plate[:, 1:5] = plate[:, 7:11] = colour
-
-
-def _mark_cancelled(plate: np.ndarray, colour: np.ndarray) -> None:
-    y, x = np.indices(plate.shape[:2])
-    plate[(abs(y - x) < 2) | (abs(y + x - PLATE + 1) < 2)] = colour
-
-
-_MARKS = {
-    "not_started": _mark_not_started,
-    "in_progress": _mark_plate,
-    "completed": _mark_plate,
-    "paused": _mark_paused,
-    "cancelled": _mark_cancelled,
-}
-
-
-def _object_masks() -> dict[str, np.ndarray]:
-    y, x = np.indices((6, 6)) - 2.5
-    far = np.maximum(abs(y), abs(x))
-    return {
-        "square": far < 2.6,
-        "disc": y**2 + x**2 < 8,
-        "bar": abs(y) < 1.6,
-        "ring": (far > 1) & (far < 2.6),
-        "corner": (y > 0.6) | (x < -0.6),
-        "cross": (abs(y) < 1) | (abs(x) < 1),
-    }
-
-
-OBJECT_MASKS = _object_masks()

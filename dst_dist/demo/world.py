@@ -1,11 +1,11 @@
-"""The generated world: its tasks and their courses.
+"""The generated world: its tasks, and how their steps change over time.
 
 Steps change at memoryless times and in no fixed order, so neither the time since the last change nor
 the text says what comes next: only the picture does.
 """
 
 import random
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from dst_dist.data.state import TRANSITIONS
@@ -18,9 +18,9 @@ NUM_STEPS = (4, 5, 5, 6, 6, 7, 8)
 
 @dataclass(frozen=True)
 class Domain:
-    """What one dataset folder is about: the words its tasks are made of, its board's tint (RGB).
+    """The subject of one dataset folder: the words its tasks are made of, and its board's tint (RGB).
 
-    `borrowed_colours` maps a status to the one whose colour shows it here, where that is not its own.
+    `borrowed_colours` maps a status to the status whose colour shows it here, where that is not its own.
     """
 
     name: str
@@ -72,8 +72,7 @@ NEW_DOMAIN = Domain(
     tint=(44, 30, 52),
     borrowed_colours={"in_progress": "completed", "completed": "paused", "paused": "in_progress"},
 )
-"""Left out of the demo recipe, for adapting a model that has learned the others: new words, and its board's
-colours mean something else, so that it has to be learned."""
+"""Not in the demo recipe; for adapting a trained model. Its words are new and its colours mean other statuses."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +93,7 @@ class Task:
 
 
 def draw_task(rng: random.Random, domain: Domain, goals: list[str]) -> Task:
-    """A task with one of `goals` and steps put together from the domain's words."""
+    """Return a task with one of `goals` and steps put together from the domain's words."""
     words = [(verb, colour, thing) for verb in domain.step_verbs for colour in COLOURS for thing in domain.step_objects]
     chosen = rng.sample(words, rng.choice(NUM_STEPS))
     steps = tuple(
@@ -104,39 +103,43 @@ def draw_task(rng: random.Random, domain: Domain, goals: list[str]) -> Task:
     return Task(rng.choice(goals), steps)
 
 
-# What may happen to a step once started, by its status, with how often (relative).
-CHANCES = {
+CHANGE_WEIGHTS = {
     "in_progress": (("complete", 3.0), ("pause", 2.0), ("cancel", 0.9), ("reset", 0.6)),
     "completed": (("reset", 0.2),),
     "paused": (("resume", 3.0), ("cancel", 0.9), ("reset", 0.6)),
     "cancelled": (("reset", 0.6),),
 }
-START_CHANCE, START_CHANCE_WHILE_BUSY, BUSY = 3.0, 0.3, 2
-IN_ORDER = 2.0  # the next step of the task is this much likelier to start than one out of turn
-UPDATE_CHANCE = 0.16  # of a frame, whatever came before: a constant hazard cannot be counted out
-SECOND_CHANCE = 0.1
-SECOND_CHANCE_IN_TRAINING = 0.25  # finding the second of two changes takes the most practice
+"""Status of a started step -> what may happen to it next, and how often, relative to the rest."""
+START_WEIGHT, START_WEIGHT_WHILE_BUSY, BUSY = 3.0, 0.3, 2
+"""How often a step starts, relative to the rest; and when this many steps are in progress or paused."""
+NEXT_STEP_WEIGHT = 2.0
+"""The first step that waits is this much likelier to start than another one."""
+UPDATE_CHANCE = 0.16
+"""Chance of an update at a frame, whatever came before: the time since the last one tells nothing."""
+SECOND_CHANCE, SECOND_CHANCE_IN_TRAINING = 0.1, 0.25
+"""How often an update changes two steps at once; in training more often, because the second is hardest to learn."""
 ERROR_CHANCE = 0.05
 QUESTION_CHANCE = 0.05
 QUESTIONS = ("open", "done", "thanks")
 
 
 def _start_weights(statuses: list[str]) -> list[float]:
-    """By step, how likely it starts; together they weigh the same however many steps wait."""
-    busy = sum(status in ("in_progress", "paused") for status in statuses) >= BUSY
-    waiting = [status == "not_started" for status in statuses]
-    shares = [0.0 if not waits else 1.0 if any(waiting[:step]) else IN_ORDER for step, waits in enumerate(waiting)]
-    total = START_CHANCE_WHILE_BUSY if busy else START_CHANCE
+    """Return how likely each step starts; the sum does not depend on how many steps wait."""
+    is_busy = sum(status in ("in_progress", "paused") for status in statuses) >= BUSY
+    shares = [float(status == "not_started") for status in statuses]
+    if any(shares):
+        shares[shares.index(1.0)] = NEXT_STEP_WEIGHT
+    total = START_WEIGHT_WHILE_BUSY if is_busy else START_WEIGHT
     return [total * share / max(sum(shares), 1.0) for share in shares]
 
 
-def _draw_transition(rng: random.Random, statuses: list[str], taken: set[int]) -> tuple[int, str]:
+def _draw_transition(rng: random.Random, statuses: list[str], taken: Collection[int]) -> tuple[int, str]:
+    """Return (step position, transition) for a step that is not in `taken`."""
     options = [(step, "start", weight) for step, weight in enumerate(_start_weights(statuses)) if weight]
     options += [
         (step, transition, weight)
         for step, status in enumerate(statuses)
-        if status != "not_started"
-        for transition, weight in CHANCES[status]
+        for transition, weight in CHANGE_WEIGHTS.get(status, ())
     ]
     options = [option for option in options if option[0] not in taken]
     step, transition, _ = rng.choices(options, [weight for *_, weight in options])[0]
@@ -147,9 +150,12 @@ def _draw_transition(rng: random.Random, statuses: list[str], taken: set[int]) -
 class Moment:
     """One frame of a video: what changes at it and what it shows.
 
-    `transitions` are (step position, transition), by position; `statuses` those after them.
-    `error` says that the error mark is in the picture, `error_starts` that it is new.
-    `question` is the kind of user turn after this frame, or None.
+    Attributes:
+        transitions: (step position, transition), in the order of steps.
+        statuses: of every step, after the transitions.
+        error: whether the picture has the error mark.
+        error_starts: whether the error mark is new.
+        question: the kind of user turn after this frame, or None.
     """
 
     transitions: tuple[tuple[int, str], ...]
@@ -162,37 +168,26 @@ class Moment:
 def draw_schedule(
     rng: random.Random, num_steps: int, num_frames: int, frames_per_clip: int, second_chance: float = SECOND_CHANCE
 ) -> list[Moment]:
-    """A video's course, frame by frame.
+    """Return a video's moments, frame by frame.
 
-    Every frame has the same chance of an update, but for the first of each clip: what it shows is the state
-    that the clip starts with. Against the opening turn's words alone, changes there are hard to tell.
+    Every frame has the same chance of an update, except the first of each clip, which shows the state that the clip
+    starts with: with nothing but the opening text to compare, changes there would be hard to tell.
 
     Args:
         second_chance: how often an update changes two steps at once.
     """
-    statuses, moments, error_left = ["not_started"] * num_steps, [], 0
+    statuses, moments, error_frames_left = ["not_started"] * num_steps, [], 0
     for frame in range(num_frames):
         transitions: dict[int, str] = {}
         if frame % frames_per_clip and rng.random() < UPDATE_CHANCE:
             for _ in range(1 + (rng.random() < second_chance)):
-                step, transition = _draw_transition(rng, statuses, set(transitions))
+                step, transition = _draw_transition(rng, statuses, transitions)
                 transitions[step] = transition
                 statuses[step] = TRANSITIONS[transition][1]
-        error_starts = error_left == 0 and rng.random() < ERROR_CHANCE
-        error_left = rng.randint(1, 3) if error_starts else max(0, error_left - 1)
-        quiet = not transitions and not error_starts
-        question = _draw_question(rng) if quiet else None
-        moments.append(
-            Moment(
-                tuple(sorted(transitions.items())),
-                tuple(statuses),
-                error_starts or error_left > 0,
-                error_starts,
-                question,
-            )
-        )
+        error_starts = error_frames_left == 0 and rng.random() < ERROR_CHANCE
+        error_frames_left = rng.randint(1, 3) if error_starts else max(0, error_frames_left - 1)
+        is_quiet = not transitions and not error_starts
+        question = rng.choice(QUESTIONS) if is_quiet and rng.random() < QUESTION_CHANCE else None
+        changes = tuple(sorted(transitions.items()))
+        moments.append(Moment(changes, tuple(statuses), error_frames_left > 0, error_starts, question))
     return moments
-
-
-def _draw_question(rng: random.Random) -> str | None:
-    return rng.choice(QUESTIONS) if rng.random() < QUESTION_CHANCE else None

@@ -1,4 +1,4 @@
-"""What is wrong with a recipe, in words that say what to do."""
+"""Faults of a recipe, in words that say what to do."""
 
 import difflib
 from typing import Any
@@ -16,9 +16,9 @@ PLAINLY = {
 
 
 def describe(fault: Any, recipe: type[BaseModel]) -> str:
-    """One of pydantic's faults: the key, what is wrong, what was found; for an unknown key, which one was meant."""
+    """Return one of pydantic's faults as a sentence: key, fault and value, and for an unknown key a near one."""
     names = [part for part in fault["loc"] if isinstance(part, str)]
-    # Validators stand in the location too, but are no keys of the recipe.
+    # The location names validators too, which are no keys of the recipe.
     names = [name for name in names if "[" not in name]
     key = ".".join(names) or "recipe"
     if fault["type"] == "extra_forbidden":
@@ -54,24 +54,24 @@ RENAMED = {
     "logging_steps": "log.every_steps",
     "eval_steps": "eval.every_steps",
 }
-"""Names that earlier trainers gave to what a key of ours decides."""
+"""Names of the same settings in earlier trainers (PROSPECT, ProAssist, transformers)."""
 
 
 def _hint(names: list[str], places: list[tuple[str, ...]]) -> str:
-    """Which key was meant: a renamed one, one of another section, or the nearest by spelling."""
+    """Return which key was meant: a renamed one, one of another section, or the nearest by spelling."""
     name = names[-1]
-    beside = [place for place in places if place[:-1] == tuple(names[:-1])]
+    siblings = [place for place in places if place[:-1] == tuple(names[:-1])]
     meant = [RENAMED[name]] if name in RENAMED else [".".join(place) for place in places if place[-1] == name]
-    for candidates in (beside, places):
+    for candidates in (siblings, places):
         near = difflib.get_close_matches(name, [place[-1] for place in candidates], 1, cutoff=0.65)
         meant = meant or [".".join(place) for place in candidates if place[-1] in near]
     if meant:
         return f"did you mean {' or '.join(meant)}?"
-    return f"known here: {', '.join(place[-1] for place in beside)}"
+    return f"known here: {', '.join(place[-1] for place in siblings)}"
 
 
 def places_of(section: type[BaseModel], above: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
-    """Every section and key below a section, as the names on the way there."""
+    """Return every section and key below a section, as the names on the way there."""
     places = []
     for name, field in section.model_fields.items():
         places.append((*above, name))

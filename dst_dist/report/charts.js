@@ -1,14 +1,12 @@
-"use strict";
-
-// Line charts in plain SVG. A pointer over a chart, or the arrow keys on it, read off its values.
+// Line charts in plain SVG. A pointer over a chart, or the arrow keys on it, show its values.
 
 const CHART = { width: 340, height: 190, left: 44, right: 10, top: 8, bottom: 30 };
 
 /**
- * A chart with its title and what it says at one place.
+ * Return a chart with its title, legend, and a line of text for the values at one x.
  *
- * lines: [{name, style, points: [[x, y], ...], dots}]; style is a CSS class, its number a dash as well as a colour.
- * options: {x: name of the axis, yRange, log, marks: [{x, y, text}], digits}
+ * lines: [{name, style, points: [[x, y], ...], dots}]; style is a CSS class: a colour and a dash.
+ * options: {x, y: names of the axes, xRange, yRange, log, marks: [{x, y, text}]}
  */
 function lineChart(title, lines, options) {
   const drawn = lines.filter((line) => line.points.length);
@@ -18,19 +16,18 @@ function lineChart(title, lines, options) {
   const picture = svg(
     "svg", {
       viewBox: `0 0 ${CHART.width} ${CHART.height}`, class: "chart", tabindex: "0", role: "img",
-      "aria-label": `${title}. ${summary(drawn, options)} Arrow keys read the values.`,
+      "aria-label": `${title}. ${summary(drawn, options)} Arrow keys show the values.`,
     },
     axes(scale, options), drawn.map((line) => path(line, scale)), (options.marks || []).map((mark) => pin(mark, scale)), cursor,
   );
-  letItBeRead(picture, cursor, readout, drawn, scale, options);
+  addReading(picture, cursor, readout, drawn, scale, options);
   return html("figure", { class: "chart-box" }, html("figcaption", {}, html("strong", {}, title), options.log ? " (log scale)" : null, legend(drawn)), picture, readout);
 }
 
 function summary(lines, options) {
-  const known = lines.map((line) => [line.name, line.points.filter((point) => point[1] !== null)]).filter(([, points]) => points.length);
-  return known.map(([name, points]) => {
-    const [x, y] = points[points.length - 1];
-    return `${name}: ${number(y)} at ${options.x} ${number(x)}.`;
+  return lines.flatMap((line) => {
+    const last = line.points.filter(([, y]) => y !== null).at(-1);
+    return last ? `${line.name}: ${number(last[1])} at ${options.x} ${number(last[0])}.` : [];
   }).join(" ");
 }
 
@@ -41,43 +38,38 @@ function legend(lines) {
 }
 
 function scales(lines, options) {
-  const xs = lines.flatMap((line) => line.points.map((point) => point[0]));
-  const ys = lines.flatMap((line) => line.points.map((point) => point[1])).filter((y) => y !== null);
-  const [xLow, xHigh] = options.xRange || extent(xs);
-  let [yLow, yHigh] = options.yRange || extent(ys);
+  const points = lines.flatMap((line) => line.points).filter(([, y]) => y !== null);
+  const [xLow, xHigh] = options.xRange || extent(points.map(([x]) => x));
+  let [yLow, yHigh] = options.yRange || extent(points.map(([, y]) => y));
   if (!options.yRange && !options.log && yLow > 0 && yLow < yHigh / 2) yLow = 0;
-  const turn = options.log ? Math.log10 : (value) => value;
-  const x = (value) => CHART.left + ((value - xLow) / (xHigh - xLow || 1)) * (CHART.width - CHART.left - CHART.right);
-  const y = (value) => CHART.height - CHART.bottom - ((turn(value) - turn(yLow)) / (turn(yHigh) - turn(yLow) || 1)) * (CHART.height - CHART.top - CHART.bottom);
-  return { x, y, xTicks: ticks(xLow, xHigh, 4), yTicks: options.log ? logTicks(yLow, yHigh) : ticks(yLow, yHigh, 4) };
+  const transform = options.log ? Math.log10 : (value) => value;
+  const x = (value) => CHART.left + ((value - xLow) / (xHigh - xLow)) * (CHART.width - CHART.left - CHART.right);
+  const y = (value) => CHART.height - CHART.bottom - ((transform(value) - transform(yLow)) / (transform(yHigh) - transform(yLow))) * (CHART.height - CHART.top - CHART.bottom);
+  return { x, y, xTicks: ticks(xLow, xHigh), yTicks: options.log ? logTicks(yLow, yHigh) : ticks(yLow, yHigh) };
 }
 
-// Not Math.min(...values): a long list is too many arguments.
+/** Return [lowest, highest], widened if equal. Not Math.min(...values): a long list is too many arguments. */
 function extent(values) {
-  let low = Infinity, high = -Infinity;
-  for (const value of values) {
-    if (value < low) low = value;
-    if (value > high) high = value;
-  }
+  const low = values.reduce((a, b) => Math.min(a, b), Infinity), high = values.reduce((a, b) => Math.max(a, b), -Infinity);
   return low === high ? [low - Math.abs(low) * 0.1 - 0.001, high + Math.abs(high) * 0.1 + 0.001] : [low, high];
 }
 
-/** Round numbers between two values, about so many. */
-function ticks(low, high, about) {
-  const raw = (high - low) / about;
+/** Return about five round numbers between two values. */
+function ticks(low, high) {
+  const raw = (high - low) / 5;
   const power = 10 ** Math.floor(Math.log10(raw));
   const step = [1, 2, 5, 10].map((times) => times * power).find((size) => size >= raw);
   const found = [];
-  for (let place = Math.ceil(low / step); place * step <= high + step * 1e-6; place++) found.push(+(place * step).toPrecision(12));
+  for (let index = Math.ceil(low / step); index * step <= high + step * 1e-6; index++) found.push(+(index * step).toPrecision(12));
   return found;
 }
 
 function logTicks(low, high) {
-  const all = [];
-  for (let power = Math.floor(Math.log10(low)); power <= Math.log10(high); power++) all.push(...[1, 2, 5].map((times) => times * 10 ** power));
-  const within = all.filter((value) => value >= low && value <= high);
-  const tens = within.filter((value) => Number.isInteger(+Math.log10(value).toFixed(9)));
-  return within.length <= 5 ? within : tens.length > 1 ? tens : within.filter((_, place) => place % 2 === 0);
+  const first = Math.floor(Math.log10(low)), last = Math.floor(Math.log10(high));
+  const powers = Array.from({ length: last - first + 1 }, (_, index) => 10 ** (first + index));
+  const within = powers.flatMap((power) => [1, 2, 5].map((times) => times * power)).filter((value) => value >= low && value <= high);
+  const tens = within.filter((value) => powers.includes(value));
+  return within.length <= 5 ? within : tens.length > 1 ? tens : within.filter((_, index) => index % 2 === 0);
 }
 
 function axes(scale, options) {
@@ -110,7 +102,7 @@ function path(line, scale) {
   return svg("g", {}, svg("path", { class: `line ${line.style}`, d: steps }), dots);
 }
 
-/** The chosen threshold: a ring where it is a point, else a line up. */
+/** Draw a mark: a ring if it has a y, otherwise a vertical line. */
 function pin(mark, scale) {
   const x = scale.x(mark.x), near = x > CHART.width * 0.6;
   const text = { class: "pin-text", x: near ? x - 8 : x + 8, "text-anchor": near ? "end" : "start" };
@@ -121,27 +113,26 @@ function pin(mark, scale) {
   return svg("g", { class: "pin" }, svg("circle", { cx: x, cy: y, r: 5 }), svg("text", { ...text, y: y < CHART.height / 2 ? y + 20 : y - 12 }, mark.text));
 }
 
-function letItBeRead(picture, cursor, readout, lines, scale, options) {
-  const stops = [...new Set(lines.flatMap((line) => line.points.map((point) => point[0])))].sort((a, b) => a - b);
-  let place = -1;
-  const show = (to) => {
-    place = Math.max(0, Math.min(stops.length - 1, to));
-    const x = stops[place];
+/** Show the values at the x nearest to the pointer, or chosen with the arrow keys. */
+function addReading(picture, cursor, readout, lines, scale, options) {
+  const stops = [...new Set(lines.flatMap((line) => line.points.map(([x]) => x)))].sort((a, b) => a - b);
+  let current = -1;
+  const show = (index) => {
+    current = Math.max(0, Math.min(stops.length - 1, index));
+    const x = stops[current];
     cursor.setAttribute("x1", scale.x(x));
     cursor.setAttribute("x2", scale.x(x));
     cursor.setAttribute("visibility", "visible");
-    const said = lines.map((line) => [line.name, line.points.find((point) => point[0] === x)]).filter(([, point]) => point && point[1] !== null);
-    readout.textContent = `${options.x} ${number(x)}: ${said.map(([name, point]) => `${name} ${number(point[1])}`).join(", ")}`;
+    const points = lines.map((line) => [line.name, line.points.find((point) => point[0] === x)?.[1] ?? null]);
+    readout.textContent = `${options.x} ${number(x)}: ${points.filter(([, y]) => y !== null).map(([name, y]) => `${name} ${number(y)}`).join(", ")}`;
   };
   picture.addEventListener("pointermove", (event) => {
     const box = picture.getBoundingClientRect();
-    const at = ((event.clientX - box.left) / box.width) * CHART.width;
-    let best = 0;
-    stops.forEach((stop, index) => { if (Math.abs(scale.x(stop) - at) < Math.abs(scale.x(stops[best]) - at)) best = index; });
-    show(best);
+    const distances = stops.map((stop) => Math.abs(scale.x(stop) - ((event.clientX - box.left) / box.width) * CHART.width));
+    show(distances.indexOf(Math.min(...distances)));
   });
   const jump = Math.max(1, Math.round(stops.length / 50));
-  const keys = { ArrowRight: () => place + (place < 0 ? 1 : jump), ArrowLeft: () => place - jump, Home: () => 0, End: () => stops.length - 1 };
+  const keys = { ArrowRight: () => current + (current < 0 ? 1 : jump), ArrowLeft: () => current - jump, Home: () => 0, End: () => stops.length - 1 };
   picture.addEventListener("keydown", (event) => {
     if (!keys[event.key]) return;
     event.preventDefault();

@@ -1,7 +1,7 @@
-"""Streamed clips as the page draws them: the course of each step, marks with what is wrong with them, curves."""
+"""Streamed clips as the page draws them: each step's statuses over time, marks with their errors, curves."""
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from math import ceil
 from pathlib import Path
@@ -14,150 +14,149 @@ from dst_dist.report.thinning import rounded, thin
 from dst_dist.run_folder import RunFolder
 
 MOST_POINTS = 300
-"""Of each probability curve."""
+"""Points of a probability curve."""
 Record = Mapping[str, Any]
 Course = list[tuple[int, str]]
 """A step's statuses: (frame from which on, status), the first at the clip's start."""
+Place = tuple[int, int]
+"""A transition's place in a clip: (number of the update, place in the update)."""
 
 
 def read_clip_records(run_folder: Path, most_bytes: int) -> tuple[list[dict[str, Any]], list[str]]:
-    """The clips of every split that was streamed, and what to say of those left out.
+    """Return the clips of every split that was streamed, and notes about those left out.
 
     Args:
-        most_bytes: about as much as they may take; of more, evenly spaced ones are kept.
+        most_bytes: about as much as all may take; of more, evenly spaced ones are kept.
     """
     clips, notes = [], []
     for split in SPLITS:
         path = RunFolder(run_folder).clips_file(split)
-        records, num_bad = read_json_lines(path) if path.is_file() else ([], 0)
+        records, num_bad = read_json_lines(path)
         for record in records:
             try:
                 clips.append(describe_clip(record, split))
-            except (LookupError, TypeError, ValueError, AttributeError):
+            except LookupError:
+                # Written by another version of the package.
                 num_bad += 1
         if num_bad:
             notes.append(f"{num_bad} lines of {path.name} could not be read; evaluate again to write them anew.")
-    stride = ceil(sum(len(json.dumps(clip, separators=(",", ":"))) for clip in clips) / most_bytes) if clips else 1
+    stride = max(1, ceil(sum(len(json.dumps(clip, separators=(",", ":"))) for clip in clips) / most_bytes))
     if stride > 1:
         notes.append(f"Only one in {stride} of the {len(clips)} clips is here, evenly spaced, to keep this file small.")
     return clips[::stride], notes
 
 
 def describe_clip(record: Record, split: str) -> dict[str, Any]:
-    """One clip of the page. Raises LookupError, TypeError, ValueError or AttributeError of a record that is not one."""
-    steps = [step["id"] for step in record["steps"]]
-    first, end = int(record["start_frame"]), int(record["end_frame"])
-    if end <= first or not record["fps"] > 0:
-        raise ValueError("a clip has frames, and frames a second")
-    gold, predicted = record["gold"], record["predicted"]
-    tolerance_frames = (record["tolerance_s"] + CLOCK_ERROR_S) * record["fps"]
-    wrong = pair_wrong(gold["updates"], predicted["updates"], tolerance_frames)
-    gold_courses, _ = follow_states(first, record["initial_state"], gold["updates"])
-    courses, illegal = follow_states(first, record["initial_state"], predicted["updates"])
+    """Return what the page draws of one streamed clip. Raises LookupError if the record lacks something."""
+    first, end, fps = record["start_frame"], record["end_frame"], record["fps"]
+    gold, predicted = record["gold"]["updates"], record["predicted"]["updates"]
+    tolerance_frames = (record["tolerance_s"] + CLOCK_ERROR_S) * fps
+    wrong_gold, wrong_predicted = pair_wrong(gold, predicted, tolerance_frames)
+    gold_courses, _ = follow_states(first, record["initial_state"], gold)
+    courses, illegal = follow_states(first, record["initial_state"], predicted)
     marks = [
         *({"lane": "user", "frame": turn["frame"], "text": turn["text"], "kinds": []} for turn in record["user"]),
-        *_update_marks("gold_update", gold["updates"], "missed", wrong[0], set()),
-        *_update_marks("predicted_update", predicted["updates"], "false", wrong[1], illegal),
+        *_update_marks("gold_update", gold, "missed", wrong_gold, set()),
+        *_update_marks("predicted_update", predicted, "false", wrong_predicted, illegal),
         *_reply_marks(record, tolerance_frames),
     ]
+    declared = {step["id"] for step in record["steps"]}
     curves = {
-        head: curve(first, values) for head, values in record["probabilities"].items() if steps or head != "dst_update"
+        head: _curve(first, values)
+        for head, values in record["probabilities"].items()
+        if declared or head != "dst_update"
     }
-    never = [(first, NOT_STARTED)]
-    return {
-        **{
-            key: record[key] for key in ("id", "dataset", "domain", "video", "frames_path", "fps", "goal", "thresholds")
-        },
+    copied = ("id", "dataset", "domain", "video", "frames_path", "fps", "goal", "thresholds", "counts")
+    return {key: record[key] for key in copied} | {
         "split": split,
         "start": first,
         "end": end,
+        "unknown_steps": sorted((gold_courses.keys() | courses.keys()) - declared),
         "steps": [
-            {
-                "id": step["id"],
-                "name": step["name"],
-                "gold": gold_courses.get(step["id"], never),
-                "predicted": courses.get(step["id"], never),
-            }
-            for step in record["steps"]
+            {**step, "gold": gold_courses[step["id"]], "predicted": courses[step["id"]]} for step in record["steps"]
         ],
-        "unknown_steps": sorted((gold_courses.keys() | courses.keys()) - set(steps)),
         "marks": marks,
-        "errors": count_errors(marks),
+        "errors": _count_errors(marks),
         "curves": curves,
         "thinned": any(len(points) < end - first for points in curves.values()),
-        "counts": record.get("counts") or {},
     }
 
 
 def follow_states(
     first: int, initial: Mapping[str, str], updates: Sequence[Record]
-) -> tuple[dict[str, Course], set[tuple[int, int]]]:
-    """Each step's course under the updates; and the transitions, as (update, place in it), that the state did not allow."""
+) -> tuple[defaultdict[str, Course], set[Place]]:
+    """Return each step's course under the updates, and the transitions that the dialog state did not allow."""
     state, illegal = dict(initial), set()
-    courses: dict[str, Course] = {step: [(first, status)] for step, status in state.items()}
+    courses = defaultdict(lambda: [(first, NOT_STARTED)], {step: [(first, status)] for step, status in state.items()})
     for number, update in enumerate(updates):
         for place, change in enumerate(update["transitions"]):
-            before = state.get(change["id"], NOT_STARTED)
-            state, legal = apply_transition(state, Transition(change["id"], change["transition"]))
-            if not legal:
+            step, before = change["id"], state.get(change["id"], NOT_STARTED)
+            state, is_legal = apply_transition(state, Transition(step, change["transition"]))
+            if not is_legal:
                 illegal.add((number, place))
-            elif state[change["id"]] != before:
-                courses.setdefault(change["id"], [(first, NOT_STARTED)]).append((update["frame"], state[change["id"]]))
+            elif state[step] != before:
+                courses[step].append((update["frame"], state[step]))
     return courses, illegal
 
 
-def pair_wrong(gold: Sequence[Record], predicted: Sequence[Record], tolerance_frames: float) -> tuple[set, set]:
-    """Transitions that stand at the time of another one that should be there: neither is matched, and they pair up.
+def pair_wrong(
+    gold: Sequence[Record], predicted: Sequence[Record], tolerance_frames: float
+) -> tuple[set[Place], set[Place]]:
+    """Return the gold and the predicted transitions that are unmatched but near in time: one was written for the other.
 
-    Returns:
-        Of both sides, places (update, place in it); nearest in time first, each in one pair.
+    Nearest in time first, each in one pair.
     """
-    return _pair_nearest(_unmatched(gold), _unmatched(predicted), tolerance_frames)
+    unmatched = (
+        {
+            (number, place): update["frame"]
+            for number, update in enumerate(updates)
+            for place, change in enumerate(update["transitions"])
+            if not change["matched"]
+        }
+        for updates in (gold, predicted)
+    )
+    return _pair_nearest(*unmatched, tolerance_frames)
 
 
 def judge_replies(record: Record, tolerance_frames: float) -> dict[str, list[list[str]]]:
-    """By side, what is wrong with each reply: nothing, `missed`, `false`, or `wrong_words` on both sides.
+    """Return for each side the errors of each reply: none, `missed`, `false`, or `wrong_words` on both sides.
 
-    Words are wrong in a match that is not correct, and in two replies without a match that stand at the same time:
-    texts that have nothing in common are matched at the same instant alone.
+    Words are wrong in a match that is not correct, and in two unmatched replies that are near in time: the metrics
+    match texts that have nothing in common only at the same instant.
     """
-    replies = {side: record[side]["replies"] for side in ("gold", "predicted")}
-    kinds = {side: [[alone] for _ in replies[side]] for side, alone in (("gold", "missed"), ("predicted", "false"))}
+    errors = {
+        side: [[kind] for _ in record[side]["replies"]] for side, kind in (("gold", "missed"), ("predicted", "false"))
+    }
+    unmatched = {side: {n: reply["frame"] for n, reply in enumerate(record[side]["replies"])} for side in errors}
     for match in record["reply_matches"]:
-        for side, of_side in kinds.items():
-            of_side[match[side]] = [] if match["correct"] else ["wrong_words"]
-    apart = (
-        {
-            place: replies[side][place]["frame"]
-            for place, kind in enumerate(kinds[side])
-            if kind in (["missed"], ["false"])
-        }
-        for side in kinds
-    )
-    for side, places in zip(kinds, _pair_nearest(*apart, tolerance_frames), strict=True):
-        for place in places:
-            kinds[side][place] = ["wrong_words"]
-    return kinds
+        for side in errors:
+            errors[side][match[side]] = [] if match["correct"] else ["wrong_words"]
+            del unmatched[side][match[side]]
+    pairs = _pair_nearest(unmatched["gold"], unmatched["predicted"], tolerance_frames)
+    for side, numbers in zip(errors, pairs, strict=True):
+        for number in numbers:
+            errors[side][number] = ["wrong_words"]
+    return errors
 
 
-def _pair_nearest(ours: Mapping[Any, int], theirs: Mapping[Any, int], tolerance_frames: float) -> tuple[set, set]:
-    """The places of both sides that pair up, given their frames: nearest in time first, each in one pair."""
+def _pair_nearest(gold: Mapping[Any, int], predicted: Mapping[Any, int], tolerance_frames: float) -> tuple[set, set]:
+    """Return the events of both sides that pair up, given their frames: nearest in time first, each in one pair."""
     pairs = sorted(
-        (abs(frame - other_frame), place, other)
-        for place, frame in ours.items()
-        for other, other_frame in theirs.items()
+        (abs(frame - other_frame), event, other)
+        for event, frame in gold.items()
+        for other, other_frame in predicted.items()
         if abs(frame - other_frame) <= tolerance_frames
     )
-    taken: tuple[set, set] = (set(), set())
-    for _, place, other in pairs:
-        if place not in taken[0] and other not in taken[1]:
-            taken[0].add(place)
-            taken[1].add(other)
-    return taken
+    paired: tuple[set, set] = (set(), set())
+    for _, event, other in pairs:
+        if event not in paired[0] and other not in paired[1]:
+            paired[0].add(event)
+            paired[1].add(other)
+    return paired
 
 
-def count_errors(marks: Iterable[Record]) -> Counter[str]:
-    """By kind: transitions, updates that cannot be read, and replies. What is wrong counts once, where it was written."""
+def _count_errors(marks: Iterable[Record]) -> Counter[str]:
+    """Return the number of errors of each kind. What is wrong on both sides counts once, where it was predicted."""
     return Counter(
         kind
         for mark in marks
@@ -167,25 +166,14 @@ def count_errors(marks: Iterable[Record]) -> Counter[str]:
     )
 
 
-def curve(first: int, values: Sequence[float]) -> list[tuple[float, float]]:
-    """Points (absolute frame, probability)."""
-    return thin(
-        [(first + offset, round(value, 3)) for offset, value in enumerate(values) if value is not None], MOST_POINTS
-    )
-
-
-def _unmatched(updates: Sequence[Record]) -> dict[tuple[int, int], int]:
-    """Place -> frame."""
-    return {
-        (number, place): update["frame"]
-        for number, update in enumerate(updates)
-        for place, change in enumerate(update["transitions"])
-        if not change["matched"]
-    }
+def _curve(first: int, values: Sequence[float | None]) -> list[tuple[float, float]]:
+    """Return points (absolute frame, probability)."""
+    points = [(first + offset, round(value, 3)) for offset, value in enumerate(values) if value is not None]
+    return thin(points, MOST_POINTS)
 
 
 def _update_marks(
-    lane: str, updates: Sequence[Record], unmatched: str, wrong: set, illegal: set
+    lane: str, updates: Sequence[Record], unmatched: str, wrong: set[Place], illegal: set[Place]
 ) -> Iterable[dict[str, Any]]:
     for number, update in enumerate(updates):
         parts = []
@@ -200,11 +188,11 @@ def _update_marks(
 
 
 def _reply_marks(record: Record, tolerance_frames: float) -> Iterable[dict[str, Any]]:
-    for side, kinds in judge_replies(record, tolerance_frames).items():
+    for side, errors in judge_replies(record, tolerance_frames).items():
         marks = [
-            {"lane": f"{side}_reply", "frame": reply["frame"], "text": reply["text"], "kinds": wrong}
+            {"lane": f"{side}_reply", "frame": reply["frame"], "text": reply["text"], "kinds": kinds}
             | _probability(reply)
-            for reply, wrong in zip(record[side]["replies"], kinds, strict=True)
+            for reply, kinds in zip(record[side]["replies"], errors, strict=True)
         ]
         for match in record["reply_matches"]:
             marks[match[side]]["similarity"] = rounded(match["similarity"])
@@ -212,4 +200,4 @@ def _reply_marks(record: Record, tolerance_frames: float) -> Iterable[dict[str, 
 
 
 def _probability(event: Record) -> dict[str, float]:
-    return {} if event.get("probability") is None else {"probability": rounded(event["probability"])}
+    return {"probability": rounded(event["probability"])} if "probability" in event else {}

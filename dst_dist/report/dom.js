@@ -1,16 +1,17 @@
 "use strict";
 
-// Elements are made here alone, and text enters them as text: nothing in the data can become markup.
+// All elements are made here, with text as text nodes: nothing in the data can become markup.
+// page.py joins the scripts into one.
 
 const SVG = "http://www.w3.org/2000/svg";
 const DATA = JSON.parse(document.getElementById("data").textContent);
 
-/** An HTML element. Attributes whose value is null or false are left out; a list of children may hold strings and nulls. */
+/** Return an HTML element. Attributes that are null or false are left out, `on...` are listeners; children may be nested lists with nulls. */
 function html(tag, attributes = {}, ...children) {
   return fill(document.createElement(tag), attributes, children);
 }
 
-/** The same for SVG. */
+/** Return an SVG element, in the same way. */
 function svg(tag, attributes = {}, ...children) {
   return fill(document.createElementNS(SVG, tag), attributes, children);
 }
@@ -18,18 +19,18 @@ function svg(tag, attributes = {}, ...children) {
 function fill(element, attributes, children) {
   for (const [name, value] of Object.entries(attributes)) {
     if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
-    else if (value !== null && value !== undefined && value !== false) element.setAttribute(name, value === true ? "" : value);
+    else if (value !== null && value !== false) element.setAttribute(name, value === true ? "" : value);
   }
-  element.append(...children.flat(3).filter((child) => child !== null && child !== undefined));
+  element.append(...children.flat(3).filter((child) => child !== null));
   return element;
 }
 
-/** One of the small shapes of page.html. */
+/** Return a small shape of page.html, in the colour of its kind. */
 function shape(kind) {
-  return svg("svg", { class: `shape ${kind}`, viewBox: "0 0 16 16", "aria-hidden": "true" }, svg("use", { href: `#shape-${kind}` }));
+  return svg("svg", { class: `shape ${kind}`, style: `color:var(--${kind})`, viewBox: "0 0 16 16", "aria-hidden": "true" }, svg("use", { href: `#shape-${kind}` }));
 }
 
-/** A number as people read it: three decimals for shares, fewer for large numbers. */
+/** Return a number as text: three decimals for shares, fewer for large numbers. */
 function number(value) {
   if (value === null || value === undefined) return "";
   if (Number.isInteger(value)) return value.toLocaleString("en");
@@ -40,7 +41,7 @@ function number(value) {
   return value.toPrecision(2);
 }
 
-/** `59.9 s`, then `1:00.0`. */
+/** Return a time as `59.9 s`, from a minute on as `1:00.0`. */
 function seconds(value) {
   const tenths = Math.round(value * 10), rest = ((tenths % 600) / 10).toFixed(1);
   return tenths < 600 ? `${rest} s` : `${Math.floor(tenths / 600)}:${rest.padStart(4, "0")}`;
@@ -54,7 +55,7 @@ function note(...text) {
   return html("p", { class: "note" }, ...text);
 }
 
-/** Whether less of a metric is better. */
+/** Return whether less of a metric is better; unknown keys of metrics.jsonl are no metrics. */
 function lessIsBetter(key) {
-  return Boolean((DATA.metrics[key] || {}).less_is_better);
+  return Boolean(DATA.metrics[key]?.less_is_better);
 }

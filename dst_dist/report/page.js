@@ -1,15 +1,13 @@
-"use strict";
+// The list of clips with its filters, print, and the start of the page.
 
-// The list of clips with its filters, printing, and the start of the page.
-
-const shown = { words: "", kinds: new Set(), order: "given" };
+const shown = { words: "", kinds: [], order: "given" };
 const entries = [];
 
 function drawClips() {
   const section = document.getElementById("clips");
   section.append(...DATA.clip_notes.map((text) => note(text)));
   if (!DATA.clips.length) {
-    section.append(note("No clips: ", html("code", {}, "dst-dist evaluate RUN --streaming"), " lets the run watch its videos and leaves here what it wrote."));
+    section.append(note("No clips: ", html("code", {}, "dst-dist evaluate RUN --streaming"), " streams the videos, so that they are shown here."));
     return;
   }
   const list = html("div", { id: "clip-list" });
@@ -21,21 +19,18 @@ function drawClips() {
 }
 
 function clipEntry(clip) {
-  const errors = GRAVITY.filter((kind) => clip.errors[kind]);
+  const errors = GRAVEST_FIRST.filter((kind) => clip.errors[kind]);
   const badges = errors.length
-    ? errors.map((kind) => html("span", { class: "badge" }, shape(kind), html("span", {}, ` ${clip.errors[kind]}`, html("span", { class: "unseen" }, ` ${ERRORS[kind]}`))))
+    ? errors.map((kind) => html("span", { class: "badge" }, shape(kind), html("span", {}, ` ${clip.errors[kind]}`, html("span", { class: "unseen" }, ` ${ERRORS[kind][0]}`))))
     : html("span", { class: "badge" }, shape("right"), " no errors");
   const element = html("details", { class: "clip", ontoggle: () => element.open && render(entry) },
     html("summary", {}, html("span", { class: "clip-title" }, html("strong", {}, clip.goal || clip.id), html("span", { class: "quiet" }, `${clip.id}, ${seconds((clip.end - clip.start) / clip.fps)}`)), html("span", { class: "badges" }, badges)));
-  const entry = {
-    clip, element, rendered: false,
-    text: [clip.id, clip.video, clip.dataset, clip.domain, clip.split, clip.goal].join(" ").toLowerCase(),
-    total: errors.reduce((sum, kind) => sum + clip.errors[kind], 0),
-  };
+  const text = [clip.id, clip.video, clip.dataset, clip.domain, clip.split, clip.goal].join(" ").toLowerCase();
+  const entry = { clip, element, text, rendered: false, numErrors: errors.reduce((sum, kind) => sum + clip.errors[kind], 0) };
   return entry;
 }
 
-/** A clip is drawn when it is first opened, so that a page of hundreds stays quick. */
+/** Draw a clip when it is first opened: a page of hundreds stays quick. */
 function render(entry) {
   if (entry.rendered) return;
   entry.rendered = true;
@@ -43,51 +38,51 @@ function render(entry) {
 }
 
 function controls(list) {
-  const again = () => filter(list);
+  const update = (key, value) => { shown[key] = value; filter(list); };
   const kindButton = (kind) => {
-    const clips = DATA.clips.filter((clip) => clip.errors[kind]).length;
+    const numClips = DATA.clips.filter((clip) => clip.errors[kind]).length;
     const button = html("button", {
-      type: "button", class: "kind", "aria-pressed": "false", "data-kind": kind, title: ERROR_HELP[kind], disabled: !clips,
+      type: "button", class: "kind", "aria-pressed": "false", "data-kind": kind, title: ERRORS[kind][1], disabled: !numClips,
       onclick: () => {
-        const on = shown.kinds.delete(kind) ? false : Boolean(shown.kinds.add(kind));
-        button.setAttribute("aria-pressed", String(on));
-        again();
+        button.setAttribute("aria-pressed", String(!shown.kinds.includes(kind)));
+        update("kinds", shown.kinds.includes(kind) ? shown.kinds.filter((one) => one !== kind) : [...shown.kinds, kind]);
       },
-    }, shape(kind), ` ${ERRORS[kind]} `, html("span", { class: "quiet" }, String(clips)));
+    }, shape(kind), ` ${ERRORS[kind][0]} `, html("span", { class: "quiet" }, String(numClips)));
     return button;
   };
   return html("form", { class: "controls", onsubmit: (event) => event.preventDefault() },
-    html("label", {}, "Video ", html("input", { type: "search", id: "search", placeholder: "part of a name, task or dataset", autocomplete: "off", oninput: (event) => { shown.words = event.target.value; again(); } })),
-    html("label", {}, "Order ", html("select", { id: "order", onchange: (event) => { shown.order = event.target.value; again(); } }, html("option", { value: "given" }, "as evaluated"), html("option", { value: "errors" }, "most errors first"))),
+    html("label", {}, "Video ", html("input", { type: "search", id: "search", placeholder: "part of a name, task or dataset", autocomplete: "off", oninput: (event) => update("words", event.target.value) })),
+    html("label", {}, "Order ", html("select", { id: "order", onchange: (event) => update("order", event.target.value) }, html("option", { value: "given" }, "as evaluated"), html("option", { value: "errors" }, "most errors first"))),
     html("div", { class: "kinds", role: "group", "aria-label": "Clips with any of these errors" }, Object.keys(ERRORS).map(kindButton)));
 }
 
-/** What colours, patterns and shapes mean. */
+/** Return the explanation of colours, patterns and shapes. */
 function key() {
-  const swatch = (status) => html("span", { class: "key" }, svg("svg", { width: 26, height: 12, "aria-hidden": "true" }, status === "differs" ? svg("rect", { class: "differs", width: 26, y: 4, height: 3 }) : bar({ start: 0, end: 1 }, null, null, status, 0)), status === "differs" ? "gold and predicted differ" : status.replace("_", " "));
-  const sign = (kind) => html("span", { class: "key" }, shape(kind), ERRORS[kind] || { right: "right", user: "user" }[kind]);
+  const swatch = (name, ...bars) => html("span", { class: "key" }, svg("svg", { width: 26, height: 12, "aria-hidden": "true" }, bars), name);
+  const statuses = DATA.statuses.map((status) => swatch(status.replace("_", " "), bar(null, null, null, status, 0)));
+  const differs = swatch("gold and predicted differ", rect(null, null, null, 4, 3, "differs"));
+  const sign = (kind) => html("span", { class: "key" }, shape(kind), ERRORS[kind]?.[0] || kind);
   return html("div", { class: "key-box" },
     html("p", { role: "status", id: "matches" }),
     html("p", {}, html("span", { class: "quiet" }, "Marks "), ["user", "right", ...Object.keys(ERRORS)].map(sign)),
-    html("p", {}, html("span", { class: "quiet" }, "Steps, gold above predicted "), [...DATA.statuses, "differs"].map(swatch)));
+    html("p", {}, html("span", { class: "quiet" }, "Steps, gold above predicted "), statuses, differs));
 }
 
+/** Show the clips that contain every word and have one of the chosen kinds of error, in the chosen order. */
 function filter(list) {
   const words = shown.words.toLowerCase().split(/\s+/).filter(Boolean);
-  let matches = 0;
-  for (const entry of entries) {
-    const found = words.every((word) => entry.text.includes(word)) && (!shown.kinds.size || [...shown.kinds].some((kind) => entry.clip.errors[kind]));
-    entry.element.hidden = !found;
-    matches += found;
+  for (const { element, text, clip } of entries) {
+    element.hidden = !(words.every((word) => text.includes(word)) && (!shown.kinds.length || shown.kinds.some((kind) => clip.errors[kind])));
   }
-  const ordered = shown.order === "errors" ? [...entries].sort((a, b) => b.total - a.total) : entries;
+  const ordered = shown.order === "errors" ? [...entries].sort((a, b) => b.numErrors - a.numErrors) : entries;
   if (ordered.some((entry, index) => list.children[index] !== entry.element)) list.append(...ordered.map((entry) => entry.element));
-  const kinds = [...shown.kinds].map((kind) => ERRORS[kind]).join(" or ");
-  const how = [words.length ? `matching "${shown.words.trim()}"` : "", kinds ? `with ${kinds}` : ""].filter(Boolean).join(", ");
-  document.getElementById("matches").textContent = `${matches} of ${plural(entries.length, "clip")}${how ? `, ${how}` : ""}${matches ? "" : ": change the words or the kinds of error"}`;
+  const matches = entries.filter((entry) => !entry.element.hidden).length;
+  const kinds = shown.kinds.map((kind) => ERRORS[kind][0]).join(" or ");
+  const how = [words.length ? `, matching "${shown.words.trim()}"` : "", kinds ? `, with ${kinds}` : ""].join("");
+  document.getElementById("matches").textContent = `${matches} of ${plural(entries.length, "clip")}${how}${matches ? "" : ": change the words or the kinds of error"}`;
 }
 
-/** On paper all clips that the filters leave are open, and what else is folded but spare numbers; afterwards as before. */
+/** Print what the filters leave with everything unfolded but spare numbers, and fold it again. */
 function preparePrint() {
   let opened = [];
   window.addEventListener("beforeprint", () => {
@@ -95,10 +90,7 @@ function preparePrint() {
     opened = [...document.querySelectorAll("details:not([open], .spare)")];
     opened.forEach((element) => { element.open = true; });
   });
-  window.addEventListener("afterprint", () => {
-    opened.forEach((element) => { element.open = false; });
-    opened = [];
-  });
+  window.addEventListener("afterprint", () => opened.forEach((element) => { element.open = false; }));
 }
 
 drawHeader();

@@ -1,4 +1,4 @@
-"""`dst-dist report`: a run on one page of HTML that needs nothing else, neither files beside it nor a network."""
+"""`dst-dist report`: a run on one page of HTML that needs nothing else, neither other files nor a network."""
 
 import json
 import re
@@ -16,12 +16,12 @@ from dst_dist.report.thumbnails import add_thumbnails
 from dst_dist.run_folder import RunFolder
 
 MOST_BYTES = 20_000_000
-"""Of the whole page. Clips take at most three quarters of it, thumbnails what is left."""
+"""Size of the whole page. Clips take at most three quarters of it, thumbnails the rest."""
 SCRIPTS = ("dom.js", "charts.js", "results.js", "timeline.js", "page.js")
 
 
 def write_report(run_folder: Path, out: Path | None = None) -> Path:
-    """Write the page of a run, as far as it was trained and evaluated; what is missing is said on the page.
+    """Write the page of a run, which may be unfinished or not evaluated: the page says what is missing.
 
     Args:
         out: the file to write, otherwise `evaluation/report.html` in the run folder.
@@ -30,34 +30,30 @@ def write_report(run_folder: Path, out: Path | None = None) -> Path:
         The file that was written.
 
     Raises:
-        ConfigError: if the folder is no run, or `out` is a folder.
+        ConfigError: if the folder is no run folder, or `out` is a folder.
     """
     run = read_run(run_folder)
     out = out or RunFolder(run_folder).report_file
     if out.is_dir():
         raise ConfigError(f"{out}: a folder; name the HTML file to write")
+    title = f"{run['name']}: {run['model']}"
     clips, notes = read_clip_records(run_folder, MOST_BYTES * 3 // 4)
-    room = MOST_BYTES - len(_as_json(run)) - len(_as_json(clips)) - len(_page({}, "", ""))
+    room = MOST_BYTES - len(_page({**run, "clips": clips}, title))
     notes += add_thumbnails(clips, room)
-    page = _page({**run, "clips": clips, "clip_notes": notes}, run["name"], run["model"])
-    write_whole(out, page)
+    write_whole(out, _page({**run, "clips": clips, "clip_notes": notes}, title))
     return out
 
 
-def _page(data: Mapping[str, Any], name: str, model: str) -> str:
+def _page(data: Mapping[str, Any], title: str) -> str:
     files = resources.files("dst_dist.report")
+    # Escaped, so that no text in the data can end the script element that holds it.
+    text = json.dumps(data, separators=(",", ":"), allow_nan=False)
     parts = {
-        "title": escape(f"{name}: {model}"),
+        "title": escape(title),
         "style": files.joinpath("page.css").read_text(encoding="utf-8"),
         "script": "\n".join(files.joinpath(script).read_text(encoding="utf-8") for script in SCRIPTS),
-        "data": _as_json(data),
+        "data": text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"),
     }
     template = files.joinpath("page.html").read_text(encoding="utf-8")
     # In one pass, so that a placeholder's name within the data is left alone.
     return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], template)
-
-
-def _as_json(value: Any) -> str:
-    """JSON that ends no script element, whatever the texts in it say."""
-    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

@@ -6,7 +6,7 @@ Point = tuple[float, float]
 
 
 def thin(points: Sequence[Point], most: int) -> list[Point]:
-    """At most `most` (4 or more) of the points: the first, the last, and of each stretch the lowest and the highest."""
+    """Return at most `most` (4 or more) points: the first, the last, and the lowest and highest of each stretch."""
     if len(points) <= most:
         return list(points)
     inner = range(1, len(points) - 1)
@@ -19,5 +19,5 @@ def thin(points: Sequence[Point], most: int) -> list[Point]:
 
 
 def rounded(value: float) -> float:
-    """To five digits, as many as a chart can show."""
+    """Return the value to five digits, as many as a chart can show."""
     return float(f"{value:.5g}")

@@ -14,7 +14,7 @@ from dst_dist.train.stop import StopRequest
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
-    """The command line. Raises SystemExit(0) for --help; what is not understood is left to the recipe's check."""
+    """Return the command line. Raises SystemExit(0) for --help; an unknown word is left to the recipe's check."""
     parser = argparse.ArgumentParser(
         prog="python -m dst_dist.train",
         description="Train a model. Run it under accelerate launch; by itself it trains in one process.",
@@ -30,7 +30,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         action="append",
         default=[],
         metavar="KEY",
-        help="go on from a checkpoint although this differs: a key of the recipe, or dataset, samples, model, frozen, engine",
+        help="continue although this differs: a key of the recipe, or dataset, samples, model, frozen, engine",
     )
     options, unknown = parser.parse_known_intermixed_args(arguments)
     options.recipe += unknown
@@ -38,7 +38,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 
 def main(arguments: list[str]) -> int:
-    """Train as the command line says; returns the exit code, which status.json gets too."""
+    """Train; return the exit code, which is written to status.json too."""
     options = parse(arguments)
     folder = output_dir_of(options.recipe)
     if folder is None:
@@ -63,14 +63,14 @@ def main(arguments: list[str]) -> int:
 
 
 def _refuse(error: DstDistError) -> int:
-    """Say what the user can mend."""
+    """Print the fault; return the exit code."""
     let_leader_speak()
     print(f"{type(error).__name__}: {error}", file=sys.stderr)
     return BAD_USAGE
 
 
 def _refuse_recipe(options: argparse.Namespace) -> int:
-    """Say what is wrong with a recipe that does not tell its run's folder. None is touched: any may be another run's."""
+    """Print the faults of a recipe that does not tell its run folder. None is touched: it may be another run's."""
     try:
         load_recipe(options.recipe)
     except ConfigError as error:

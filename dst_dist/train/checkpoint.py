@@ -1,4 +1,4 @@
-"""Checkpoints that cannot be half there: written beside, flushed, checksummed, then renamed.
+"""Checkpoints that are whole or not there: written under another name, flushed, checksummed, renamed.
 
     checkpoints/step-00000100/  state-00000.safetensors ...  random-00000.safetensors ...  training.json  MANIFEST.json
 
@@ -34,7 +34,7 @@ class Checkpoints:
 
     Args:
         keep: so many of the newest stay; the one that `best` points at stays too.
-        fault: called with the name of each instant at which a crash would be awkward; for tests.
+        fault: called with the name of each instant at which a crash must do no harm; for tests.
     """
 
     def __init__(self, run: RunFolder, keep: int, fault: Callable[[str], None] = lambda point: None):
@@ -44,7 +44,7 @@ class Checkpoints:
         self.fault = fault
 
     def save(self, engine: Engine, step: int, training: dict[str, Any], is_best: bool) -> Path:
-        """Write one checkpoint, each process its part; replaces nothing (collective).
+        """Write one checkpoint, each process its part, unless it is there; return its folder (collective).
 
         Raises:
             OSError: on every process, if writing failed on any; earlier checkpoints still stand.
@@ -70,7 +70,7 @@ class Checkpoints:
             raise
 
     def _write_own_files(self, engine: Engine, folder: Path, training: dict[str, Any]) -> dict[str, dict[str, Any]]:
-        """This process's files, flushed; their sizes and checksums by name."""
+        """Write this process's files; return their sizes and checksums by name."""
         self.fault("before state")
         state, chance = f"state-{engine.rank:05d}.safetensors", f"random-{engine.rank:05d}.safetensors"
         digests = {state: write_stretches(folder / state, stretches(held_state(engine)))}
@@ -94,7 +94,7 @@ class Checkpoints:
         flush(self.folder)
 
     def _point(self, target: Path, is_best: bool) -> None:
-        """Move the links, then prune: nothing goes before the new one stands."""
+        """Move the links to the new checkpoint, then remove old ones."""
         self._link("last", target)
         if is_best:
             self._link("best", target)
@@ -112,7 +112,7 @@ class Checkpoints:
         self.fault(f"after link {name}")
 
     def link_again(self, last: Path, best_step: int) -> None:
-        """Mend the links after a start: an earlier one may have been cut before it moved them; called by one process.
+        """Set the links again at a start: an earlier one may have been cut before. Called by one process.
 
         Args:
             best_step: 0 if there is no best one yet.
@@ -138,16 +138,16 @@ class Checkpoints:
                     shutil.rmtree(doomed)
 
     def existing(self) -> list[Path]:
-        """Checkpoints by step, oldest first; whether they are good is not said."""
+        """Return the checkpoints by step, oldest first, also broken ones."""
         return sorted(
             (path for path in self.folder.glob("step-*") if NAME.fullmatch(path.name)),
             key=lambda path: int(NAME.fullmatch(path.name)[1]),
         )
 
     def newest_valid(self, engine: Engine) -> Path | None:
-        """The newest checkpoint whose every byte is as it was written, or None if there is none at all (collective).
+        """Return the newest checkpoint whose every byte is as written, or None if there is none at all (collective).
 
-        Each file is read once, by one process. What is broken is said in the log, and renamed if an older one is good.
+        Each file is read once, by one process. A broken one is logged, and renamed if an older one is good.
 
         Raises:
             CheckpointError: if there are checkpoints, but not one is good.
@@ -176,7 +176,7 @@ class Checkpoints:
         for place in (self.run.path / "last", self.run.path / "best"):
             if place.is_dir() and not place.is_symlink():
                 raise CheckpointError(
-                    f"{place} is a folder where a link to a checkpoint goes, as in a run copied with its links followed: "
+                    f"{place} is a folder where a link to a checkpoint goes, as in a copy that followed the links: "
                     f"remove it if {self.folder} has the same checkpoint, else move it there as step-... (eight digits)"
                 )
         for path in self.folder.glob(f"*{UNFINISHED}*"):
@@ -184,7 +184,7 @@ class Checkpoints:
                 shutil.rmtree(path)
 
     def _verify_part(self, path: Path, engine: Engine) -> list[str]:
-        """What is wrong with this process's share of the files."""
+        """Return the faults of this process's share of the files."""
         try:
             files = read_manifest(path)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -199,7 +199,7 @@ class Checkpoints:
 
 @contextmanager
 def _if_possible(path: Path) -> Iterator[None]:
-    """Around the removal of a folder: one too many does no harm, and is tried again later."""
+    """Log a warning if a folder cannot be removed: it does no harm, and is removed at a later start."""
     try:
         yield
     except OSError as error:
@@ -207,7 +207,7 @@ def _if_possible(path: Path) -> Iterator[None]:
 
 
 def read_manifest(path: Path) -> dict[str, dict[str, Any]]:
-    """Size and checksum of each file of a checkpoint, by name. Raises OSError, ValueError or KeyError if it is damaged."""
+    """Return size and checksum of each file of a checkpoint. Raises OSError, ValueError or KeyError if damaged."""
     files = json.loads((path / MANIFEST).read_text())["files"]
     if not isinstance(files, dict) or TRAINING not in files:
         raise ValueError(f"{MANIFEST} lists no {TRAINING}")
@@ -226,7 +226,7 @@ def _file_fault(file: Path, about: dict[str, Any]) -> str | None:
 
 
 def read_training(path: Path) -> dict[str, Any]:
-    """What a checkpoint says of its run."""
+    """Return the content of a checkpoint's `training.json`."""
     return json.loads((path / TRAINING).read_text())
 
 

@@ -1,4 +1,4 @@
-"""What is about to be trained, said in the log before the first step."""
+"""The description of a run in the log before its first step."""
 
 from dst_dist.config import Recipe
 from dst_dist.data.batching import BatchPlan
@@ -11,7 +11,7 @@ from dst_dist.train.engine import Engine
 def describe(
     engine: Engine, recipe: Recipe, datasets: dict[str, SampleDataset], plan: BatchPlan, num_steps: int
 ) -> None:
-    """Say what is about to be trained, and everything about the data that was corrected or left out."""
+    """Log what is trained, and everything about the data that was corrected or left out."""
     counts = {part: sum(p.numel() for _, p in named) for part, named in parameter_groups(engine.unwrapped).items()}
     trained = ", ".join(f"{part} {count:,}" for part, count in counts.items())
     logger.info("%s, %s; trained parameters: %s", engine.name, recipe.train.precision, trained)
@@ -43,7 +43,7 @@ def describe(
 
 
 def warn_of_rare_classes(recipe: Recipe, data: SampleDataset) -> None:
-    """A head that sees under 5 % of a class learns little of it, one that is asked nothing learns nothing."""
+    """Log each head's classes, and warn of a head that sees under 5 % of a class or is not trained."""
     for head, (positives, negatives) in data.expected_classes().items():
         logger.info("%s: %.0f positives and %.0f negatives an epoch", head, positives, negatives)
         total = positives + negatives
@@ -56,7 +56,7 @@ def warn_of_rare_classes(recipe: Recipe, data: SampleDataset) -> None:
 
 
 def why_untrained(recipe: Recipe, data: SampleDataset, head: str) -> str | None:
-    """Why a head learns nothing in a run; None where it does."""
+    """Return why a run does not train a head, or None if it does."""
     if not sum(data.expected_classes()[head]):
         return "no position has a label"
     return None if getattr(recipe.loss, head) else f"loss.{head} is 0"

@@ -30,7 +30,7 @@ from dst_dist.errors import ConfigError
 from dst_dist.processes import Processes
 
 PATIENCE = timedelta(hours=1)
-"""How long a process waits for another. NCCL's ten minutes are too short where one process of a node looks at all frames."""
+"""How long a process waits for another: NCCL's ten minutes are too short where one process looks at all frames."""
 
 _NEVER_FREED: list[Any] = []
 """Gloo's destructor holds Python's lock and waits for a thread that may wait for it: now and then a training hung
@@ -38,7 +38,7 @@ at its end. So the group is kept, and the program leaves without finalizing Pyth
 
 
 class Engine(Processes):
-    """Processes, devices, and the steps of an update, alike on every engine.
+    """Runs the steps of an update alike on every engine.
 
     Raises:
         ConfigError: if the launcher's settings do not fit the machine or the recipe.
@@ -56,12 +56,12 @@ class Engine(Processes):
 
     @property
     def kind(self) -> str:
-        """`deepspeed`, `fsdp`, or `ddp`, which on one process is plain training."""
+        """Return `deepspeed`, `fsdp`, or `ddp`, which on one process is plain training."""
         return {DistributedType.DEEPSPEED: "deepspeed", DistributedType.FSDP: "fsdp"}.get(self.type, "ddp")
 
     @property
     def name(self) -> str:
-        """For logs: the kind and the number of processes."""
+        """Return the kind and the number of processes, for logs."""
         return f"{self.kind} on {self.num_processes} x {self.device.type}"
 
     def prepare(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
@@ -72,23 +72,23 @@ class Engine(Processes):
         self.optimizer = getattr(self.optimizer, "optimizer", self.optimizer)
 
     def _check_same_weights(self, model: nn.Module) -> None:
-        """FSDP2 shards what each process has; weights made differently would become a mixture (collective)."""
+        """Assert that all processes have the same weights: FSDP2 would shard a mixture of them (collective)."""
         sums = torch.stack([parameter.detach().double().sum() for parameter in model.parameters()]).tolist()
         others = self.gather_objects(sums)
         assert all(other == others[0] for other in others), "processes start from different weights"
 
     @property
     def unwrapped(self) -> nn.Module:
-        """The model inside the engine's wrapper; its parameters are what the engine updates."""
+        """Return the model inside the engine's wrapper; its parameters are what the engine updates."""
         return self.accelerator.unwrap_model(self.model)
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
-        """The optimizer's live groups, in which the learning rate is set."""
+        """Return the optimizer's groups, in which the learning rate is set."""
         return self.optimizer.param_groups
 
     def begin_micro_batch(self, is_last: bool) -> None:
-        """Say whether the optimizer step follows this micro-batch; before its forward, in which DDP looks."""
+        """Tell the engine whether the optimizer step follows this micro-batch; before its forward, where DDP looks."""
         if self.type == DistributedType.DEEPSPEED:
             self.model.set_gradient_accumulation_boundary(is_last)
         elif self.type == DistributedType.FSDP:
@@ -98,14 +98,14 @@ class Engine(Processes):
             self.model.require_backward_grad_sync = is_last
 
     def backward(self, loss: torch.Tensor) -> None:
-        """Accumulate gradients; averaged over processes in the last micro-batch of a step (collective)."""
+        """Accumulate gradients; the last micro-batch of a step averages them over processes (collective)."""
         if self.type == DistributedType.DEEPSPEED:
             self.model.backward(loss, scale_wrt_gas=False)
         else:
             loss.backward()
 
     def gradient_norm(self) -> float:
-        """Global norm of the averaged gradients before clipping; not finite where a gradient is not (collective).
+        """Return the norm of the averaged gradients before clipping; not finite if a gradient is not (collective).
 
         Gradients are clipped to `optim.max_grad_norm` here, or in `step` under DeepSpeed, which owns them.
         """
@@ -126,7 +126,7 @@ class Engine(Processes):
         self.optimizer.zero_grad(set_to_none=True)
 
     def full_state_dict(self, names: set[str]) -> dict[str, torch.Tensor]:
-        """Whole weights by name, of these at least, on the host of the main process; nothing on the others (collective)."""
+        """Return at least these whole weights by name on the main process, nothing on the others (collective)."""
         if self.type == DistributedType.FSDP:
             # Frozen ones are gathered only where they are wanted: an adapter's base may be all there is room for.
             frozen = {name for name, parameter in self.unwrapped.named_parameters() if not parameter.requires_grad}
@@ -150,7 +150,7 @@ class Engine(Processes):
 
 
 def _keep_deepspeed_simple() -> None:
-    """On a CPU DeepSpeed would compile a communication kernel, which takes a compiler and a minute; gloo does."""
+    """Keep DeepSpeed from compiling a communication kernel on a CPU, which takes a minute; gloo is enough."""
     import deepspeed.ops
 
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
@@ -183,7 +183,7 @@ def _build_accelerator(on_cpu: bool, max_grad_norm: float, trackers: list[str], 
 
 
 def _fill_deepspeed(json: dict[str, Any], max_grad_norm: float) -> None:
-    """DeepSpeed clips by its JSON alone, so the recipe's value is written there; anything else is refused."""
+    """Write the recipe's clipping into DeepSpeed's JSON, which alone it reads; raise ConfigError for another."""
     precision = [key for key in ("bf16", "fp16", "torch_autocast") if json.get(key, {}).get("enabled", False)]
     if precision:
         raise ConfigError(f"DeepSpeed JSON: remove {', '.join(precision)}; precision is the recipe's train.precision")
@@ -197,7 +197,7 @@ def _fill_deepspeed(json: dict[str, Any], max_grad_norm: float) -> None:
 
 
 def _fsdp_on_cpu(accelerator: Accelerator, plugin: FullyShardedDataParallelPlugin) -> Accelerator:
-    """Accelerate takes FSDP for GPUs only and would train one model a process; FSDP2 itself runs on gloo."""
+    """Switch FSDP on: Accelerate keeps it for GPUs and would train a model per process; FSDP2 runs on gloo."""
     for state in (PartialState._shared_state, AcceleratorState._shared_state):
         state["distributed_type"] = DistributedType.FSDP
     AcceleratorState._shared_state["fsdp_plugin"] = plugin

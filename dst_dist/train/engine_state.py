@@ -22,7 +22,7 @@ KINDS = ("weight", "exp_avg", "exp_avg_sq")
 
 @dataclass
 class Held:
-    """What this process holds of one trained parameter: flat views, entries [start, start + len)."""
+    """The part of one trained parameter that this process holds: entries [start, start + len), as flat views."""
 
     name: str
     start: int
@@ -32,7 +32,7 @@ class Held:
 
 
 def held_state(engine: Engine) -> list[Held]:
-    """Everything trained that this process holds; makes zero moments where there was no step yet."""
+    """Return the trained state that this process holds; moments are zero before the first step."""
     if engine.type == DistributedType.FSDP:
         # After a forward without backward some weights are still gathered; the optimizer knows the sharded ones.
         for module in engine.unwrapped.modules():
@@ -45,7 +45,7 @@ def held_state(engine: Engine) -> list[Held]:
 
 
 def stretches(held: list[Held]) -> list[Stretch]:
-    """What this process writes."""
+    """Return the stretches that this process writes."""
     return [
         Stretch(f"{one.name}/{kind}", one.write_start, tensor[one.write_start - one.start : one.write_stop - one.start])
         for one in held
@@ -80,7 +80,7 @@ def _fill(reader: StretchReader, name: str, start: int, out: torch.Tensor) -> No
 
 
 def trained_shapes(engine: Engine) -> dict[str, list[int]]:
-    """Name -> whole shape of every trained parameter."""
+    """Return the whole shape of every trained parameter by name."""
     return {name: list(parameter.shape) for name, parameter in _trained(engine)}
 
 
@@ -89,12 +89,12 @@ def _trained(engine: Engine) -> Iterator[tuple[str, torch.nn.Parameter]]:
 
 
 def _adam(engine: Engine) -> torch.optim.Optimizer:
-    """torch's (or DeepSpeed's CPU) Adam; under DeepSpeed it holds flat partitions, not parameters."""
+    """Return torch's (or DeepSpeed's CPU) Adam; under DeepSpeed it holds flat partitions, not parameters."""
     return engine.model.optimizer.optimizer if engine.type == DistributedType.DEEPSPEED else engine.optimizer
 
 
 def _make_moments(engine: Engine) -> None:
-    """Adam makes its state in the first step; to save before it or to load, it must exist."""
+    """Make Adam's state, which Adam itself makes in its first step, so that it can be saved and loaded before."""
     adam = _adam(engine)
     for parameter in (parameter for group in adam.param_groups for parameter in group["params"]):
         if not adam.state[parameter]:

@@ -1,4 +1,4 @@
-"""A run folder that one training holds: its lock, how the run ended, and its final model."""
+"""The run folder of a training: its lock, its status, and its final model."""
 
 import fcntl
 import json
@@ -38,7 +38,7 @@ class HeldFolder(RunFolder):
         self._earlier_status: str | None = None
 
     def lock(self) -> None:
-        """Hold the folder for this process until it ends, however it ends.
+        """Lock the folder for this process until it ends.
 
         Raises:
             ConfigError: if another run holds it, or it cannot be written.
@@ -106,13 +106,13 @@ class HeldFolder(RunFolder):
         return moved
 
     def write_config(self, recipe_yaml: str) -> None:
-        """Keep the recipe. From here on a final model of another recipe is not this run's."""
+        """Write the recipe. From here on a final model of another recipe is not this run's."""
         if self.is_over and not self.holds(yaml.safe_load(recipe_yaml)):
             write_whole(self.goes_on_file, "final/ is of an earlier recipe until this run is done\n")
         write_whole(self.config_file, recipe_yaml)
 
     def write_videos(self, videos: Iterable[str]) -> None:
-        """Keep the names of the videos that are trained on; evaluation compares its own with them."""
+        """Write the names of the training videos, with which evaluation compares its own."""
         write_whole(self.videos_file, [f"{video}\n" for video in sorted(set(videos))])
 
     @contextmanager
@@ -139,7 +139,7 @@ class HeldFolder(RunFolder):
             self.status_file.unlink()
 
     def write_status(self, code: int, reason: str) -> None:
-        """Say how the start ended, if it holds the folder or may say that it was refused.
+        """Write how the start ended, if it holds the folder or may write that it was refused.
 
         The first process that fails is believed: the others fail because it did. A good end is written by the main
         process, over what a start that was refused may have written meanwhile.

@@ -26,7 +26,7 @@ from dst_dist.train.validation import validate
 
 
 class Trainer:
-    """One run, built in the order of `__init__`. Every process makes one and calls `run` (collective throughout).
+    """Trains one run. Every process makes one and calls `run` (collective throughout).
 
     Args:
         setup: the data, read and checked.
@@ -101,7 +101,7 @@ class Trainer:
         return DONE
 
     def train_step(self, step: int, epoch: int, draws: list[Draw], batches: Iterator[PackedBatch]) -> None:
-        """Optimizer step `step` (0 is the first) of the batch plan, logged (collective)."""
+        """Run and log optimizer step `step` (0 is the first) of the batch plan (collective)."""
         watch = Stopwatch()
         factor = rate_factor(step, self.num_steps, self.recipe.optim)
         set_rates(self.engine.param_groups, factor)
@@ -114,7 +114,7 @@ class Trainer:
         self.log.train_step(step + 1, values)
 
     def batches_from(self, step: int) -> Iterator[PackedBatch]:
-        """This process's micro-batches from an optimizer step on, made by data workers."""
+        """Return this process's micro-batches from an optimizer step on, made by data workers."""
         rank, num_processes = self.engine.rank, self.engine.num_processes
         sampler = MicroBatchSampler(
             self.plan, self.data.samples, self.setup.limits, rank, num_processes, step, self.num_steps
@@ -125,7 +125,7 @@ class Trainer:
         return self.progress.step >= self.num_steps or self.patience_is_over()
 
     def evaluation_is_due(self) -> bool:
-        """Also after a start from a checkpoint whose evaluation was cut."""
+        """Return whether to evaluate now, also after a start from a checkpoint whose evaluation was cut."""
         step = self.progress.step
         due = step > 0 and (step % self.recipe.eval.every_steps == 0 or step >= self.num_steps)
         return "val" in self.datasets and due and self.progress.evaluated_step < step
@@ -151,12 +151,12 @@ class Trainer:
         self.log.checkpoint(path, time.perf_counter() - started_s)
 
     def patience_is_over(self) -> bool:
-        """Early stopping: so many evaluations in a row were no better than the best."""
+        """Return whether `eval.patience` evaluations in a row were no better than the best (early stopping)."""
         patience = self.recipe.eval.patience
         return patience is not None and self.progress.num_since_best >= patience
 
     def stopped(self) -> int:
-        """Asked to stop, and saved (collective)."""
+        """End after a request to stop, when the checkpoint is written (collective)."""
         logger.info("stopped on request after step %d; the same command continues", self.progress.step)
         self.stop.obeyed()
         self.close()
@@ -182,7 +182,7 @@ class Trainer:
 
 
 def open_run(engine: Engine, recipe: Recipe, run: HeldFolder, checkpoints: Checkpoints, allowed: list[str]) -> None:
-    """The main process makes the run folder and its log file (collective)."""
+    """Make the run folder and its log file on the main process (collective)."""
     if engine.is_main:
         moved = run.open(recipe.model_dump(mode="json"), allowed)
         add_log_file(run)

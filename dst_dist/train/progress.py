@@ -1,4 +1,4 @@
-"""What a run says of itself: a bar or lines for people, `metrics.jsonl` and trackers for tools."""
+"""The progress of a run: a bar or log lines for people, `metrics.jsonl` and trackers for tools."""
 
 import json
 import logging
@@ -25,7 +25,7 @@ def add_log_file(run: RunFolder) -> None:
 
 
 def peak_memory_gib(device: torch.device) -> float:
-    """The most this process has used: of the GPU's memory, or on a CPU resident."""
+    """Return the peak memory of this process: allocated on its GPU, or resident on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
@@ -33,13 +33,13 @@ def peak_memory_gib(device: torch.device) -> float:
 
 @dataclass
 class Stopwatch:
-    """Time of a step, and the part of it spent waiting for data, in seconds."""
+    """Measures the seconds of a step, and those spent waiting for data."""
 
     started_s: float = field(default_factory=time.perf_counter)
     waited_s: float = 0.0
 
     def timed(self, iterator):
-        """The next item of an iterator, its wait counted."""
+        """Return the next item of an iterator, and count the wait."""
         before = time.perf_counter()
         item = next(iterator)
         self.waited_s += time.perf_counter() - before
@@ -62,7 +62,7 @@ class TrainLog:
         self.bar = tqdm(total=num_steps, initial=start_step, unit="step", disable=not show_bar, dynamic_ncols=True)
 
     def write(self, step: int, split: str, values: Mapping[str, float]) -> None:
-        """One line of `metrics.jsonl`, flushed; `step` is the number of optimizer steps done."""
+        """Write one line of `metrics.jsonl`, flushed; `step` is the number of optimizer steps done."""
         if self.file is not None:
             self.file.write(json.dumps({"step": step, "split": split, **values}) + "\n")
         if split != "train" or self._is_due(step):
@@ -73,7 +73,7 @@ class TrainLog:
         return step % self.every_steps == 0 or step in (1, self.num_steps)
 
     def train_step(self, step: int, values: Mapping[str, float]) -> None:
-        """Log an optimizer step: always to the file, now and then to people."""
+        """Log an optimizer step: always to the file, every `log.every_steps` to people."""
         if self.checkpoint_s is not None:
             values, self.checkpoint_s = {**values, "checkpoint_s": self.checkpoint_s}, None
         self.write(step, "train", values)

@@ -1,4 +1,4 @@
-"""Going on where a run was cut: what a checkpoint says of its run, and whether this is still the same run."""
+"""Continue a run where it was cut: its progress, and whether it is still the same run."""
 
 import hashlib
 from dataclasses import asdict, dataclass, field
@@ -22,13 +22,13 @@ from dst_dist.train.engine import Engine
 
 @dataclass
 class Progress:
-    """The whole state of a run beside weights, moments and random numbers."""
+    """State of a run besides weights, moments and random numbers."""
 
     step: int = 0
     """Optimizer steps done; the place in the batch plan follows from it."""
     evaluated_step: int = 0
     best_by: str = ""
-    """What the best is the best of: a metric, on certain clips."""
+    """Metric and clips that choose the best checkpoint."""
     best_value: float | None = None
     best_step: int = 0
     num_since_best: int = 0
@@ -36,7 +36,7 @@ class Progress:
     thresholds: dict[str, float] = field(default_factory=dict)
 
     def note_evaluation(self, metrics: dict[str, float], best_metric: str) -> bool:
-        """Remember an evaluation at this step; says if it is the best so far.
+        """Remember an evaluation at this step; return whether it is the best so far.
 
         Raises:
             ConfigError: if there is no such metric.
@@ -55,7 +55,7 @@ class Progress:
         return True
 
     def compare_by(self, what: str) -> None:
-        """Evaluations are from now on measured by this; a best that was measured otherwise cannot be compared with."""
+        """Forget the best so far if it was chosen by another metric or other clips."""
         if self.best_step and self.best_by != what:
             logger.warning(
                 "the best so far, of step %d, was measured by %s and now it is %s: it is chosen anew",
@@ -88,7 +88,7 @@ def _is_better(value: float, than: float, less_is_better: bool) -> bool:
 
 @dataclass(frozen=True)
 class Identity:
-    """What must be the same for a run to go on."""
+    """What must be the same for a run to continue."""
 
     recipe: dict[str, Any]
     dataset: str
@@ -98,7 +98,7 @@ class Identity:
     engine: str
 
     def differences(self, saved: dict[str, Any]) -> dict[str, str]:
-        """Key -> what it was and is; keys of the recipe, or of WHAT."""
+        """Return key -> what it was and is, for keys of the recipe and of WHAT."""
         found = recipe_differences(saved["recipe"], self.recipe)
         for key, what in WHAT.items():
             # Other clips are cut otherwise too.
@@ -114,19 +114,19 @@ def identify(recipe: Recipe, data: SampleDataset, model: ModelFiles, frozen: str
 
 
 def best_by(recipe: Recipe, validation: SampleDataset | None) -> str:
-    """What decides which checkpoint is the best, in words."""
+    """Return in words which metric, on which clips, chooses the best checkpoint."""
     clips = "no clips" if validation is None else f"the clips {validation.digests()['dataset'][:8]}"
     most = recipe.eval.max_clips
     return f"{recipe.checkpoint.best} on {clips if most is None else f'{most} of {clips}'}"
 
 
 def to_training(identity: Identity, progress: Progress, engine: Engine) -> dict[str, Any]:
-    """The content of a checkpoint's `training.json`."""
+    """Return the content of a checkpoint's `training.json`."""
     return {"progress": asdict(progress), "num_processes": engine.num_processes, **asdict(identity)}
 
 
 def resume(engine: Engine, checkpoints: Checkpoints, identity: Identity, allowed: list[str]) -> Progress:
-    """Load the newest good checkpoint, if there is one (collective).
+    """Load the newest good checkpoint, if there is one, and return the run's progress (collective).
 
     Args:
         allowed: keys that may differ, from `--allow-changed`.
@@ -141,8 +141,8 @@ def resume(engine: Engine, checkpoints: Checkpoints, identity: Identity, allowed
     lacking = {"shapes", *WHAT} - saved.keys()
     if lacking:
         raise CheckpointError(
-            f"{path}: an earlier version of dst_dist wrote it, without {', '.join(sorted(lacking))}; go on with that version, "
-            "or use another output_dir"
+            f"{path}: an earlier version of dst_dist wrote it, without {', '.join(sorted(lacking))}; continue with that "
+            "version, or use another output_dir"
         )
     different = identity.differences(saved)
     check_allowed(path, different, allowed)
@@ -156,7 +156,7 @@ def resume(engine: Engine, checkpoints: Checkpoints, identity: Identity, allowed
 
 
 def check_allowed(path: Path, different: dict[str, str], allowed: list[str]) -> None:
-    """Raises CheckpointError for every difference that is not allowed."""
+    """Raise CheckpointError for every difference that is not allowed."""
     refused = [text for key, text in different.items() if key not in allowed]
     if refused:
         keys = " ".join(f"--allow-changed {key}" for key in different if key not in allowed)
@@ -164,7 +164,7 @@ def check_allowed(path: Path, different: dict[str, str], allowed: list[str]) -> 
 
 
 def frozen_digest(engine: Engine, model: nn.Module) -> str:
-    """Digest of the weights that are not trained, and so are in no checkpoint; each process reads a share (collective).
+    """Return a digest of the frozen weights, which are in no checkpoint; each process reads a share (collective).
 
     Called before the engine wraps the model, while every process has all of it.
     """

@@ -1,4 +1,4 @@
-"""Training state on disk: stretches of flattened tensors in safetensors files, read on any number of processes.
+"""Training state on disk: pieces of flattened tensors in safetensors files, read on any number of processes.
 
 Every parameter's state is a flat row of numbers; a process writes the stretches that it holds, so nothing is
 gathered, and a reader finds any stretch again by name and offset. A file is written front to back, and its
@@ -72,7 +72,7 @@ def _pieces(head: bytes, stretches: Sequence[Stretch]) -> Iterable[bytes | memor
 
 
 class StretchReader:
-    """Finds stretches again in the files of a checkpoint.
+    """Reads stretches from the files of a checkpoint, whoever wrote them.
 
     Raises:
         CheckpointError: from `fill`, if a tensor is not there in whole.

@@ -19,7 +19,7 @@ from dst_dist.train.progress import Stopwatch
 
 
 def step_batches(batches: Iterator[PackedBatch], watch: Stopwatch) -> Iterator[PackedBatch]:
-    """This process's micro-batches of one optimizer step."""
+    """Yield this process's micro-batches of one optimizer step."""
     while True:
         batch = watch.timed(batches)
         yield batch
@@ -62,7 +62,7 @@ def optimizer_step(
 
 
 def micro_batch_shares(engine: Engine, recipe: Recipe, batch: PackedBatch, counts: Counts) -> torch.Tensor:
-    """Forward and backward of one micro-batch; its share of each of TERMS (collective)."""
+    """Run forward and backward of one micro-batch; return its share of each of TERMS (collective)."""
     engine.begin_micro_batch(batch.spec.is_last)
     output = forward(engine, recipe, batch := batch.to(engine.device))
     loss, terms = compute_loss(output, batch, counts, recipe.loss, recipe.labels.balance)
@@ -72,7 +72,7 @@ def micro_batch_shares(engine: Engine, recipe: Recipe, batch: PackedBatch, count
 
 
 def forward(engine: Engine, recipe: Recipe, batch: PackedBatch) -> DSTOutput:
-    """The wrapped model on one micro-batch; all processes call the tower equally often (collective)."""
+    """Return the wrapped model's output; all processes call the tower equally often (collective)."""
     return engine.model(
         input_ids=batch.input_ids,
         frames=batch.frames,
@@ -84,7 +84,7 @@ def forward(engine: Engine, recipe: Recipe, batch: PackedBatch) -> DSTOutput:
 
 
 def find_non_finite(engine: Engine, data: SampleDataset, shares: torch.Tensor, specs: list[MicroBatchSpec]) -> str:
-    """Which term of which samples on which process is not finite (collective)."""
+    """Return which term of which samples on which process is not finite (collective)."""
     own = [
         f"{name} of {data_names(data, [spec])} on process {engine.rank}"
         for share, spec in zip(shares, specs, strict=True)
@@ -99,7 +99,7 @@ def data_names(data: SampleDataset, specs: list[MicroBatchSpec]) -> str:
 
 
 def step_values(recipe: Recipe, totals: list[float], counts: Counts, norm: float) -> dict[str, Any]:
-    """The loss terms (means over the global batch), class counts and gradient norm of a step."""
+    """Return the loss terms (means over the global batch), class counts and gradient norm of a step."""
     terms = dict(zip(TERMS, totals, strict=False))
     values: dict[str, Any] = {"loss": weighted_sum(terms, recipe.loss)}
     values |= {f"loss/{name}": term for name, term in terms.items()}
@@ -112,7 +112,7 @@ def step_values(recipe: Recipe, totals: list[float], counts: Counts, norm: float
 
 
 def sizes(data: SampleDataset, samples: list[int], watch: Stopwatch) -> dict[str, Any]:
-    """Size and speed of a step over all processes; waiting is this process's."""
+    """Return size and speed of a step over all processes; the share of waiting is this process's."""
     table, elapsed_s = data.samples[np.array(samples)], watch.elapsed_s
     tokens, frames = int(table["tokens"].sum()), int(table["frames"].sum())
     return {

@@ -13,7 +13,7 @@ ONE_REQUEST_S = 2.0
 
 
 class StopRequest:
-    """Whether this process was asked to stop. All processes must agree before they do: see the loop.
+    """Knows whether this process was asked to stop. The loop asks all processes before it stops.
 
     The first signal only raises a flag, which is looked at once an optimizer step and between the
     micro-batches of an evaluation. One that comes later leaves at once; checkpoints are safe at any instant.
@@ -26,7 +26,7 @@ class StopRequest:
         self.first_signal_s: float | None = None
 
     def listen(self) -> None:
-        """Take over the signals; called before anything slow."""
+        """Handle the signals from here on; called before anything slow."""
         for number in SIGNALS:
             signal.signal(number, self._on_signal)
 
@@ -39,7 +39,7 @@ class StopRequest:
 
     @property
     def is_asked(self) -> bool:
-        """Asked by a signal, or (where this process watches it) by the file."""
+        """Return whether a signal or, where this process watches it, the file asks to stop."""
         return self.first_signal_s is not None or (self.watches_file and self.file.exists())
 
     def obeyed(self) -> None:

@@ -1,4 +1,4 @@
-"""Validation in the loop: the split read with the gold history, with as many forwards on every process."""
+"""Validation in the loop: the split read with the gold history, equally many forwards on every process."""
 
 from collections.abc import Callable
 

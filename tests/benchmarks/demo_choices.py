@@ -1,11 +1,11 @@
-"""What each choice of the demo gives, and what adapting to its new domain takes, as two markdown tables.
+"""Measure what each choice of the demo gives, and adapting to its new domain, as two markdown tables.
 
     python -m tests.benchmarks.demo_choices choices OUT
     python -m tests.benchmarks.demo_choices new-domain OUT --start runs/demo/final
 
 Every row is a training from the same start over equally many steps (`choices`: half the recipe's steps and batch),
-in one process on one thread, measured on the unseen test tasks. Run again, it skips what stands; `--rows` runs some
-alone. `OUT/demo` is made at first.
+in one process on one thread, measured on the unseen test tasks. Run again, it skips the rows that are done; `--rows`
+runs only some. The first call makes `OUT/demo`.
 """
 
 import argparse
@@ -40,7 +40,7 @@ LABORATORY = (
 
 @dataclass(frozen=True)
 class Row:
-    """A training: its words behind the recipe `demo`, and the demo's model that it starts from."""
+    """A training: its words after the recipe `demo`, and the demo's model that it starts from."""
 
     title: str
     words: tuple[str, ...] = ()
@@ -79,7 +79,7 @@ COLUMNS = {
 
 
 def make_inputs(out: Path) -> None:
-    """The demo below `out`, with what the rows need beside it."""
+    """Make the demo below `out`, with what some rows need in addition."""
     if not (out / "demo").exists():
         make_demo(out / "unfinished")
         add_variants(out / "unfinished")
@@ -87,7 +87,7 @@ def make_inputs(out: Path) -> None:
 
 
 def add_variants(demo: Path) -> None:
-    """Training clips with turns that begin earlier, and a model with a grid of 3 x 3."""
+    """Write training clips with turns that begin earlier, and a model with a grid of 3 x 3."""
     for path in demo.glob("*/train_training.json"):
         clips = json.loads(path.read_text())
         for clip in clips:
@@ -97,14 +97,14 @@ def add_variants(demo: Path) -> None:
 
 
 def _begin_earlier(clip: dict[str, Any]) -> None:
-    """Updates and what is said unasked; an answer cannot be due before its question."""
+    """Move the start of updates and unasked replies; an answer cannot come before its question."""
     for turn in clip["conversation"]:
         if turn["labels"].startswith("initiative"):
             turn["start_frame"] = max(clip["start_frame_idx"], turn["start_frame"] - LEAD_FRAMES)
 
 
 def run(out: Path, name: str, row: Row, words: Sequence[str]) -> dict[str, float]:
-    """Train and measure one row, or read what it gave earlier: its columns, and `seconds` of the processor."""
+    """Train and measure one row, or read its earlier result: its columns, and `seconds` of processor time."""
     result = out / f"{name}.json"
     if not result.exists():
         print(f"{name}: {row.title}", flush=True)
@@ -125,7 +125,7 @@ def _figures(evaluation: Path) -> dict[str, float | None]:
 
 
 def _call(*words: str) -> float:
-    """Run a module of the package; the seconds of processor time it took."""
+    """Run a module of the package; return the seconds of processor time it took."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run([sys.executable, "-m", *words], check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -137,7 +137,7 @@ def main() -> None:
     parser.add_argument("table", choices=("choices", "new-domain"))
     parser.add_argument("out", type=Path)
     parser.add_argument("--start", type=Path, help="new-domain: final/ of a run of the recipe `demo` to go on from")
-    parser.add_argument("--rows", nargs="+", help="these rows alone")
+    parser.add_argument("--rows", nargs="+", help="only these rows")
     options = parser.parse_args()
     out = options.out.resolve()
     make_inputs(out)

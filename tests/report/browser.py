@@ -1,4 +1,4 @@
-"""A page in headless Chromium, spoken to over its DevTools pipe: real keys, real widths, real print."""
+"""A page in headless Chromium, driven over its DevTools pipe with real keys, widths and print."""
 
 import base64
 import json
@@ -21,6 +21,8 @@ OPTIONS = (
     "--no-first-run",
     "--remote-debugging-pipe",
 )
+MARKS = "[...document.querySelectorAll('.clip[open] .mark')]"
+"""JavaScript: the marks of all opened clips."""
 LIMIT_S = 60.0
 KEYS = {
     "Tab": 9,
@@ -36,7 +38,7 @@ KEYS = {
 
 
 class Page:
-    """One tab. `events` are all that it told of unasked: errors, requests, messages."""
+    """One tab. `events` are the protocol's notifications: errors, requests, messages."""
 
     def __init__(self, commands: int, answers: int):
         self._commands, self._answers, self._number, self._session, self._rest = commands, answers, 0, None, b""
@@ -48,7 +50,7 @@ class Page:
         self.media()
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """One command of the protocol; raises AssertionError if it fails or takes too long."""
+        """Return the result of one protocol command; raises AssertionError if it fails or takes too long."""
         self._number += 1
         message = {"id": self._number, "method": method, "params": parameters} | (
             {"sessionId": self._session} if self._session else {}
@@ -73,17 +75,17 @@ class Page:
         self.settle()
 
     def run(self, script: str) -> Any:
-        """The value of a JavaScript expression; a promise is waited for."""
+        """Return the value of a JavaScript expression; a promise is waited for."""
         found = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in found, found["exceptionDetails"]
         return found["result"].get("value")
 
     def settle(self) -> None:
-        """Wait until what was set off, such as `toggle` events, has happened."""
+        """Wait for pending events, such as `toggle`."""
         self.run("new Promise((done) => setTimeout(done, 50))")
 
     def press(self, key: str) -> None:
-        """One key, as a keyboard would."""
+        """Press and release a key."""
         code = {"key": key, "code": key, "windowsVirtualKeyCode": KEYS[key]} | (
             {"text": "\r"} if key == "Enter" else {}
         )
@@ -96,9 +98,10 @@ class Page:
         self.settle()
 
     def pointer(self, kind: str, selector: str) -> None:
-        """`mouseMoved`, or a whole `click`, in the middle of an element."""
+        """Send `mouseMoved`, or a whole `click`, to the middle of an element."""
         x, y = self.run(
-            f"(() => {{ const e = document.querySelector({json.dumps(selector)}); e.scrollIntoView({{block: 'center', behavior: 'instant'}});"
+            f"(() => {{ const e = document.querySelector({json.dumps(selector)});"
+            "e.scrollIntoView({block: 'center', behavior: 'instant'});"
             "const b = e.getBoundingClientRect(); return [b.x + b.width / 2, b.y + b.height / 2]; })()"
         )
         self.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
@@ -107,7 +110,7 @@ class Page:
         self.settle()
 
     def media(self, kind: str = "", scheme: str = "light") -> None:
-        """Lay out as for `print`, or with a colour scheme; always without smooth scrolling, which takes its time."""
+        """Lay out as for `print`, or with a colour scheme; always without smooth scrolling, which takes time."""
         wanted = {"prefers-color-scheme": scheme, "prefers-reduced-motion": "reduce"}
         self.call(
             "Emulation.setEmulatedMedia",
@@ -123,23 +126,23 @@ class Page:
         path.write_bytes(base64.b64decode(self.call("Page.printToPDF", preferCSSPageSize=True)["data"]))
 
     def faults(self) -> list[str]:
-        """Errors of scripts, and what the browser logged, since the page was opened."""
+        """Return script errors and the browser's log since the page was opened."""
         methods = ("Runtime.exceptionThrown", "Log.entryAdded")
         return [json.dumps(event["params"])[:500] for event in self.events if event.get("method") in methods]
 
     def requests(self) -> list[str]:
-        """Whatever it asked for, but what it holds itself."""
-        asked = [
+        """Return the URLs that were requested, without `data:` ones."""
+        urls = [
             event["params"]["request"]["url"]
             for event in self.events
             if event.get("method") == "Network.requestWillBeSent"
         ]
-        return [url for url in asked if not url.startswith("data:")]
+        return [url for url in urls if not url.startswith("data:")]
 
     def _next(self, deadline: float) -> dict[str, Any]:
         while b"\0" not in self._rest:
             ready, _, _ = select.select([self._answers], [], [], max(0.0, deadline - time.monotonic()))
-            assert ready, f"Chromium said nothing for {LIMIT_S:.0f} s"
+            assert ready, f"no answer from Chromium in {LIMIT_S:.0f} s"
             more = os.read(self._answers, 1 << 20)
             assert more, "Chromium ended"
             self._rest += more
@@ -149,7 +152,7 @@ class Page:
 
 @contextmanager
 def opened_browser(profile: Path) -> Iterator[Page]:
-    """Chromium with a profile of its own; it ends with the block."""
+    """Start Chromium with a profile of its own, and end it with the block."""
     to_browser, commands = os.pipe()
     answers, from_browser = os.pipe()
     # It reads file descriptor 3 and writes 4.
@@ -169,3 +172,18 @@ def opened_browser(profile: Path) -> Iterator[Page]:
         os.close(answers)
         process.terminate()
         process.wait(LIMIT_S)
+
+
+def open_clips(browser: Page, page: Path, **size: int) -> None:
+    """Load a report and open every clip."""
+    browser.open(page, **size)
+    browser.run("document.querySelectorAll('.clip').forEach((clip) => { clip.open = true; })")
+    browser.settle()
+
+
+def visible_clips(browser: Page) -> list[str]:
+    """Return the ids of the clips that the filters leave."""
+    return browser.run(
+        "[...document.querySelectorAll('.clip')].filter((one) => one.offsetHeight)"
+        ".map((one) => one.querySelector('.quiet').textContent.split(',')[0])"
+    )

@@ -1,4 +1,4 @@
-"""A small hand-written run folder, trained and evaluated on paper alone, with every kind of error in it."""
+"""A small hand-written run folder with training, evaluations and streamed clips that have every kind of error."""
 
 import json
 import re
@@ -28,7 +28,7 @@ def answer(gold: int, predicted: int, similarity: float) -> dict[str, Any]:
 
 
 def clip(name: str, **changes: Any) -> dict[str, Any]:
-    """Twenty frames, from 100 on, at two a second; S1 is started at 104 and completed at 110, and nothing is wrong."""
+    """Return a clip without errors: frames 100 to 119 at two a second; S1 is started at 104 and completed at 110."""
     updates = [
         {"frame": 104, "transitions": [change("S1", "start")]},
         {"frame": 110, "transitions": [change("S1", "complete")]},
@@ -61,7 +61,7 @@ def clip(name: str, **changes: Any) -> dict[str, Any]:
 
 
 def clip_with_errors(name: str) -> dict[str, Any]:
-    """Of replies a missed one at 102, a false one at 117, and wrong words at 108; of updates:
+    """Return a clip with a missed reply at 102, a false one at 117, wrong words at 108, and these updates:
 
     104  S1 start is written as S2 start: wrong transition
     106  a text that is no JSON: unreadable
@@ -135,7 +135,7 @@ def teacher_forced_result() -> dict[str, Any]:
 
 
 def make_run(folder: Path, num_steps: int = 3) -> Path:
-    """A run of three streamed clips: one right (with pictures), one with errors, one with nasty text."""
+    """Write a run with three streamed clips: one right (with frames), one with errors, one with markup as its text."""
     trained(folder, num_steps)
     frames = folder.parent / "frames.arrow"
     write_frames(frames, video(120))
@@ -154,10 +154,10 @@ def make_run(folder: Path, num_steps: int = 3) -> Path:
 
 
 def trained(folder: Path, num_steps: int = 3) -> Path:
-    """The folder as training leaves it: a line a step, validation at the last."""
+    """Write the folder as training leaves it: a line a step, validation at the last."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(
-        "model: {name_or_path: tiny}\nfinetune: {mode: lora}\ndata: {train: [kitchen], test: [{kitchen: 2}]}\n"
+        "model: {name_or_path: tiny}\nfinetune: {mode: lora}\ndata: {train: [kitchen], val: [], test: [{kitchen: 2}]}\n"
     )
     (folder / "status.json").write_text(json.dumps({"code": 0, "reason": "done", "step": num_steps}))
     rows = [
@@ -182,7 +182,7 @@ def write_clips(folder: Path, clips: list[dict[str, Any]], split: str = "test") 
 
 
 def data_of(page: Path) -> dict:
-    """What a written report holds."""
+    """Return the data in a written report."""
     return json.loads(
         re.search(r'<script type="application/json" id="data">(.*?)</script>', page.read_text(), re.DOTALL)[1]
     )

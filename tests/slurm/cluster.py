@@ -48,7 +48,7 @@ NODE = "NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs=
 
 
 def why_not() -> str | None:
-    """Why no Slurm can be started here, or None."""
+    """Return why no Slurm can be started here, or None."""
     if os.geteuid() != 0:
         return "Slurm's daemons run as root here"
     missing = [program for program in PROGRAMS if not shutil.which(program, path=search_path())]
@@ -56,12 +56,12 @@ def why_not() -> str | None:
 
 
 def search_path() -> str:
-    """With this Python's programs first, for jobs inherit it, and the daemons' folder last."""
+    """Return a PATH with this Python's programs first, for jobs inherit it, and the daemons' folder last."""
     return os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"], "/usr/sbin"])
 
 
 def processes_with(variable: str, value: str) -> list[psutil.Process]:
-    """Processes of this machine that have this in their environment."""
+    """Return the processes of this machine that have this in their environment."""
     found = []
     for process in psutil.process_iter():
         try:
@@ -127,7 +127,7 @@ class Cluster:
             )
 
     def stop(self) -> None:
-        """End every job, then every daemon, then what a failed test may have left of a job."""
+        """End every job, then every daemon, then any process that a failed test may have left."""
         self._try("scancel", "--user=root")
         deadline_s = time.monotonic() + KILL_WAIT_S + 10
         while self._try("squeue", "-h", "-o", "%i").stdout and time.monotonic() < deadline_s:
@@ -147,34 +147,34 @@ class Cluster:
         return subprocess.run(command, env={**self.env, **(env or {})}, cwd=REPOSITORY, capture_output=True, text=True)
 
     def run(self, *command: str, env: Mapping[str, str] | None = None) -> str:
-        """Standard output of a command, with further environment. Raises AssertionError if it fails."""
+        """Return the standard output of a command, run with further environment. Raises AssertionError if it fails."""
         answer = self._try(*command, env=env)
         assert answer.returncode == 0, f"{command}: {answer.stdout}{answer.stderr}"
         return answer.stdout
 
     def submit(self, *words: str, env: Mapping[str, str] | None = None) -> str:
-        """`dst-dist slurm` with CPU engine, quick limits and these words after; gives the job's number."""
+        """Run `dst-dist slurm` with one process per node, 30 minutes and these words; return the job's number."""
         command = [sys.executable, "-m", "dst_dist", "slurm", "--processes-per-node", "1", "--time", "30", *words]
         return re.search(r"Submitted batch job (\d+)", self.run(*command, env=env))[1]
 
     def job(self, number: str) -> dict[str, str]:
-        """What Slurm knows of a job, ended ones too: JobState, Restarts, ExitCode, ..."""
+        """Return Slurm's record of a job, of ended ones too: JobState, Restarts, ExitCode, ..."""
         return dict(re.findall(r"(\w+)=(\S*)", self.run("scontrol", "show", "job", "--oneliner", number)))
 
     def wait_for_end(self, number: str, timeout_s: float) -> dict[str, str]:
-        """Wait until a job is neither queued nor running; gives what Slurm knows of it."""
+        """Wait until a job is neither queued nor running; return Slurm's record of it."""
         self.wait_until(
             lambda: self.job(number)["JobState"] not in ("PENDING", "RUNNING", "COMPLETING", "REQUEUED"), timeout_s
         )
         return self.job(number)
 
-    def wait_until(self, is_so: Callable[[], object], timeout_s: float) -> None:
-        """Raises AssertionError with the daemons' logs if it does not become so."""
+    def wait_until(self, condition: Callable[[], object], timeout_s: float) -> None:
+        """Wait until a condition holds; raises AssertionError with the daemons' logs if it takes too long."""
         deadline_s = time.monotonic() + timeout_s
-        while not is_so():
-            assert time.monotonic() < deadline_s, f"not so after {timeout_s} s\n{self.logs()}"
+        while not condition():
+            assert time.monotonic() < deadline_s, f"condition not met after {timeout_s} s\n{self.logs()}"
             time.sleep(0.1)
 
     def logs(self) -> str:
-        """The ends of the daemons' logs, for people."""
+        """Return the ends of the daemons' logs."""
         return "\n".join(f"== {path.name}\n{path.read_text()[-2000:]}" for path in sorted(self.folder.glob("*.log")))

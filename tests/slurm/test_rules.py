@@ -1,4 +1,4 @@
-"""The shipped template on a real Slurm, rule by rule. A stand-in of a few lines takes the place of `accelerate`."""
+"""slurm/train.sbatch on a real Slurm, rule by rule, with a script of a few lines in place of `accelerate`."""
 
 import json
 import re
@@ -27,7 +27,7 @@ echo "$start" >>"$run/starts"
 
 @pytest.fixture
 def submit(cluster, tmp_path):
-    """Submit a run whose `accelerate` is a script; gives the job's number and its run folder."""
+    """Submit a run whose `accelerate` is a script; return the job's number and its run folder."""
 
     def submit(script, *words, name="run"):
         run, programs = tmp_path / name, tmp_path / f"programs of {name}"
@@ -96,14 +96,14 @@ def test_every_node_gets_the_words_as_written_and_its_own_rank(cluster, submit):
     assert (run / "node-0.log").exists() and (run / "node-1.log").exists()
 
 
-def test_sbatchs_refusal_is_the_commands(cluster, tmp_path):
+def test_an_error_of_sbatch_is_an_error_of_the_command(cluster, tmp_path):
     command = [sys.executable, "-m", "dst_dist", "slurm", "demo", f"output_dir={tmp_path}/run", "--time", "soon"]
     refused = subprocess.run(command, cwd=REPOSITORY, env=cluster.env, capture_output=True, text=True)
     assert refused.returncode == 2 and "Invalid --time specification" in refused.stderr
 
 
 def test_a_time_is_read_as_slurm_reads_it(cluster):
-    """Held jobs of every form, and the limit that Slurm gives them."""
+    """Compare with the limit that Slurm gives held jobs."""
     for time_words in ("90", "90:01", "2:90:59", "1-2", "1-2:30", "1-2:30:01", "0:30", "3:0:0", "007"):
         job = cluster.run("sbatch", "--parsable", "--hold", f"--time={time_words}", "--wrap=true").strip()
         days, hours, minutes, seconds = map(
@@ -119,8 +119,8 @@ def test_bad_usage_is_not_queued_again(cluster, submit):
     assert (state["JobState"], state["ExitCode"], state["Restarts"]) == ("FAILED", "2:0", "0")
 
 
-def test_the_time_limits_signal_queues_again_up_to_the_limit(cluster, submit):
-    # What Slurm sends before the limit, sent by the run itself.
+def test_the_signal_before_the_time_limit_queues_again_up_to_max_requeues(cluster, submit):
+    # The run itself sends what Slurm sends before the time limit.
     script = 'checkpoint "$start"; scancel --batch --signal=USR1 "$SLURM_JOB_ID"; wait_for_stop; status 85'
     job, run = submit(script, *ONE_NODE, "--max-requeues", "1")
     state = cluster.wait_for_end(job, TIMEOUT_S)
@@ -131,18 +131,18 @@ def test_the_time_limits_signal_queues_again_up_to_the_limit(cluster, submit):
     assert "start 2 on n1, newest checkpoint: step-00000000" in log
 
 
-def test_starts_that_are_stopped_before_their_first_step_end_at_the_second_in_a_row(cluster, submit):
+def test_two_starts_in_a_row_without_a_step_are_the_last(cluster, submit):
     script = 'checkpoint $((start ? 7 : 0)); scancel --batch --signal=USR1 "$SLURM_JOB_ID"; wait_for_stop; status 85'
     job, run = submit(script, *ONE_NODE)
     state = cluster.wait_for_end(job, TIMEOUT_S)
     log = (run / "slurm.log").read_text()
-    # The first makes no step, the second seven, the others none.
+    # The first start makes no step, the second seven, the others none.
     assert (state["JobState"], state["ExitCode"], starts_of(run)) == ("FAILED", "85:0", ["0", "1", "2", "3"]), log
     assert "not queued again: two starts in a row were stopped before their first step" in log and "more --time" in log
 
 
-def test_a_save_that_the_time_limit_overtakes_queues_again(cluster, submit):
-    """What is sent at the limit, SIGTERM, reaches a run that was asked to save and has not yet."""
+def test_a_run_that_saves_only_at_the_time_limit_is_queued_again(cluster, submit):
+    """At the time limit Slurm sends SIGTERM to a run that was asked to save and has not yet."""
     overtaken = "trap 'sleep 3; checkpoint 1; status 85; exit' TERM; touch $run/ready; while :; do sleep 0.1; done"
     script = f'[ "$start" = 1 ] && {{ status 0; exit; }}; scancel --batch --signal=USR1 "$SLURM_JOB_ID"; {overtaken}'
     job, run = submit(script, *ONE_NODE)
@@ -155,7 +155,7 @@ def test_a_save_that_the_time_limit_overtakes_queues_again(cluster, submit):
     assert "start 2 on n1, newest checkpoint: step-00000001" in log
 
 
-def test_a_stop_file_by_hand_is_not_queued_again(cluster, submit):
+def test_a_run_stopped_by_a_stop_file_is_not_queued_again(cluster, submit):
     job, run = submit("touch $run/ready; wait_for_stop; checkpoint 1; status 85", *ONE_NODE)
     cluster.wait_until((run / "ready").exists, TIMEOUT_S)
     (run / "STOP").touch()
@@ -181,7 +181,7 @@ def test_a_cancelled_job_does_not_queue_itself_again(cluster, submit, begin, end
     assert "newest checkpoint: step-00000001" in log and "not queued again: cancelled" in log
 
 
-def test_a_crash_is_queued_again_only_while_it_gets_further(cluster, submit):
+def test_a_crash_is_queued_again_only_after_a_new_checkpoint(cluster, submit):
     job, run = submit("checkpoint 1; exit", *ONE_NODE)
     state = cluster.wait_for_end(job, TIMEOUT_S)
     assert (state["JobState"], state["ExitCode"], state["Restarts"]) == ("FAILED", "1:0", "1")
@@ -189,13 +189,13 @@ def test_a_crash_is_queued_again_only_while_it_gets_further(cluster, submit):
     assert "not queued again: it failed, and got no further" in (run / "slurm.log").read_text()
 
 
-def test_the_first_process_may_finish_writing_when_another_node_has_failed(cluster, submit):
+def test_the_first_process_may_finish_its_status_after_another_node_failed(cluster, submit):
     script = '[ "$SLURM_NODEID" = 1 ] && exit 1; sleep 3; status 85; exit 1'
     job, run = submit(script, "demo", "--engine", "cpu_ddp", "--nodes", "2")
     assert cluster.wait_for_end(job, TIMEOUT_S)["ExitCode"] == "85:0"
 
 
-def test_what_an_earlier_start_left_is_not_believed(cluster, submit, tmp_path):
+def test_stop_and_status_files_of_an_earlier_start_are_removed(cluster, submit, tmp_path):
     run = tmp_path / "run"
     run.mkdir()
     (run / "STOP").touch()

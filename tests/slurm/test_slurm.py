@@ -1,4 +1,4 @@
-"""A training on two nodes of a real Slurm: stopped before its time limit, a process killed, cancelled, submitted again."""
+"""Training on two nodes of a real Slurm: stopped at its time limit, a process killed, cancelled, submitted again."""
 
 import json
 import re
@@ -20,13 +20,13 @@ def words(demo_words):
 
 
 def curve(folder):
-    """Step -> loss and gradient norm; of a step that was made twice the later line counts."""
+    """Return step -> loss and gradient norm; the last line of a step counts."""
     lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
     return {line["step"]: (line["loss"], line["grad_norm"]) for line in lines}
 
 
 def processes_of(job):
-    """The training processes of a job, by rank; a launcher has none yet."""
+    """Return the training processes of a job, by rank; the launchers have no rank."""
     ranks = {process.environ().get("RANK"): process for process in processes_with("SLURM_JOB_ID", job)}
     return [ranks[rank] for rank in sorted(ranks.keys() - {None})]
 
@@ -36,13 +36,13 @@ def reach(cluster, folder, step):
     cluster.wait_until(lambda: (folder / "metrics.jsonl").exists() and step in curve(folder), TIMEOUT_S)
 
 
-def test_a_run_that_is_disturbed_in_every_way_ends_as_one_that_is_not(cluster, words, tmp_path):
+def test_an_interrupted_run_ends_as_an_undisturbed_one(cluster, words, tmp_path):
     run = tmp_path / "run"
     command = (*words, f"output_dir={run}", "--engine", ENGINE, "--nodes", "2", "--signal-s", "570")
     log = run / "slurm.log"
 
-    # The time limit comes near: saved, queued again. Slurm takes up to half a minute to notice; meanwhile the training is
-    # held, and the same one runs on two processes without Slurm.
+    # The time limit comes near: saved and queued again. Slurm takes up to half a minute to notice. Meanwhile the
+    # training is suspended, and the same training runs on two processes without Slurm.
     job = cluster.submit(*command)
     reach(cluster, run, 7)
     held = processes_of(job)
@@ -65,7 +65,7 @@ def test_a_run_that_is_disturbed_in_every_way_ends_as_one_that_is_not(cluster, w
     cluster.wait_until(lambda: log.read_text().count("queued again") == 2, TIMEOUT_S)
     assert "ended with code 1" in log.read_text()
 
-    # Cancelled: it stays away, and the same command goes on.
+    # Cancelled: it is not queued again, and the same command continues it.
     reach(cluster, run, 26)
     cluster.run("scancel", job)
     state = cluster.wait_for_end(job, TIMEOUT_S)

@@ -79,15 +79,24 @@ def test_a_best_measured_otherwise_is_chosen_anew(demo_words, tmp_path, capsys, 
     assert best > 4 and (tmp_path / "run/best").resolve().name == f"step-{best:08d}"
 
 
-@pytest.mark.parametrize("term, name", [("lm_logits", "lm_loss"), ("speaking_logits", "speaking_logits")])
-def test_a_validation_that_is_not_finite_stops_and_is_no_best(demo_words, tmp_path, monkeypatch, term, name):
+def with_nan(output, name):
+    """The output with NaN for all logits that `name` is read from."""
+    if name == "lm_loss":
+        return output._replace(lm_logits=output.lm_logits * float("nan"))
+    head = name.removesuffix("_logits")
+    logits = {**output.decision_logits, head: output.decision_logits[head] * float("nan")}
+    return output._replace(decision_logits=logits)
+
+
+@pytest.mark.parametrize("name", ["lm_loss", "speaking_logits"])
+def test_a_validation_that_is_not_finite_stops_and_is_no_best(demo_words, tmp_path, monkeypatch, name):
     intact, calls = validation.forward, []
 
     def forward(engine, recipe, batch):
         output = intact(engine, recipe, batch)
         if not engine.model.training and engine.rank == 0:
             calls.append(batch)
-            return output if len(calls) < 5 else output._replace(**{term: getattr(output, term) * float("nan")})
+            return output if len(calls) < 5 else with_nan(output, name)
         return output
 
     monkeypatch.setattr(validation, "forward", forward)

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from dst_dist.errors import CheckpointError
+from dst_dist.run_folder import RunFolder
 from dst_dist.train.checkpoint import MANIFEST, Checkpoints, load
 from dst_dist.train.state_files import Stretch, write_stretches
 from tests.train.fake_engine import on_processes
@@ -54,7 +55,7 @@ def faulty_save(folder, kind, point, rank):
         of_thread.rank = engine.rank
         for _ in range(3):
             engine.step()
-        Checkpoints(folder, 2, fault).save(engine, 3, {"progress": {"step": 3}}, True)
+        Checkpoints(RunFolder(folder), 2, fault).save(engine, 3, {"progress": {"step": 3}}, True)
 
     with installed(fault):
         results, _ = on_processes(2, work)
@@ -70,7 +71,7 @@ def test_a_kill_anywhere_leaves_a_good_checkpoint(tmp_path, point, rank):
     assert newest(tmp_path) == [path, path]
     assert not [name for name in names(tmp_path) if "." in name]
     # Training comes to this step again, and all is as without the fault.
-    Checkpoints(tmp_path, 2).link_again(path, 3 if stands else 1)
+    Checkpoints(RunFolder(tmp_path), 2).link_again(path, 3 if stands else 1)
     _, engines = saved(tmp_path, [3], best=(3,))
     assert names(tmp_path) == ["step-00000002", "step-00000003"]
     assert (tmp_path / "last").resolve().name == (tmp_path / "best").resolve().name == "step-00000003"

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from dst_dist.train.checkpoint import read_training
-from dst_dist.train.resume import resume
+from dst_dist.train import resume
 from tests.train.cutting import Cut, cut
 from tests.train.in_process import train
 from tests.train.killing import AT_WORK, Faults, installed
@@ -160,7 +160,7 @@ def test_a_checkpoint_of_an_earlier_version_is_refused_by_name(continued, demo_w
         lambda path: {key: value for key, value in read_training(path).items() if key != "model"},
     )
     code, reason = continued([*cut_words(demo_words), "--allow-changed", "model"])
-    assert code == 2 and "an earlier version of dst_dist wrote it, without model; go on with that version" in reason
+    assert code == 2 and "an earlier version of dst_dist wrote it, without model; continue with that version" in reason
 
 
 def test_other_trained_parameters_are_refused_even_if_allowed(continued, demo_words):

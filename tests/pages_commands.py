@@ -1,0 +1,185 @@
+"""Runs the command lines that the pages show, as they stand but for their size: the small demo, one step, two clips."""
+
+import configparser
+import importlib.util
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from dst_dist import cli
+from tests.conftest import SMALL
+from tests.launching import REPOSITORY, free_port
+from tests.train.in_process import own_logging
+
+FENCE = re.compile(r"^```bash\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+ELSEWHERE = ("hf", "touch", "sbatch", "scancel", "squeue", "export", "(.", "cd", "git")
+"""Programs of other people, and the shell's own words."""
+SMALL_TRAINING = (
+    "data.train=[kitchen]",
+    "data.val=[]",
+    "data.num_workers=0",
+    "train.max_steps=1",
+    "train.global_batch_size=2",
+    "log.report_to=[]",
+)
+QUIET = ("eval.max_clips=2", "eval.dst_threshold=1", "eval.speaking_threshold=1")
+"""A model of one step would otherwise write at every frame."""
+TIMEOUT_S = 180
+
+
+def command_lines(page: Path) -> list[str]:
+    """The command lines of a page's bash blocks, continued lines joined, without comments."""
+    lines = [line for block in FENCE.findall(page.read_text()) for line in block.replace("\\\n", " ").splitlines()]
+    return [words for line in lines if (words := shlex.join(shlex.split(line, comments=True)))]
+
+
+class Commands:
+    """Runs a command line of a page.
+
+    Args:
+        run: a finished run of the small demo, evaluated in both ways.
+        demo_words: words of a recipe that point at the small demo.
+        scratch: an empty folder.
+    """
+
+    def __init__(self, run: Path, demo_words: tuple[str, ...], scratch: Path, monkeypatch: pytest.MonkeyPatch):
+        self.run, self.demo_words, self.scratch, self.monkeypatch = run, demo_words, scratch, monkeypatch
+
+    def check(self, line: str) -> None:
+        """Run a command line. Raises AssertionError if it fails, or is none that is known."""
+        words = shlex.split(line)
+        if words[0] in ELSEWHERE:
+            return
+        for beginning, run in self.runners().items():
+            if line.startswith(beginning):
+                return run(words)
+        raise AssertionError(f"nobody knows how to run {line}")
+
+    def runners(self) -> dict[str, Callable[[list[str]], None]]:
+        return {
+            "accelerate launch": self.launch,
+            "python -m dst_dist.train": self.launch,
+            "python -m tests.": self.module,
+            "python -m pytest": self.tests,
+            "python -m pip": self.install,
+            "pip install": self.install,
+            "bash tests/run.sh": self.tests,
+            "bash ": self.script,
+            "dst-dist": self.verb,
+            "python -m dst_dist": self.verb,
+        }
+
+    def launch(self, words: list[str]) -> None:
+        place = words.index("-m")
+        launcher, module, rest = words[:place], words[place + 1], words[place + 2 :]
+        if module == "dst_dist":
+            rest = self.small_verb(rest)
+        else:
+            rest = [self.recipe_word(word) for word in rest if not word.startswith(("data.", "model.", "output_dir="))]
+            rest += [*self.demo_words, *SMALL_TRAINING, f"output_dir={self.scratch}/run"]
+        command = [*self.small_launcher(launcher), "-m", module, *rest]
+        done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=TIMEOUT_S)
+        assert done.returncode == 0, f"{shlex.join(command)}\n{done.stdout[-3000:]}{done.stderr[-3000:]}"
+
+    def recipe_word(self, word: str) -> str:
+        """An empty file for a recipe of somebody's own."""
+        if not word.endswith(".yaml"):
+            return word
+        file = self.scratch / Path(word).name
+        file.write_text("")
+        return str(file)
+
+    def small_launcher(self, words: list[str]) -> list[str]:
+        """Two processes at most, on the CPU, of one node."""
+        if words[0] == "python":
+            return [sys.executable]
+        small = {"--num_machines": "1", "--machine_rank": "0", "--main_process_ip": "127.0.0.1"}
+        words = [small.get(before, word) for before, word in zip(["", *words], words, strict=False)]
+        file = words.index("--config_file") + 1
+        words[file] = re.sub(r"launch/(?!cpu_)", "launch/cpu_", words[file])
+        if "--num_processes" in words:
+            place = words.index("--num_processes") + 1
+            words[place] = str(min(2, int(words[place])))
+        while "--main_process_port" in words:
+            place = words.index("--main_process_port")
+            del words[place : place + 2]
+        accelerate = Path(sys.executable).with_name("accelerate")
+        return [str(accelerate), "launch", "--main_process_port", str(free_port()), *words[2:]]
+
+    def verb(self, words: list[str]) -> None:
+        words = self.small_verb(words[1:] if words[0] == "dst-dist" else words[3:])
+        if words[0] == "demo":
+            from dst_dist.demo import make
+
+            self.monkeypatch.setattr(make, "make_demo", partial(make.make_demo, sizes=SMALL, workers=1))
+        with own_logging():
+            assert cli.main(words) == 0, shlex.join(words)
+
+    def small_verb(self, words: list[str]) -> list[str]:
+        """The words of a verb with names that are placeholders replaced by what the small demo has."""
+        if words[0] == "demo":
+            return ["demo", "--out", f"{self.scratch}/demo", *words[3:]]
+        if words[0] == "slurm":
+            self.monkeypatch.chdir(REPOSITORY)
+            rest = [word for word in words[1:] if not word.startswith(("data.", "output_dir="))]
+            return ["slurm", *rest, *self.demo_words, f"output_dir={self.scratch}/run", "--dry-run"]
+        words = [re.sub(r"^(\w+=)?(RUN|RUNS/\w+|runs/[\w-]+)$", rf"\g<1>{self.run}", word) for word in words]
+        words = [str(self.named_file(word)) if re.search(r"\.(mp4|json)$", word) else word for word in words]
+        words = [self.a_video() if word in ("NAME", "VIDEO") else word for word in words]
+        return [*words, *QUIET] if words[0] in ("evaluate", "stream") else words
+
+    def named_file(self, word: str) -> Path:
+        """A task, or a short video for it."""
+        path = self.scratch / Path(word).name
+        if word.endswith(".json"):
+            path.write_text('{"goal": "Make tea", "steps": ["Boil water"], "fps": 2}')
+            return path
+        folder = path.with_suffix("")
+        folder.mkdir(exist_ok=True)
+        from tests.data.handmade import jpeg
+
+        for number in range(3):
+            (folder / f"{number}.jpg").write_bytes(jpeg(40 * number))
+        return folder
+
+    def a_video(self) -> str:
+        root = next(word.split("=")[1] for word in self.demo_words if word.startswith("data.root="))
+        return next(Path(root).glob("kitchen/frames/*val*.arrow")).stem
+
+    def module(self, words: list[str]) -> None:
+        """A module of the tests: there, and it knows its options."""
+        assert importlib.util.find_spec(words[2]), words[2]
+        if words[2].startswith("tests.benchmarks"):
+            command = [sys.executable, *words[1:3], "--help"]
+            assert subprocess.run(command, cwd=REPOSITORY, capture_output=True).returncode == 0, words
+
+    def tests(self, words: list[str]) -> None:
+        """What is named is there, and something is called so."""
+        for word in words[2:]:
+            if word.startswith("tests/"):
+                assert (REPOSITORY / word.split("::")[0]).exists(), word
+        if "-k" in words:
+            source = "\n".join(f"{path.stem} {path.read_text()}" for path in (REPOSITORY / "tests").rglob("test_*.py"))
+            for name in re.findall(r"\w+", words[words.index("-k") + 1]):
+                assert name in ("or", "and", "not") or name in source, name
+
+    def install(self, words: list[str]) -> None:
+        """An extra that is named is one of setup.cfg's."""
+        setup = configparser.ConfigParser()
+        setup.read(REPOSITORY / "setup.cfg")
+        for extra in re.findall(r"\[(\w+)\]", " ".join(words)):
+            assert extra in setup["options.extras_require"], extra
+
+    def script(self, words: list[str]) -> None:
+        """It is there, is bash, and knows its options."""
+        script = REPOSITORY / words[1]
+        subprocess.run([shutil.which("bash"), "-n", str(script)], check=True)
+        sources = script.read_text() + "".join(path.read_text() for path in script.parent.glob("*.py"))
+        assert all(word in sources for word in words[2:] if word.startswith("--")), words
