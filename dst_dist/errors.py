@@ -1,14 +1,14 @@
-"""The three faults a user can cause: each says what, where and what to do."""
+"""Errors that a user can cause. Each message says what is wrong, where, and what to do."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
 
 class DstDistError(Exception):
-    """One or several faults of the user's; ends the program with exit code 2, without a traceback.
+    """One or several faults that the user can remove; ends the program with exit code 2, without a traceback.
 
     Args:
-        faults: one message, or all that were found; each names the place and the remedy.
+        faults: one message, or all that were found.
     """
 
     def __init__(self, faults: str | Sequence[str]):
@@ -21,7 +21,7 @@ class DstDistError(Exception):
         return f"{len(self.faults)} faults:\n" + "\n".join(f"  - {fault}" for fault in self.faults)
 
     def __reduce__(self):
-        # Exceptions cross process borders (data workers); pickle must rebuild them from the faults.
+        # Data workers pickle exceptions; pickle must rebuild them from the faults.
         return type(self), (self.faults,)
 
 
@@ -30,15 +30,15 @@ class ConfigError(DstDistError):
 
 
 class DataError(DstDistError):
-    """A data file is missing, of another shape, or contradicts itself."""
+    """A data file is missing, has a wrong form, or contradicts itself."""
 
 
 class CheckpointError(DstDistError):
-    """A model folder or saved state cannot be used as asked."""
+    """A model folder or a checkpoint cannot be used."""
 
 
 def collect(faults: list[str], make: Callable[[], Any]) -> Any:
-    """Return what `make` returns, or None with its faults added to the list."""
+    """Return what `make` returns; if it raises, add its faults to the list and return None."""
     try:
         return make()
     except DstDistError as error:

@@ -1,4 +1,4 @@
-"""Who may say what: our own lines at INFO, other libraries at WARNING and without their progress bars."""
+"""Set up logging: our own lines at INFO, those of other libraries at WARNING, without their progress bars."""
 
 import logging
 import os
@@ -13,17 +13,17 @@ logger = logging.getLogger("dst_dist")
 
 LIBRARIES = ("transformers", "accelerate", "deepspeed", "DeepSpeed", "peft", "torch", "datasets", "huggingface_hub")
 
-NOT_BESIDE_BAR = "not_beside_bar"
-"""`extra={NOT_BESIDE_BAR: True}`: a line that a terminal's progress bar says already."""
+SHOWN_BY_BAR = "shown_by_bar"
+"""`extra={SHOWN_BY_BAR: True}` marks a line whose content a progress bar on a terminal shows already."""
 
 
 class Console(logging.StreamHandler):
-    """Lines on standard output; on a terminal they stand above the progress bar, which stays one."""
+    """Handler that writes lines to standard output, on a terminal above the progress bar."""
 
     def __init__(self):
         super().__init__(sys.stdout)
         on_terminal = sys.stdout.isatty() and sys.stderr.isatty()
-        self.addFilter(lambda record: not (on_terminal and hasattr(record, NOT_BESIDE_BAR)))
+        self.addFilter(lambda record: not (on_terminal and hasattr(record, SHOWN_BY_BAR)))
 
     def emit(self, record: logging.LogRecord) -> None:
         with tqdm.external_write_mode(sys.stdout):
@@ -31,18 +31,18 @@ class Console(logging.StreamHandler):
 
 
 def set_up_logging(is_main: bool) -> None:
-    """Our own lines at INFO and everything else at WARNING, on standard output; of other processes errors alone."""
+    """Log our own lines at INFO and all others at WARNING, to standard output; on other processes errors alone."""
     logging.captureWarnings(True)
-    # One line each: the place, but not the source that Python would add.
+    # A warning is one line: Python would add the line of source.
     warnings.formatwarning = lambda message, category, file, line, source=None: (
         f"{message} ({category.__name__}, {file}:{line})"
     )
-    # Libraries announcing changes to one another is nothing that a user can act on.
+    # Libraries tell each other about coming changes; a user can do nothing about them.
     for category in (DeprecationWarning, FutureWarning):
         warnings.simplefilter("ignore", category)
     transformers.utils.logging.disable_progress_bar()
     if not torch.cuda.is_available():
-        # Untold, DeepSpeed warns of it whenever anything imports it.
+        # Otherwise DeepSpeed logs a warning whenever it is imported.
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     handler = Console()
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S"))
@@ -54,7 +54,6 @@ def set_up_logging(is_main: bool) -> None:
         library.setLevel(others)
         library.handlers.clear()
         library.propagate = True
-    # The loader's table of new weights (checked, and an error unless it is the heads) and its remark that no
-    # tensor parallelism is used.
+    # transformers lists new weights, which we check ourselves, and remarks that tensor parallelism is not used.
     for name in ("transformers.modeling_utils", "transformers.distributed.tensor_parallel"):
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""The datasets of a run, and everything that can be checked before a process group or a weight is loaded."""
+"""The datasets of a run, with every check that needs no process group and no weights."""
 
 from dst_dist.config import Recipe
 from dst_dist.data.dataset import Clips, SampleDataset, apply_frame_faults, read_split
@@ -11,13 +11,14 @@ from dst_dist.errors import ConfigError, DataError, collect
 from dst_dist.model.model_files import ModelFiles
 
 Faults = dict[str, FrameFaults]
-"""By split."""
+"""What is wrong with the frames of each split."""
 
 
 class DataSetup:
-    """The datasets of a run. The recipe's files are read at once; frames are looked at once a node.
+    """The model's small files, the clips and the datasets of a run.
 
-    What is wrong with the files is kept in `faults`; `check` and `datasets` raise it with what they find.
+    Every process reads the files when it makes a DataSetup; one process a node checks the frames. Faults of the files
+    are kept, and `check` and `datasets` raise them together with those that they find.
 
     Args:
         base: as in `load_for_inference`.
@@ -48,18 +49,21 @@ class DataSetup:
             clips.notes.extend(shared.lines())
 
     def check(self) -> Faults:
-        """Look at the frames of every split, and cut all clips to see that they fit; done by one process a node.
+        """Check the frames of every split, and that all clips can be cut; called on one process a node.
+
+        Returns:
+            The faulty frames, which `datasets` wants on every process.
 
         Raises:
             DataError: with every fault of model folder, data files, frames and lengths.
         """
         frame_faults = {split: check_frames(clips.index) for split, clips in self.clips.items()}
-        # The same are asked for next, and cutting hundreds of hours takes a while.
+        # This process needs the same datasets next, and cutting hundreds of hours takes a while.
         self._checked = frame_faults, self.datasets(frame_faults)
         return frame_faults
 
     def datasets(self, frame_faults: Faults) -> dict[str, SampleDataset]:
-        """Cut the clips into samples. Raises DataError with the faults of all splits."""
+        """Return the clips of each split, cut into samples. Raises DataError with the faults of all splits."""
         if self._checked is not None and self._checked[0] == frame_faults:
             return self._checked[1]
         faults = list(self.faults)
@@ -72,7 +76,7 @@ class DataSetup:
         return made
 
     def maker(self) -> SampleMaker:
-        """How the run writes samples; of a model folder without faults."""
+        """Return what makes the run's samples. Only for a model folder without faults."""
         recipe = self.recipe
         tokens = min(recipe.data.max_seq_len, self.limits.tokens)
         writer = TokenWriter(self.model_files.tokenizer, recipe.model.tokens_per_frame)
@@ -82,12 +86,11 @@ class DataSetup:
         recipe = self.recipe
         clips = apply_frame_faults(self.clips[split], frame_faults, recipe.data.on_missing)
         if self.model_files is None:
-            # Without a tokenizer there are no lengths; why there is none stands among the faults.
+            # Without a tokenizer nothing can be cut; the faults say why there is none.
             return None
         rate = self._training_rate if split == "train" else 1.0
-        data = SampleDataset(
-            clips, self.maker(), self.model_files.image_size, recipe.seed, rate, recipe.data.on_missing
-        )
+        image_size = self.model_files.image_size
+        data = SampleDataset(clips, self.maker(), image_size, recipe.seed, rate, recipe.data.on_missing)
         self.check_context(int(data.samples["tokens"].max()), f"data.{split}: the longest sample has")
         return data
 

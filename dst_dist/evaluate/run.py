@@ -102,7 +102,7 @@ def _teacher_forced(run: FinishedRun, clips: ClipIndex) -> Result | None:
     gathered = processes.gather_objects(own)
     if not processes.is_main:
         return None
-    joined = readings.join_processes(gathered)
+    joined = readings.join_readings(gathered)
     readings.check_finite(joined, data)
     columns = readings.numbered_among(joined, readings.spread(len(data.clips.index), most))
     asked = [timeline.asked_minutes(clip) for clip in clips]

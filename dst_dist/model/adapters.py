@@ -1,29 +1,26 @@
-"""Adapters on disk: read, put on the base they were trained on, filled in, merged.
+"""Read adapters, load the base that they were trained on, and merge them into it.
 
-The model's class is an argument, because that class loads adapters itself (`from_pretrained`).
+The model's class is an argument, because that class loads adapters itself (`SmolVLMForDST.from_pretrained`).
 """
 
 import hashlib
-import warnings
 from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from dst_dist.errors import CheckpointError, ConfigError
-from dst_dist.heads import HEAD_MODULES, HEADS
-from dst_dist.model.folders import cannot_be_had, check_finite, check_keys, check_shapes, read_model_config
+from dst_dist.heads import HEAD_MODULES
+from dst_dist.model.model_config import SETTINGS, model_unavailable, read_model_config
+from dst_dist.model.weight_checks import check_finite, check_weight_files, check_weights
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
-SETTINGS = ("tokens_per_frame", *(key for head in HEADS for key in (head.threshold_key, head.rate_key)))
-"""Keys that the config of our models has and stock's has not."""
 PLAIN_STARTS = (True, False, "gaussian", "orthogonal")
 """Values of `init_lora_weights` that leave the base as it is."""
 
@@ -51,14 +48,14 @@ def read_adapter_config(name: str | Path) -> LoraConfig | None:
     return config
 
 
-def base_of(adapter: LoraConfig, folder: str, place: str | None = None) -> str:
-    """Return the name of the adapter's base, or `place` if it is given.
+def base_of(adapter: LoraConfig, folder: str, moved_to: str | None = None) -> str:
+    """Return the name of the adapter's base: `moved_to` if given, else what its config says.
 
     Raises:
         CheckpointError: if no base is named, or it is an adapter itself.
-        ConfigError: if the base cannot be had.
+        ConfigError: if the base cannot be read.
     """
-    name = place or adapter.base_model_name_or_path
+    name = moved_to or adapter.base_model_name_or_path
     if not name:
         raise CheckpointError(f"{folder}/{ADAPTER_CONFIG}: base_model_name_or_path is missing")
     if (Path(name) / ADAPTER_CONFIG).is_file():
@@ -66,7 +63,7 @@ def base_of(adapter: LoraConfig, folder: str, place: str | None = None) -> str:
     try:
         read_model_config(name)
     except ConfigError as error:
-        if place:
+        if moved_to:
             raise
         reason = str(error).removeprefix("model.name_or_path: ")
         raise ConfigError(
@@ -77,11 +74,11 @@ def base_of(adapter: LoraConfig, folder: str, place: str | None = None) -> str:
 
 
 def read_settings(folder: str) -> dict[str, object]:
-    """Return what the config.json beside an adapter says of SETTINGS. Raises CheckpointError if there is none."""
+    """Return the SETTINGS in an adapter folder's config.json. Raises CheckpointError if there is no such file."""
     try:
         values, _ = PreTrainedConfig.get_config_dict(folder)
     except OSError as error:
-        raise CheckpointError(f"{folder}: no config.json beside the adapter, tokens_per_frame is unknown") from error
+        raise CheckpointError(f"{folder}: no config.json with the adapter, tokens_per_frame is unknown") from error
     return {key: values[key] for key in SETTINGS if values.get(key) is not None}
 
 
@@ -92,73 +89,64 @@ def load_full(
 
     Args:
         settings: replace those of its config.
-        new_heads: whether it may lack its heads, which are new then.
+        new_heads: whether it may lack its heads, which are drawn anew then.
 
     Raises:
-        ConfigError: if it cannot be had.
+        ConfigError: if it cannot be read.
         CheckpointError: if its weights are not complete, not finite, or of another architecture.
     """
     config = read_model_config(name)
+    config.update(settings)
     try:
-        for key, value in settings.items():
-            setattr(config, key, value)
         model, info = model_class.from_pretrained(name, config=config, dtype=torch.float32, output_loading_info=True)
     except OSError as error:
-        raise ConfigError(cannot_be_had(name, error)) from error
-    except (RuntimeError, SafetensorError) as error:
-        raise CheckpointError(f"{name}: weights do not fit the architecture in its config.json ({error})") from error
+        raise model_unavailable(name, error) from error
     if not new_heads:
-        check_keys(name, info["missing_keys"], ())
+        check_weights(name, info["missing_keys"])
     check_finite(name, model.state_dict())
     return model
 
 
 def load_base_of(
-    model_class: type[PreTrainedModel],
-    adapter: LoraConfig,
-    folder: str,
-    settings: Mapping[str, object],
-    place: str | None = None,
-    new_heads: bool = True,
+    model_class: type[PreTrainedModel], folder: str, base: str, settings: Mapping[str, object], new_heads: bool = True
 ) -> PreTrainedModel:
-    """Return the base that the adapter in `folder` was trained on, from `place` if it is given.
+    """Return the base of the adapter in `folder`, in float32, with the settings of that folder.
 
     Args:
-        settings: replace those in the folder's config.
+        base: the base's name, from `base_of`.
+        settings: replace those of the folder.
+        new_heads: as in `load_full`.
 
     Raises:
-        CheckpointError: also if the base has other weights than in training.
+        CheckpointError: as `load_full`, or if the base has other weights than in training.
     """
-    place = base_of(adapter, folder, place)
-    base = load_full(model_class, place, read_settings(folder) | settings, new_heads)
+    model = load_full(model_class, base, read_settings(folder) | settings, new_heads)
     trained_on = saved_base_digest(folder)
-    if trained_on is not None and trained_on != base_digest(base):
+    if trained_on is not None and trained_on != base_digest(model):
         raise CheckpointError(
-            f"{folder}: its base {place} holds other weights than it was trained on; put those back, or name the "
+            f"{folder}: its base {base} holds other weights than it was trained on; put those back, or name the "
             f"folder that has them as base_model_name_or_path in {folder}/{ADAPTER_CONFIG}"
         )
-    return base
+    return model
 
 
 def load_merged(model_class: type[PreTrainedModel], folder: str | Path, base: str | None = None) -> PreTrainedModel:
     """Return an adapter merged into its base, in float32 and evaluation mode; `base` as in `load_for_inference`."""
     adapter = read_adapter_config(folder)
     has_heads = set(HEAD_MODULES) <= set(adapter.modules_to_save or ())
-    model = load_base_of(model_class, adapter, str(folder), {}, base, new_heads=has_heads)
-    return fill(inject(model, adapter), Path(folder)).merge_and_unload().eval()
+    base = base_of(adapter, str(folder), base)
+    model = load_base_of(model_class, str(folder), base, {}, new_heads=has_heads)
+    return load_adapter(add_adapter(model, adapter), Path(folder)).merge_and_unload().eval()
 
 
-def inject(model: nn.Module, config: LoraConfig) -> PeftModel:
-    """Put fresh LoRA layers into a model."""
-    with warnings.catch_warnings():
-        # peft 0.21 asks transformers 5.24 by a name that is deprecated there.
-        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
-        # The base may have been named at another place on purpose.
-        warnings.filterwarnings("ignore", message=".*base_model_name_or_path.* was renamed")
-        return get_peft_model(model, config)
+def add_adapter(model: PreTrainedModel, config: LoraConfig) -> PeftModel:
+    """Put fresh LoRA layers into a model, which their config then names as their base."""
+    # peft sets it too, with a warning if the base had another place before.
+    config.base_model_name_or_path = model.name_or_path
+    return get_peft_model(model, config)
 
 
-def fill(model: PeftModel, folder: Path, may_lack: Collection[str] = ()) -> PeftModel:
+def load_adapter(model: PeftModel, folder: Path, may_lack: Collection[str] = ()) -> PeftModel:
     """Load a folder's weights into a fresh adapter.
 
     Args:
@@ -168,27 +156,23 @@ def fill(model: PeftModel, folder: Path, may_lack: Collection[str] = ()) -> Peft
         CheckpointError: if weights are missing, unknown, not finite or of another shape.
     """
     path = folder / ADAPTER_WEIGHTS
-    if not path.is_file():
-        raise CheckpointError(f"{folder}: no {ADAPTER_WEIGHTS}; adapters are read from safetensors only")
-    try:
-        weights = load_file(path)
-    except SafetensorError as error:
-        raise CheckpointError(f"{path}: not readable ({error})") from error
+    check_weight_files(folder, [ADAPTER_WEIGHTS])
+    weights = load_file(path)
     own = get_peft_model_state_dict(model, save_embedding_layers=False)
-    lacking = {name for name in own.keys() - weights.keys() if not set(name.split(".")) & set(may_lack)}
-    check_keys(str(path), lacking, weights.keys() - own.keys())
-    shapes = [(name, tensor.shape, own[name].shape) for name, tensor in weights.items()]
-    check_shapes(str(path), "the base model gives", [one for one in shapes if one[1] != one[2]])
-    check_finite(str(path), weights)
+    missing = {name for name in own.keys() - weights.keys() if not set(name.split(".")) & set(may_lack)}
+    shapes = [(name, weights[name].shape, own[name].shape) for name in weights.keys() & own.keys()]
+    mismatched = [(name, found, right) for name, found, right in shapes if found != right]
+    check_weights(path, missing, weights.keys() - own.keys(), mismatched)
+    check_finite(path, weights)
     set_peft_model_state_dict(model, own | weights)
     return model
 
 
 def base_digest(base: nn.Module) -> str:
-    """Return a hex digest of every weight but the heads, which are an adapter's own; for a base in float32 as loaded.
+    """Return a hex digest of all weights of a float32 base but the heads, which are an adapter's own.
 
-    Every byte is read, since a base may differ by a few rows of its embeddings. sha256 makes 1 to 2 GB/s a thread and
-    lets other threads run: seconds for the 2.2B.
+    Every byte is read, since two bases may differ in a few rows of their embeddings. sha256 makes 1 to 2 GB/s a thread
+    and lets other threads run: seconds for the 2.2B.
     """
     weights = {name: tensor for name, tensor in base.state_dict().items() if name.split(".")[0] not in HEAD_MODULES}
     with ThreadPoolExecutor() as threads:
@@ -197,7 +181,7 @@ def base_digest(base: nn.Module) -> str:
 
 
 def saved_base_digest(folder: str) -> str | None:
-    """Return the digest of the base that an adapter was trained on, or None: plain peft does not keep one."""
+    """Return the digest of the base that an adapter was trained on, or None: plain peft does not save one."""
     return PreTrainedConfig.get_config_dict(folder)[0].get("base_digest")
 
 

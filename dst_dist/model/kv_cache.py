@@ -1,21 +1,22 @@
 """Keys and values of several streams, each of its own length, in one batch."""
 
 import torch
+import torch.nn.functional as F
 
 BLOCK = 256
 """Positions by which the cache grows."""
 
 
 class KVCache:
-    """One row a stream: what each layer computed of the tokens read so far.
+    """The keys and values of each layer for the tokens read so far, one row a stream.
 
-    A step is `begin`, then every layer's `extend`, then `finish`. Its tokens stand one row after another without
+    A step is `begin`, then every layer's `extend`, then `finish`. Its tokens are one row after another without
     padding, [T] in all; only attention works on rows padded to the longest.
 
     Attributes:
         lengths: tokens in each row.
-        capacity: positions allocated for each row: what the longest needs, in blocks. Given back when rows are short.
-        positions: int64 [T], of the step's tokens in their rows; restart at 0 with a row.
+        capacity: positions allocated for each row: as many as the longest needs, in blocks. Freed when rows are short.
+        positions: int64 [T], places of the step's tokens in their rows, from 0.
     """
 
     def __init__(self, num_layers: int, num_rows: int, device: torch.device):
@@ -23,24 +24,24 @@ class KVCache:
         self.capacity = 0
         self.positions = torch.empty(0, dtype=torch.int64, device=device)
         self._device = device
-        self._layers: list[tuple[torch.Tensor, torch.Tensor] | None] = [None] * num_layers
+        # Keys and values of each layer, [2, rows, capacity, key heads, d].
+        self._layers: list[torch.Tensor | None] = [None] * num_layers
         self._counts: list[int] = []
 
     def clear(self, row: int) -> None:
-        """Forget a row, which begins again at position 0."""
+        """Empty a row, which begins again at position 0."""
         self.lengths[row] = 0
 
     def move(self, source: int, target: int) -> None:
-        """Put a row in the place of another; its old place is cleared."""
-        for states in (states for layer in self._layers if layer is not None for states in layer):
-            states[target, : self.lengths[source]] = states[source, : self.lengths[source]]
-        self.lengths[target], self.lengths[source] = self.lengths[source], 0
-
-    def num_bytes(self) -> int:
-        return sum(states.nbytes for layer in self._layers if layer is not None for states in layer)
+        """Copy a row over another one, and empty it."""
+        length = self.lengths[source]
+        for states in self._layers:
+            if states is not None:
+                states[:, target, :length] = states[:, source, :length]
+        self.lengths[target], self.lengths[source] = length, 0
 
     def begin(self, first: int, counts: list[int]) -> None:
-        """Make room for a step: `counts[i]` tokens of row `first + i`, of some rows perhaps none."""
+        """Make room for a step: `counts[i]` tokens of row `first + i`, where some counts may be 0."""
         self._counts, self._rows = counts, slice(first, first + len(counts))
         starts = self.lengths[self._rows]
         self._longest = max(start + count for start, count in zip(starts, counts, strict=True))
@@ -49,43 +50,45 @@ class KVCache:
         offsets = torch.cat([torch.arange(count) for count in counts])
         positions = torch.tensor(starts)[rows] + offsets
         self.positions = positions.to(self._device)
-        # Where a token lies among its layer's positions, and among the padded queries.
+        # The index of each token among its layer's positions, and among the padded queries.
         self._places = ((rows + first) * self.capacity + positions).to(self._device)
         self._slots = (rows * max(counts) + offsets).to(self._device)
-        self._mask = self._make_mask(starts) if len(counts) > 1 else None
-
-    def _make_mask(self, starts: list[int]) -> torch.Tensor:
-        """bool [rows, 1, longest count, longest row]: a query sees its own row up to itself."""
-        queries = torch.tensor(starts, device=self._device)[:, None] + torch.arange(
-            max(self._counts), device=self._device
-        )
-        return (torch.arange(self._longest, device=self._device) <= queries[:, :, None])[:, None]
+        self._mask = None
+        if len(counts) > 1:
+            # bool [rows, 1, longest count, longest row]: a query sees its own row up to itself.
+            queries = torch.tensor(starts)[:, None, None, None] + torch.arange(max(counts))[:, None]
+            self._mask = torch.arange(self._longest, device=self._device) <= queries.to(self._device)
 
     def _make_room(self, longest: int) -> None:
+        """Allocate what `longest` needs; keep what is there if more than half of it is needed, since copying costs."""
         capacity = -(-longest // BLOCK) * BLOCK
         if self.capacity // 2 < capacity <= self.capacity:
             return
-        for index, layer in enumerate(self._layers):
-            if layer is not None:
-                self._layers[index] = tuple(_resized(states, capacity) for states in layer)
+        # Padding by a negative number cuts off.
+        change = 0, 0, 0, 0, 0, capacity - self.capacity
+        for layer, states in enumerate(self._layers):
+            if states is not None:
+                self._layers[layer] = F.pad(states, change)
         self.capacity = capacity
 
     def extend(self, layer: int, keys: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Store a layer's new keys and values, [1, key heads, T, d]; gives the step's rows up to the longest,
-        [rows, key heads, longest, d], of which each row's own are in front."""
+        """Store a layer's new keys and values, [1, key heads, T, d].
+
+        Returns:
+            The keys and values of the step's rows, [rows, key heads, longest, d], each padded at its end.
+        """
         if self._layers[layer] is None:
-            # Zeros, because what is masked is still multiplied: NaN would come through.
-            shape = len(self.lengths), self.capacity, keys.shape[1], keys.shape[3]
-            self._layers[layer] = keys.new_zeros(shape), values.new_zeros(shape)
-        whole = []
-        for states, new in zip(self._layers[layer], (keys, values), strict=True):
-            states.flatten(0, 1).index_copy_(0, self._places, new[0].transpose(0, 1))
-            whole.append(states[self._rows, : self._longest].transpose(1, 2))
-        return whole[0], whole[1]
+            # Zeros, because masked positions are still multiplied: NaN would come through.
+            self._layers[layer] = keys.new_zeros(2, len(self.lengths), self.capacity, keys.shape[1], keys.shape[3])
+        states, new = self._layers[layer], torch.cat([keys, values])
+        states.flatten(1, 2).index_copy_(1, self._places, new.transpose(1, 2))
+        return states[:, self._rows, : self._longest].transpose(2, 3).unbind()
 
     def pad(self, queries: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Queries [1, heads, T, d] as [rows, heads, longest count, d], and the mask they need; None for a single row,
-        whose queries are simply its last tokens."""
+        """Return queries [1, heads, T, d] as [rows, heads, longest count, d], and the mask they need.
+
+        The mask is None for a single row, whose queries are its last tokens.
+        """
         if len(self._counts) == 1:
             return queries, None
         heads, width = queries.shape[1], queries.shape[3]
@@ -94,19 +97,12 @@ class KVCache:
         return padded.view(len(self._counts), -1, heads, width).transpose(1, 2), self._mask
 
     def pack(self, padded: torch.Tensor) -> torch.Tensor:
-        """The reverse, for attention's output: [1, heads, T, d] from [rows, heads, longest count, d]."""
+        """Return attention's output [rows, heads, longest count, d] without padding, [1, heads, T, d]."""
         if len(self._counts) == 1:
             return padded
         return padded.transpose(1, 2).flatten(0, 1)[self._slots].transpose(0, 1)[None]
 
     def finish(self) -> None:
-        """The step's tokens now belong to their rows."""
+        """Count the step's tokens as their rows'."""
         for row, count in enumerate(self._counts, start=self._rows.start):
             self.lengths[row] += count
-
-
-def _resized(states: torch.Tensor, capacity: int) -> torch.Tensor:
-    resized = states.new_zeros(states.shape[0], capacity, *states.shape[2:])
-    kept = min(capacity, states.shape[1])
-    resized[:, :kept] = states[:, :kept]
-    return resized

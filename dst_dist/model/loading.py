@@ -1,7 +1,6 @@
 """Load a model to train or to use: from the hub, a folder, or an earlier run's `final/`, full or adapter."""
 
 import copy
-import logging
 from pathlib import Path
 
 import torch
@@ -9,29 +8,16 @@ from peft import PeftModel
 from transformers import SmolVLMConfig
 
 from dst_dist.config import Recipe
-from dst_dist.model.adapters import (
-    ADAPTER_WEIGHTS,
-    base_digest,
-    base_of,
-    fill,
-    inject,
-    load_base_of,
-    load_full,
-    load_merged,
-    read_adapter_config,
-    read_settings,
-    saved_base_digest,
-)
-from dst_dist.model.folders import check_weight_files, weight_files
+from dst_dist.logs import logger
+from dst_dist.model import adapters
 from dst_dist.model.lora import continued_config, lora_config
 from dst_dist.model.smolvlm_dst import SmolVLMForDST
 from dst_dist.model.trainable import make_trainable
-
-logger = logging.getLogger(__name__)
+from dst_dist.model.weight_checks import check_weight_files, weight_files
 
 
 def load_model(recipe: Recipe) -> SmolVLMForDST | PeftModel:
-    """Return the model ready to train on CPU: weights loaded, LoRA injected, trained parts and dtypes set.
+    """Return the model ready to train on CPU: weights loaded, LoRA added, trained parts and dtypes set.
 
     `model.name_or_path` is a SmolVLM2 on the hub, a local folder of one, or an earlier run's `final/`. Mode `lora`
     continues an adapter, mode `full` merges it into its base. New heads and adapters come from the recipe's seed
@@ -40,28 +26,28 @@ def load_model(recipe: Recipe) -> SmolVLMForDST | PeftModel:
     Trained parameters and both heads are float32; frozen ones bfloat16 under precision bf16.
 
     Raises:
-        ConfigError: the model cannot be had, or does not fit the recipe.
+        ConfigError: the model cannot be read, or does not fit the recipe.
         CheckpointError: its weights are not complete, not finite, or not of this architecture, or an adapter's base
-            has others.
+            has other weights than in training.
     """
     torch.manual_seed(recipe.seed)
     source, lora = recipe.model.name_or_path, recipe.finetune.mode == "lora"
     settings = {"tokens_per_frame": recipe.model.tokens_per_frame}
     _warn_of_other_frame_tokens(source, recipe.model.tokens_per_frame)
-    adapter = read_adapter_config(source)
+    adapter = adapters.read_adapter_config(source)
     if adapter is None:
-        model = load_full(SmolVLMForDST, source, settings)
+        model = adapters.load_full(SmolVLMForDST, source, settings)
         if lora:
-            model.config.base_digest = base_digest(model)
-            model = inject(model, lora_config(recipe, model, source))
+            model.config.base_digest = adapters.base_digest(model)
+            model = adapters.add_adapter(model, lora_config(recipe, model))
     else:
-        model = load_base_of(SmolVLMForDST, adapter, source, settings)
+        model = adapters.load_base_of(SmolVLMForDST, source, adapters.base_of(adapter, source), settings)
         if lora:
-            model.config.base_digest = saved_base_digest(source) or base_digest(model)
-            config = continued_config(adapter, lora_config(recipe, model, adapter.base_model_name_or_path))
-            model = fill(inject(model, config), Path(source), may_lack={"connector", "vision_model"})
+            model.config.base_digest = adapters.saved_base_digest(source) or adapters.base_digest(model)
+            model = adapters.add_adapter(model, continued_config(adapter, lora_config(recipe, model)))
+            model = adapters.load_adapter(model, Path(source), may_lack={"connector", "vision_model"})
         else:
-            model = fill(inject(model, adapter), Path(source)).merge_and_unload()
+            model = adapters.load_adapter(adapters.add_adapter(model, adapter), Path(source)).merge_and_unload()
     make_trainable(model, recipe)
     return model
 
@@ -74,15 +60,15 @@ def check_before_loading(recipe: Recipe, config: SmolVLMConfig, base: str | None
         base: as in `load_for_inference`.
     """
     source = recipe.model.name_or_path
-    adapter = read_adapter_config(source)
-    base = source if adapter is None else base_of(adapter, source, base)
+    adapter = adapters.read_adapter_config(source)
+    full = Path(source if adapter is None else adapters.base_of(adapter, source, base))
     if adapter is not None:
-        check_weight_files(Path(source), [ADAPTER_WEIGHTS])
-    if Path(base).is_dir():
-        check_weight_files(Path(base), weight_files(Path(base)))
+        check_weight_files(Path(source), [adapters.ADAPTER_WEIGHTS])
+    if full.is_dir():
+        check_weight_files(full, weight_files(full))
     if recipe.finetune.mode == "lora":
         with torch.device("meta"):
-            wanted = lora_config(recipe, SmolVLMForDST(copy.deepcopy(config)), base)
+            wanted = lora_config(recipe, SmolVLMForDST(copy.deepcopy(config)))
         if adapter is not None:
             continued_config(adapter, wanted)
 
@@ -95,16 +81,18 @@ def load_for_inference(folder: str | Path, base: str | None = None) -> SmolVLMFo
         base: the adapter's base, if it is no longer where `adapter_config.json` says.
 
     Raises:
-        ConfigError: the folder or the adapter's base cannot be had.
+        ConfigError: the folder or the adapter's base cannot be read.
         CheckpointError: weights are missing, the heads among them, or the base has others than in training.
     """
-    if read_adapter_config(folder) is None:
-        return load_full(SmolVLMForDST, str(folder), {}, new_heads=False).eval()
-    return load_merged(SmolVLMForDST, folder, base)
+    if adapters.read_adapter_config(folder) is None:
+        return adapters.load_full(SmolVLMForDST, str(folder), {}, new_heads=False).eval()
+    return adapters.load_merged(SmolVLMForDST, folder, base)
 
 
-def _warn_of_other_frame_tokens(source: str, tokens: int) -> None:
+def _warn_of_other_frame_tokens(source: str, tokens_per_frame: int) -> None:
     if (Path(source) / "config.json").is_file():
-        earlier = read_settings(source).get("tokens_per_frame", tokens)
-        if earlier != tokens:
-            logger.warning("model.tokens_per_frame is %s, but %s was trained with %s", tokens, source, earlier)
+        earlier = adapters.read_settings(source).get("tokens_per_frame", tokens_per_frame)
+        if earlier != tokens_per_frame:
+            logger.warning(
+                "model.tokens_per_frame is %s, but %s was trained with %s", tokens_per_frame, source, earlier
+            )

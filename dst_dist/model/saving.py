@@ -1,6 +1,7 @@
 """Save a trained model as a Hugging Face folder: in full, or the adapter with its heads."""
 
-from collections.abc import Collection, Mapping
+import copy
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -8,10 +9,9 @@ from peft import PeftModel, get_peft_model_state_dict
 from safetensors.torch import save_file
 from torch import nn
 
-from dst_dist.errors import CheckpointError
 from dst_dist.model.adapters import ADAPTER_WEIGHTS
-from dst_dist.model.folders import some
 from dst_dist.model.trainable import is_in_adapter, unwrap, without_wrappers
+from dst_dist.model.weight_checks import check_weights
 
 
 def save_model(model: nn.Module, state_dict: Mapping[str, torch.Tensor], folder: str | Path) -> None:
@@ -22,22 +22,24 @@ def save_model(model: nn.Module, state_dict: Mapping[str, torch.Tensor], folder:
     Args:
         model: as trained, wrapped or not.
         state_dict: whole tensors by the names of the unwrapped model, at least `saved_names`.
+        folder: new or empty.
 
     Raises:
-        CheckpointError: if tensors are missing from `state_dict`, or the folder holds the other kind of model.
+        CheckpointError: if tensors are missing from `state_dict`.
     """
     model, folder = without_wrappers(model), Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    _refuse_mixture(folder, "model*.safetensors*" if isinstance(model, PeftModel) else "adapter_*")
-    _check_complete(state_dict, saved_names(model))
+    check_weights("the state to save", saved_names(model) - state_dict.keys())
     base = unwrap(model)
     if isinstance(model, PeftModel):
         weights = get_peft_model_state_dict(model, state_dict=dict(state_dict), save_embedding_layers=False)
         weights = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
         save_file(weights, folder / ADAPTER_WEIGHTS, metadata={"format": "pt"})
-        _save_adapter_config(model, folder)
+        config = copy.copy(model.peft_config["default"])
+        config.inference_mode = True
+        config.save_pretrained(folder)
     else:
-        # Else transformers gives the weights back the names that they were loaded by.
+        # Otherwise transformers gives the weights the names back that they were loaded by.
         base.save_pretrained(folder, state_dict=dict(state_dict), save_original_format=False)
     # A frozen bf16 tower would make config.json say bfloat16, and `dtype="auto"` round what was trained.
     base.config.dtype = torch.float32
@@ -53,24 +55,3 @@ def saved_names(model: nn.Module) -> set[str]:
     if isinstance(model, PeftModel):
         return {name for name, _ in model.named_parameters() if is_in_adapter(name)}
     return set(model.state_dict())
-
-
-def _save_adapter_config(model: PeftModel, folder: Path) -> None:
-    config = model.peft_config["default"]
-    training = config.inference_mode
-    config.inference_mode = True
-    config.save_pretrained(folder)
-    config.inference_mode = training
-
-
-def _refuse_mixture(folder: Path, other_kind: str) -> None:
-    """Raise CheckpointError if a folder holds the other kind of model: it would be read as the adapter alone."""
-    found = sorted(path.name for path in folder.glob(other_kind))
-    if found:
-        raise CheckpointError(f"{folder}: already holds {', '.join(found)}, another kind of model; use an empty folder")
-
-
-def _check_complete(weights: Collection[str], expected: Collection[str]) -> None:
-    missing = set(expected) - set(weights)
-    if missing:
-        raise CheckpointError(f"the state to save lacks {len(missing)} tensors: {some(missing)}")

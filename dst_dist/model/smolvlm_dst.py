@@ -1,4 +1,4 @@
-"""SmolVLM2 with true frame tokens, packed samples and the two decision heads."""
+"""SmolVLM2 with K tokens for each frame, packed samples and the two decision heads."""
 
 import math
 from contextlib import nullcontext
@@ -12,10 +12,11 @@ from transformers import initialization as init
 
 from dst_dist.errors import ConfigError
 from dst_dist.heads import HEAD_MODULES, HEADS
-from dst_dist.model.adapters import SETTINGS, load_merged, read_adapter_config
+from dst_dist.model.adapters import load_merged, read_adapter_config
 from dst_dist.model.attention import SEGMENTED_CAUSAL
-from dst_dist.model.folders import check_keys, check_shapes
 from dst_dist.model.kv_cache import KVCache
+from dst_dist.model.model_config import SETTINGS
+from dst_dist.model.weight_checks import check_weights
 
 HEAD_WEIGHTS = {f"{module}.{kind}" for module in HEAD_MODULES for kind in ("weight", "bias")}
 OTHER_NAMES = {
@@ -23,11 +24,11 @@ OTHER_NAMES = {
     r"^(model\.)?language_model\.(model\.)?": "model.text_model.",
     r"^(vision_model|connector)\.": r"model.\1.",
 }
-"""Patterns of other names that the same weights go by, and ours."""
+"""Patterns of the names that earlier releases gave the same weights, and our names."""
 
 
 class DSTOutput(NamedTuple):
-    """Logits at the asked positions. A named tuple, because FSDP2 and DDP do not look into dataclasses.
+    """Logits at the positions given to `forward`. A named tuple, because FSDP2 and DDP do not look into dataclasses.
 
     lm_logits: [P, vocabulary], compute dtype. decision_logits: [D, 2], float32, by head.
     anchor: float32 scalar zero; adding it to the loss gives every trained parameter that the logits
@@ -40,12 +41,12 @@ class DSTOutput(NamedTuple):
 
 
 def frame_grid(config: SmolVLMConfig) -> int:
-    """Side of the connector's grid: 9 (81 tokens) for 2.2B, 8 (64 tokens) for 500M and 256M."""
+    """Return the side of the connector's grid: 9 (81 tokens) for 2.2B, 8 (64 tokens) for 500M and 256M."""
     return config.vision_config.image_size // config.vision_config.patch_size // config.scale_factor
 
 
 def pooled_side(config: SmolVLMConfig, tokens_per_frame: int) -> int:
-    """k, where `tokens_per_frame` = k * k.
+    """Return k, where `tokens_per_frame` = k * k.
 
     Raises:
         ConfigError: if the number is no square between 1 and the whole grid.
@@ -118,21 +119,23 @@ class SmolVLMForDST(SmolVLMForConditionalGeneration):
 
     @classmethod
     def from_pretrained(cls, name, *arguments, **options):
-        """As stock's, of any SmolVLM2 or of a trained `final/`, an adapter's too (on its base, merged, in float32). From
-        safetensors alone; older names of weights are known, and only both heads may be new.
+        """Load any SmolVLM2 or a trained `final/`, with the arguments of the stock method.
+
+        An adapter is merged into its base, in float32. Weights are read from safetensors alone, also by the names that
+        earlier releases gave them. Only both heads together may be new.
 
         Raises:
-            CheckpointError: naming every weight that is missing, of another shape, or of no part of the model.
+            CheckpointError: with every weight that is missing, of another shape, or of no part of the model.
         """
         if read_adapter_config(name) is not None:
             return load_merged(cls, name)
         with_info = options.pop("output_loading_info", False)
-        # Another shape would end the loading with no word of which weight it was.
+        # Otherwise a weight of another shape ends the loading without its name.
         options = {"key_mapping": OTHER_NAMES, "use_safetensors": True} | options | {"ignore_mismatched_sizes": True}
         model, info = super().from_pretrained(name, *arguments, output_loading_info=True, **options)
-        check_shapes(str(name), "config.json says", info["mismatched_keys"])
         missing = set(info["missing_keys"])
-        check_keys(str(name), missing - HEAD_WEIGHTS if missing >= HEAD_WEIGHTS else missing, info["unexpected_keys"])
+        lost = missing - HEAD_WEIGHTS if missing >= HEAD_WEIGHTS else missing
+        check_weights(name, lost, info["unexpected_keys"], info["mismatched_keys"])
         return (model, info) if with_info else model
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -150,7 +153,7 @@ class SmolVLMForDST(SmolVLMForConditionalGeneration):
         decision_positions: torch.Tensor,
         min_vision_calls: int = 1,
     ) -> DSTOutput:
-        """Logits of one micro-batch: samples packed in a row.
+        """Return the logits of one micro-batch: samples packed in a row.
 
         Args:
             input_ids: int64 [T], K image tokens for each frame.
@@ -174,43 +177,36 @@ class SmolVLMForDST(SmolVLMForConditionalGeneration):
     def hidden_states(
         self, input_ids: torch.Tensor, frames: torch.Tensor, segment_lengths: list[int], min_vision_calls: int = 1
     ) -> torch.Tensor:
-        """States after the final norm, [T, hidden]; arguments as in `forward`.
+        """Return the states after the final norm, [T, hidden]; arguments as in `forward`.
 
         Raises:
             ValueError: if the image tokens are not frames * K.
         """
-        with self._autocast():
-            embeddings = self._fuse(input_ids, self.encode_frames(frames, min_vision_calls))
-            positions = torch.cat([torch.arange(length, device=input_ids.device) for length in segment_lengths])
-            output = self.model.text_model(
-                inputs_embeds=embeddings[None],
-                position_ids=positions[None],
-                attention_mask=None,
-                use_cache=False,
-                segment_lengths=segment_lengths,
-            )
-        return output.last_hidden_state[0]
+        embeddings = self.encode_frames(frames, min_vision_calls)
+        positions = torch.cat([torch.arange(length, device=input_ids.device) for length in segment_lengths])
+        return self._run_text_model(input_ids, embeddings, positions, segment_lengths=segment_lengths)
 
     def continue_from(self, input_ids: torch.Tensor, frame_embeddings: torch.Tensor, cache: KVCache) -> torch.Tensor:
-        """States after the final norm of the step that `cache.begin` was told of, [T, hidden]; the cache grows by it.
+        """Return the states after the final norm, [T, hidden], of the step that `cache.begin` prepared, and store it.
 
         Args:
             input_ids: int64 [T], the tokens of one stream after another, K image tokens for each frame.
             frame_embeddings: [N, K, hidden], in the order of their tokens; N may be 0.
         """
-        with self._autocast():
-            output = self.model.text_model(
-                inputs_embeds=self._fuse(input_ids, frame_embeddings)[None],
-                position_ids=cache.positions[None],
-                attention_mask=None,
-                use_cache=False,
-                kv_cache=cache,
-            )
+        hidden = self._run_text_model(input_ids, frame_embeddings, cache.positions, kv_cache=cache)
         cache.finish()
-        return output.last_hidden_state[0]
+        return hidden
+
+    def _run_text_model(
+        self, input_ids: torch.Tensor, frame_embeddings: torch.Tensor, positions: torch.Tensor, **attention: object
+    ) -> torch.Tensor:
+        with self._autocast():
+            embeddings = self._fuse(input_ids, frame_embeddings)[None]
+            options = {"position_ids": positions[None], "attention_mask": None, "use_cache": False}
+            return self.model.text_model(inputs_embeds=embeddings, **options, **attention).last_hidden_state[0]
 
     def next_tokens(self, hidden: torch.Tensor) -> torch.Tensor:
-        """The likeliest next token, int64 [n], from states [n, hidden]; never `<image>`, which stands for a frame."""
+        """Return the likeliest next token, int64 [n], from states [n, hidden]; never `<image>`, a frame's token."""
         with self._autocast():
             logits = self.lm_head(hidden)
         logits[:, self.config.image_token_id] = -torch.inf
@@ -219,19 +215,22 @@ class SmolVLMForDST(SmolVLMForConditionalGeneration):
     def decide(self, hidden: torch.Tensor) -> torch.Tensor:
         """Return each head's probability that its turn follows, float64 [n, heads], from states [n, hidden].
 
-        In float64 as thresholds are chosen: in float32 many near 1 are the same.
+        Thresholds are chosen in float64 too: in float32 many probabilities near 1 are the same.
         """
         with torch.autocast(hidden.device.type, enabled=False):
             logits = [getattr(self, module)(hidden.float()) for module in HEAD_MODULES]
             return torch.stack([one.double().softmax(-1)[:, 1] for one in logits], dim=1)
 
     def encode_frames(self, frames: torch.Tensor, min_calls: int = 1) -> torch.Tensor:
-        """Embeddings of frames, uint8 [N, 3, S, S] -> [N, K, hidden]; ValueError for any others.
+        """Return the embeddings of frames, uint8 [N, 3, S, S] -> [N, K, hidden].
 
         The tower runs in chunks of at most `vision_batch_size`, and at least `min_calls` times: under
         FSDP2 every process must call it equally often, so one with fewer frames adds blank ones. Their
         embeddings are cut off again, which leaves the connector and a trained tower in the graph with zero
         gradients even where N = 0. A frozen tower stays out of the graph.
+
+        Raises:
+            ValueError: if the frames have another dtype or size.
         """
         size = self.config.vision_config.image_size
         if frames.dtype != torch.uint8 or frames.shape[1:] != (3, size, size):
@@ -245,7 +244,7 @@ class SmolVLMForDST(SmolVLMForConditionalGeneration):
             return self.model.connector(patches)[:count]
 
     def _encode_patches(self, frames: torch.Tensor) -> torch.Tensor:
-        """Pooled output of the tower, [n, K * scale^2, C]."""
+        """Return the pooled output of the tower, [n, K * scale^2, C]."""
         tower = self.model.vision_model
         trained = any(parameter.requires_grad for parameter in tower.parameters())
         with torch.set_grad_enabled(trained and torch.is_grad_enabled()):
@@ -255,7 +254,7 @@ class SmolVLMForDST(SmolVLMForConditionalGeneration):
             return pool_patches(patches, self.config.scale_factor, self.pooled_side)
 
     def _fuse(self, input_ids: torch.Tensor, frame_embeddings: torch.Tensor) -> torch.Tensor:
-        """Token embeddings [T, hidden], with the image tokens' places taken by the frames', in order."""
+        """Return the token embeddings [T, hidden], with those of frames in the places of image tokens, in order."""
         embeddings = self.get_input_embeddings()(input_ids)
         places = (input_ids == self.config.image_token_id).nonzero().squeeze(1)
         tokens = frame_embeddings.flatten(0, 1)
@@ -272,7 +271,7 @@ class SmolVLMForDST(SmolVLMForConditionalGeneration):
 
 
 def _read(head: nn.Module, hidden: torch.Tensor, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """A head's logits at `positions`, and a zero that reaches the head where there is no position.
+    """Return a head's logits at `positions`, and a zero that reaches the head where there is no position.
 
     The head runs exactly once either way, so processes with and without positions stay in step.
     """

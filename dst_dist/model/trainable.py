@@ -1,4 +1,4 @@
-"""What is trained: the parts of a model, their dtypes, and gradient checkpointing."""
+"""Choose what is trained: the parts of a model, their dtypes, and gradient checkpointing."""
 
 import functools
 
@@ -12,6 +12,7 @@ from dst_dist.heads import HEAD_MODULES
 from dst_dist.model.smolvlm_dst import SmolVLMForDST
 
 PARTS = ("text", "connector", "vision", "heads")
+PART_OF_MODULE = {"connector": "connector", "vision_model": "vision", **dict.fromkeys(HEAD_MODULES, "heads")}
 
 
 def make_trainable(model: SmolVLMForDST | PeftModel, recipe: Recipe) -> None:
@@ -22,9 +23,9 @@ def make_trainable(model: SmolVLMForDST | PeftModel, recipe: Recipe) -> None:
         in_adapter = isinstance(model, PeftModel) and is_in_adapter(name)
         wanted = trained[_part_of(name)] and (in_adapter or not isinstance(model, PeftModel))
         parameter.requires_grad_(wanted)
-        # A part of the adapter that is frozen now is saved again, and should not be rounded on the way.
-        keep = wanted or in_adapter or _part_of(name) == "heads" or not bf16
-        parameter.data = parameter.data.to(torch.float32 if keep else torch.bfloat16)
+        # A part of the adapter that is frozen now is saved again, so it must not be rounded.
+        exact = wanted or in_adapter or _part_of(name) == "heads" or not bf16
+        parameter.data = parameter.data.to(torch.float32 if exact else torch.bfloat16)
     base = unwrap(model)
     base.compute_dtype = torch.bfloat16 if bf16 else None
     base.vision_batch_size = recipe.model.vision_batch_size
@@ -60,12 +61,7 @@ def parameter_groups(model: nn.Module) -> dict[str, list[tuple[str, nn.Parameter
 
 
 def _part_of(name: str) -> str:
-    pieces = name.split(".")
-    if any(head in pieces for head in HEAD_MODULES):
-        return "heads"
-    if "vision_model" in pieces:
-        return "vision"
-    return "connector" if "connector" in pieces else "text"
+    return next((PART_OF_MODULE[module] for module in name.split(".") if module in PART_OF_MODULE), "text")
 
 
 def is_in_adapter(name: str) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from dst_dist.logs import NOT_BESIDE_BAR, logger
+from dst_dist.logs import SHOWN_BY_BAR, logger
 from dst_dist.run_folder import RunFolder
 from dst_dist.train.engine import Engine
 
@@ -81,7 +81,7 @@ class TrainLog:
         self.bar.update()
         if self._is_due(step):
             # A terminal shows the bar instead; the file has the line in any case.
-            logger.info(_train_line(step, self.num_steps, values), extra={NOT_BESIDE_BAR: True})
+            logger.info(_train_line(step, self.num_steps, values), extra={SHOWN_BY_BAR: True})
 
     def evaluation(self, step: int, split: str, values: Mapping[str, float]) -> None:
         """Log an evaluation."""
@@ -91,7 +91,7 @@ class TrainLog:
     def checkpoint(self, path: Path, elapsed_s: float) -> None:
         """Log a save; how long training stood still for it is in the next step's line."""
         self.checkpoint_s = elapsed_s
-        logger.info("saved %s in %.1f s", path, elapsed_s, extra={NOT_BESIDE_BAR: True})
+        logger.info("saved %s in %.1f s", path, elapsed_s, extra={SHOWN_BY_BAR: True})
 
     def close(self) -> None:
         self.bar.close()

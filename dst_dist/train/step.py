@@ -12,7 +12,7 @@ from dst_dist.data.batching import MicroBatchSpec, PackedBatch
 from dst_dist.data.dataset import SampleDataset
 from dst_dist.heads import HEAD_NAMES
 from dst_dist.model.losses import TERMS, Counts, NonFiniteError, compute_loss, weighted_sum
-from dst_dist.model.out_of_memory import naming_the_batch, naming_the_update
+from dst_dist.model.memory_errors import memory_error_of_batch, memory_error_of_update
 from dst_dist.model.smolvlm_dst import DSTOutput
 from dst_dist.train.engine import Engine
 from dst_dist.train.progress import Stopwatch
@@ -42,7 +42,7 @@ def optimizer_step(
     shares, specs, num_placeholders = [], [], 0
     for batch in batches:
         batch.check()
-        with naming_the_batch(data, batch):
+        with memory_error_of_batch(data, batch):
             shares.append(micro_batch_shares(engine, recipe, batch, counts))
         specs.append(batch.spec)
         num_placeholders += batch.num_placeholders
@@ -56,7 +56,7 @@ def optimizer_step(
     if not math.isfinite(norm):
         names = ", ".join(filter(None, engine.gather_objects(data_names(data, specs))))
         raise NonFiniteError(f"step {specs[0].step + 1}: the gradient is not finite; the step's samples: {names}")
-    with naming_the_update(specs[0].step):
+    with memory_error_of_update(specs[0].step):
         engine.step()
     return step_values(recipe, totals, counts, norm)
 

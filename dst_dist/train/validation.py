@@ -10,7 +10,7 @@ from dst_dist.data.samples import Limits
 from dst_dist.heads import HEADS
 from dst_dist.measure.decisions import Metrics
 from dst_dist.measure.teacher_forced import TeacherForced
-from dst_dist.model.readings import check_finite, evaluation_specs, join_processes, losses, read_model
+from dst_dist.model.readings import check_finite, evaluation_specs, join_readings, losses, read_model
 from dst_dist.train.engine import Engine
 from dst_dist.train.step import forward
 
@@ -33,7 +33,7 @@ def validate(
     )
     if columns is None:
         return None
-    columns = join_processes(engine.gather_objects(columns))
+    columns = join_readings(engine.gather_objects(columns))
     check_finite(columns, data)
     thresholds = {head.name: getattr(recipe.eval, head.threshold_key) for head in HEADS}
     weights = np.ones(len(data.clips.index))

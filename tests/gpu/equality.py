@@ -1,4 +1,4 @@
-"""On the device at hand: the whole grid is the stock model, packed samples are the samples alone, in float32 and bf16."""
+"""Compare on a device, in float32 and bf16: the whole grid with the stock model, packed samples with samples alone."""
 
 from contextlib import nullcontext
 from pathlib import Path
@@ -18,7 +18,7 @@ FRAMES = (3, 2)
 
 
 class Check(NamedTuple):
-    """One comparison: the largest difference, as a share of the largest value, and what it may be."""
+    """One comparison: the largest difference, as a share of the largest value, and its limit."""
 
     model: str
     name: str
@@ -32,13 +32,13 @@ class Check(NamedTuple):
 
 @torch.no_grad()
 def _logits(model: SmolVLMForDST, batch: SimpleNamespace) -> torch.Tensor:
-    """Of all positions, [T, vocabulary], float32."""
+    """Return the logits of all positions, [T, vocabulary], float32."""
     every = torch.arange(len(batch.input_ids), device=batch.input_ids.device)
     return model(**inputs(batch) | {"lm_positions": every}).lm_logits.float()
 
 
 def check_model(name: str, folder: Path, device: str) -> list[Check]:
-    """All comparisons of one model folder. Switches TF32 off for the process: it would hide behind float32's name."""
+    """Return all comparisons of one model folder. Switches TF32 off for the process, since it is not float32."""
     torch.backends.cudnn.allow_tf32 = False
     model = SmolVLMForDST.from_pretrained(folder, dtype=torch.float32).to(device).eval()
     samples = [_sample(model.config, frames, seed, device) for seed, frames in enumerate(FRAMES)]
@@ -89,7 +89,7 @@ def _packing_difference(model: SmolVLMForDST, samples: list[dict]) -> float:
 
 
 def _gradient_difference(model: SmolVLMForDST, samples: list[dict]) -> float:
-    """The largest over parameters; each as a share of the largest gradient of all."""
+    """Return the largest difference of a gradient, as a share of the largest gradient."""
     counts = count_terms(pack(samples))
     alone = _gradients(model, [pack([item]) for item in samples], counts)
     packed = _gradients(model, [pack(samples)], counts)
@@ -108,7 +108,7 @@ def _gradients(model: SmolVLMForDST, batches: list[SimpleNamespace], counts: tor
 
 @torch.no_grad()
 def _wrong_positions(model: SmolVLMForDST, item: dict) -> float:
-    """The tower works its position ids out in floating point, where a device may round otherwise than a CPU."""
+    """Return how many position ids of the tower are wrong: it computes them in floating point, which devices round."""
     seen: list[torch.Tensor] = []
     embedding = model.model.vision_model.embeddings.position_embedding
     hook = embedding.register_forward_pre_hook(lambda module, arguments: seen.append(arguments[0]))

@@ -1,4 +1,4 @@
-"""SmolVLM2 at its true shapes with random weights, a tokenizer of the true vocabulary, and clips to feed them.
+"""Write SmolVLM2 at its true shapes with random weights, a tokenizer of the true vocabulary, and clips for them.
 
 Nothing is downloaded. Everything follows from fixed seeds.
 """
@@ -32,7 +32,7 @@ VAL_CLIPS = 2
 
 @dataclass(frozen=True)
 class Shape:
-    """A model's sizes, and the amount of data that is trained on in its rows.
+    """A model's sizes, and how much data its rows of the table train on.
 
     Args:
         tokens_per_frame: K; its side divides the grid.
@@ -52,7 +52,7 @@ class Shape:
     initializer: dict = field(default_factory=dict)
 
     def config(self) -> SmolVLMConfig:
-        """The configuration, with an untied language head and the published token ids."""
+        """Return the configuration, with an untied language head and the published token ids."""
         ids = {"pad_token_id": 2, "bos_token_id": 1, "eos_token_id": 49279}
         text = {
             "model_type": "llama",
@@ -136,7 +136,7 @@ SHAPES = {
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
-    """One token a byte, and unused tokens up to the true vocabulary, with SmolVLM2's special tokens at their true ids."""
+    """Return a tokenizer of bytes and unused tokens, with SmolVLM2's vocabulary size and special token ids."""
     tokens = dict(NAMED_TOKENS)
     free = (number for number in range(VOCABULARY) if number not in NAMED_TOKENS)
     for byte in sorted(pre_tokenizers.ByteLevel.alphabet()):
@@ -157,7 +157,7 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def write_model(folder: Path, shape: Shape, device: str) -> None:
-    """A stock Hugging Face folder with weights drawn on `device`, stored in bfloat16: half the bytes to write."""
+    """Write a stock Hugging Face folder with weights drawn on `device`, in bfloat16 to write half the bytes."""
     torch.manual_seed(0)
     with torch.device(device):
         model = SmolVLMForConditionalGeneration(shape.config()).to(torch.bfloat16)
@@ -167,7 +167,7 @@ def write_model(folder: Path, shape: Shape, device: str) -> None:
 
 
 def write_clips(root: Path, shape: Shape) -> None:
-    """Dataset `synthetic` below `root`, splits `train` and `val`, JPEG frames of the tower's own size."""
+    """Write dataset `synthetic` below `root`: splits `train` and `val`, JPEG frames of the tower's size."""
     for split, clips in (("train", shape.clips), ("val", VAL_CLIPS)):
         size, total = shape.vision["image_size"], clips * shape.frames_per_clip
         frames_file = f"synthetic/frames/{split}.arrow"
@@ -184,7 +184,7 @@ def _jpeg(number: int, size: int) -> bytes:
 
 
 def _clip(split: str, number: int, frames_file: str, num_frames: int) -> dict:
-    """Every few frames a step ends, the next one begins and is talked about."""
+    """Return a clip in which every few frames a step ends, the next one begins, and a reply follows."""
     start = number * num_frames
     events = range(start + FRAMES_PER_EVENT - 1, start + num_frames, FRAMES_PER_EVENT)
     turns = [{"role": "system", "content": "You watch the work and keep track of its steps."}]

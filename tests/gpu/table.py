@@ -1,4 +1,4 @@
-"""The GPU table: every engine trains the true shapes for a few steps through `accelerate launch`.
+"""Make the GPU table: every engine trains the true shapes for a few steps through `accelerate launch`.
 
     bash tests/gpu/run.sh           one GPU, no network, under ten minutes
     bash tests/gpu/run.sh --tiny    the same rows with a tiny model on the CPU, to try the script itself
@@ -30,11 +30,11 @@ ROOT = Path(__file__).parents[2]
 NUM_STEPS = 5
 ROW_LIMIT_S = 180
 FIRST_LOSS_TOLERANCE = 0.01
-"""Share by which first losses of one model may differ between engines and ways: bf16 rounds, and all else is the same."""
+"""Share by which the first losses of one model may differ between engines and modes: only bf16 rounds."""
 
 
 class Row(NamedTuple):
-    """One training run. A 2.2B row of the tiny table stands for itself with a tiny model."""
+    """One training run. With --tiny, a row trains the tiny model under its own engine and mode."""
 
     model: str
     engine: str
@@ -61,7 +61,7 @@ ROWS = [
 
 @dataclass
 class Result:
-    """What a row gave: its `metrics.jsonl` lines of training steps, or why it failed."""
+    """The result of a row: the `metrics.jsonl` lines of its training steps, or why it failed."""
 
     row: Row
     seconds: float
@@ -73,24 +73,24 @@ class Result:
         return [step["loss"] for step in self.steps]
 
     def rate(self, key: str) -> float:
-        """Median over the steps after the first, which warms up."""
+        """Return the median over the steps after the first, which warms up."""
         return statistics.median(step[key] for step in self.steps[1:])
 
 
 def make_inputs(work: Path, names: Iterable[str], device: str) -> None:
-    """Model folders and clips of the named shapes, below `work`; what stands is kept."""
+    """Write model folders and clips of the named shapes below `work`, unless they are there."""
     for name in names:
         done = work / name / ".complete"
         if not done.exists():
             write_model(work / name / "model", SHAPES[name], device)
             write_clips(work / name / "data", SHAPES[name])
             done.touch()
-    # The training processes want the memory that this one's allocator still holds; without a GPU this does nothing.
+    # The training processes need the memory that this one's allocator still holds; without a GPU this does nothing.
     torch.cuda.empty_cache()
 
 
 def command(row: Row, work: Path, tiny: bool) -> list[str]:
-    """The `accelerate launch` line of a row."""
+    """Return the `accelerate launch` command of a row."""
     name = "tiny" if tiny else row.model
     shape = SHAPES[name]
     return [
@@ -131,7 +131,7 @@ def _run_folder(row: Row, work: Path) -> Path:
 
 
 def run_row(row: Row, work: Path, tiny: bool) -> Result:
-    """Train one row in processes of its own and read what it wrote; its log stays below `work`."""
+    """Train one row in its own processes and return its result; the log stays below `work`."""
     folder = _run_folder(row, work)
     shutil.rmtree(folder, ignore_errors=True)
     log = folder.with_suffix(".log")
@@ -144,7 +144,7 @@ def run_row(row: Row, work: Path, tiny: bool) -> Result:
         try:
             process.wait(ROW_LIMIT_S)
         except subprocess.TimeoutExpired:
-            # The launcher's children would go on holding the card.
+            # The launcher's children would keep the GPU.
             os.killpg(process.pid, 9)
             process.wait()
             return Result(row, time.perf_counter() - started_s, [], f"took over {ROW_LIMIT_S} s, see {log}")
@@ -164,7 +164,7 @@ def _read_steps(folder: Path) -> list[dict]:
 def _fault(result: Result, folder: Path, log: Path) -> str | None:
     status = folder / "status.json"
     if not status.exists():
-        return f"ended without a word, see {log}"
+        return f"ended without a status.json, see {log}"
     values = json.loads(status.read_text())
     if values["code"] != 0:
         return f"{values['reason']} (see {log})"
@@ -178,7 +178,7 @@ def _fault(result: Result, folder: Path, log: Path) -> str | None:
 
 
 def find_disagreements(results: Sequence[Result]) -> list[str]:
-    """Before the first update every engine and every way has the same model and the same clips, so the same loss."""
+    """Return the rows whose first loss differs: before an update all rows of a model have the same loss."""
     faults = []
     for model in dict.fromkeys(result.row.model for result in results):
         first = {result.row.name: result.losses[0] for result in results if result.row.model == model and result.losses}
@@ -195,11 +195,12 @@ def device_name(tiny: bool) -> str:
 
 
 def render(device: str, results: Sequence[Result], checks: Sequence[Check], faults: Sequence[str]) -> str:
-    """The tables in Markdown."""
+    """Return the tables in Markdown."""
     lines = [
         f"**{device}**, torch {torch.__version__}, one process, bf16, random weights",
         "",
-        "| model | engine | mode | checkpointing | steps | first loss | last loss | tokens/s | frames/s | peak GiB | seconds |",
+        "| model | engine | mode | checkpointing | steps "
+        "| first loss | last loss | tokens/s | frames/s | peak GiB | seconds |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
         *map(_line, results),
         "",
@@ -225,7 +226,7 @@ def _line(result: Result) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Returns the exit code: 0, 1 if a row fails or a comparison is off, 2 without a GPU."""
+    """Return the exit code: 0, 1 if a row fails or a comparison is off, 2 without a GPU."""
     parser = argparse.ArgumentParser(prog="bash tests/gpu/run.sh", description=__doc__.splitlines()[0])
     parser.add_argument("--tiny", action="store_true", help="a tiny model on the CPU, with launch/cpu_*.yaml")
     parser.add_argument("--work", type=Path, default=Path("runs/gpu"), help="where models, clips and runs go")
@@ -245,7 +246,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def make_table(rows: Sequence[Row], options: argparse.Namespace) -> bool:
-    """Run rows and comparisons, print and write the table; returns whether all is well."""
+    """Run rows and comparisons, print and write the table; return whether all are good."""
     started_s = time.perf_counter()
     work, device = options.work.absolute(), "cpu" if options.tiny else "cuda"
     names = ["tiny"] if options.tiny else list(dict.fromkeys(row.model for row in rows))

@@ -1,4 +1,4 @@
-"""The GPU script's own tests: with a tiny model on the CPU always, at the true shapes where there is a card."""
+"""Tests of the GPU script: with a tiny model on the CPU, and at the true shapes if there is a GPU."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -40,7 +40,7 @@ def test_the_tokenizer_has_the_true_special_ids_and_spells_any_text():
     assert tokenizer.decode(ids) == 'DST: [{"id": "S1"}] é\n'
 
 
-def test_the_rows_are_those_that_were_promised():
+def test_the_rows_cover_every_engine_and_mode():
     small = {row[1:] for row in ROWS if row.model == "256M"}
     assert len(small) == 12 and len(ROWS) == 15
     assert {row[1:] for row in ROWS if row.model == "2.2B"} == {
@@ -66,7 +66,7 @@ def test_comparisons_hold_for_the_tiny_model(work):
     assert [check for check in checks if not check.is_good] == []
 
 
-def test_mixed_samples_are_off(work, monkeypatch):
+def test_samples_that_attend_to_each_other_are_found(work, monkeypatch):
     def as_one_sample(samples):
         batch = pack(samples)
         batch.segment_lengths = [len(batch.input_ids)]
@@ -79,14 +79,14 @@ def test_mixed_samples_are_off(work, monkeypatch):
     }
 
 
-def test_a_row_that_fails_says_why(work, monkeypatch):
+def test_a_row_that_fails_has_a_reason(work, monkeypatch):
     monkeypatch.setattr(table, "command", lambda *_: ["python", "-c", "raise SystemExit(1)"])
     result = run_row(ROWS[0], work, tiny=True)
-    assert "ended without a word" in result.fault
-    assert "ended without a word" in render("a card", [result], [], [])
+    assert "ended without a status.json" in result.fault
+    assert "ended without a status.json" in render("a card", [result], [], [])
 
 
-def test_a_first_loss_of_its_own_is_named():
+def test_a_row_with_another_first_loss_is_named():
     steps = {"ddp": 10.0, "zero2": 10.05, "fsdp": 11.0}
     results = [Result(Row("256M", engine, "full", True), 1.0, [{"loss": loss}]) for engine, loss in steps.items()]
     assert [fault.split(":")[0] for fault in find_disagreements(results)] == ["256M fsdp full on"]

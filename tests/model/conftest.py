@@ -1,4 +1,7 @@
-"""A stock model folder for all tests of the model."""
+"""Stock model folders for all tests of the model."""
+
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,3 +17,9 @@ def stock(tmp_path_factory):
     torch.manual_seed(0)
     SmolVLMForConditionalGeneration(tiny_config()).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture
+def stock_copy(stock, tmp_path) -> Path:
+    """A copy of the stock folder that a test may change."""
+    return Path(shutil.copytree(stock, tmp_path / "stock"))

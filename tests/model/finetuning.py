@@ -1,6 +1,7 @@
-"""Recipes of fine-tuning in small, and what the tests of trained and of saved models do with them."""
+"""Small fine-tuning recipes, and helpers that train, run and save tiny models."""
 
 import torch
+from peft import LoraConfig, get_peft_model
 
 from dst_dist.config import Recipe
 from dst_dist.model.loading import load_model
@@ -36,10 +37,16 @@ def a_batch(model, frames=(3, 2)):
     return pack([sample(unwrap(model).config, count, seed) for seed, count in enumerate(frames)])
 
 
-def backward(model, batch):
-    loss, _ = compute_loss(model(**inputs(batch)), batch, count_terms(batch), Recipe().loss, "classes")
+def backward(model, batch, counts=None):
+    """Run forward and backward; return the loss. `counts` are the batch's if it is not part of a larger one."""
+    counts = count_terms(batch) if counts is None else counts
+    loss, _ = compute_loss(model(**inputs(batch)), batch, counts, Recipe().loss, "classes")
     loss.backward()
     return loss.detach()
+
+
+def gradients(model):
+    return {name: parameter.grad.clone() for name, parameter in model.named_parameters() if parameter.grad is not None}
 
 
 def outputs(model, batch):
@@ -58,10 +65,24 @@ def shake(model):
 
 
 def train_and_save(folder, name, mode, parts=None, **settings):
-    """A trained model and the folder it was saved to."""
+    """Return a trained model, saved in `folder`."""
     model = load_model(recipe(name, mode, parts, **settings))
     shake(model)
     save_model(model, model.state_dict(), folder)
+    return model
+
+
+def plain_adapter(stock, folder, **settings):
+    """Return an adapter that peft alone made, trained and saved: the recipe's but for `settings`."""
+    ours = load_model(recipe(stock, "lora")).peft_config["default"]
+    form = dict(
+        r=ours.r, lora_alpha=ours.lora_alpha, target_modules=ours.target_modules, modules_to_save=ours.modules_to_save
+    )
+    base = load_model(recipe(stock, "full", checkpointing=False))
+    model = get_peft_model(base, LoraConfig(base_model_name_or_path=str(stock), **form, **settings))
+    shake(model)
+    model.save_pretrained(folder)
+    unwrap(model).config.save_pretrained(folder)
     return model
 
 

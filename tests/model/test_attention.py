@@ -1,3 +1,5 @@
+"""Attention over packed samples, against softmax attention computed step by step."""
+
 import pytest
 import torch
 from torch import nn
@@ -10,7 +12,7 @@ def states(tokens, heads, seed, dtype=torch.float32):
 
 
 def reference(query, key, value, allowed):
-    """Softmax attention written out; `allowed` bool [queries, keys]."""
+    """Return softmax attention computed without a kernel; `allowed` is bool [queries, keys]."""
     group = query.shape[1] // key.shape[1]
     key, value = key.repeat_interleave(group, 1), value.repeat_interleave(group, 1)
     scores = query @ key.transpose(-1, -2) / 8**0.5
@@ -34,13 +36,6 @@ def test_without_segments_the_row_is_one_sample():
     torch.testing.assert_close(attend(query, key, value), attend(query, key, value, [6]))
 
 
-@pytest.mark.parametrize("queries", [1, 3])
-def test_behind_a_cache_the_queries_are_the_last_tokens(queries):
-    query, key, value = states(7, 4, 1), states(7, 2, 2), states(7, 2, 3)
-    whole = attend(query, key, value)
-    torch.testing.assert_close(attend(query[:, :, -queries:], key, value), whole[:, -queries:])
-
-
 def test_no_gradient_crosses_a_segment_and_none_goes_back_in_time():
     query, key, value = (states(5, 2, seed).requires_grad_() for seed in (1, 2, 3))
     attend(query, key, value, [3, 2])[0, 1].sum().backward()
@@ -54,21 +49,19 @@ def test_output_keeps_the_values_precision():
 
 
 @pytest.mark.parametrize("lengths", [[3, 2], [5, 2, -1], [6, 0], [7]])
-def test_lengths_that_do_not_make_up_the_row_are_refused(lengths):
+def test_lengths_that_do_not_make_up_the_row_are_an_error(lengths):
     query, key, value = states(6, 2, 1), states(6, 2, 2), states(6, 2, 3)
     with pytest.raises(ValueError, match="segment_lengths"):
         attend(query, key, value, lengths)
 
 
-def test_a_mask_is_refused_not_ignored():
+def test_a_mask_is_an_error_and_not_ignored():
     query, key, value = states(6, 2, 1), states(6, 2, 2), states(6, 2, 3)
     with pytest.raises(ValueError, match="attention_mask"):
         attend(query, key, value, mask=torch.ones(1, 1, 6, 6, dtype=torch.bool))
 
 
-def test_segments_with_several_rows_or_a_cache_are_refused():
+def test_several_rows_are_an_error():
     rows = states(6, 2, 1).expand(2, -1, -1, -1)
     with pytest.raises(ValueError, match="one row"):
         attend(rows, rows, rows, [6])
-    with pytest.raises(ValueError, match="no cache"):
-        attend(states(2, 2, 1), states(6, 2, 2), states(6, 2, 3), [2])

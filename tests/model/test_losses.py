@@ -1,3 +1,5 @@
+"""The loss terms by hand, and that shares of micro-batches sum to the mean over the global batch."""
+
 import math
 from types import SimpleNamespace
 
@@ -7,7 +9,7 @@ import torch
 from dst_dist.config import Loss
 from dst_dist.data.samples import COUNT_NAMES
 from dst_dist.heads import HEAD_NAMES
-from dst_dist.model.losses import compute_loss, decision_loss
+from dst_dist.model.losses import Positions, compute_loss, decision
 from dst_dist.model.smolvlm_dst import DSTOutput
 from tests.model.tiny import count_terms
 
@@ -21,11 +23,15 @@ def leaning_positive(rows):
     return torch.tensor([[0.0, LN3]] * rows).reshape(rows, 2).requires_grad_()
 
 
-def head_loss(labels, balance, positives=None, negatives=None):
+def head_loss(labels, balance, positives=None, negatives=None, logits=None):
+    """Return a head's loss under logits that lean to label 1, if no others are given."""
     labels = torch.tensor(labels, dtype=torch.long)
-    positives = (labels == 1).sum() if positives is None else torch.tensor(positives)
-    negatives = (labels == 0).sum() if negatives is None else torch.tensor(negatives)
-    return decision_loss(leaning_positive(len(labels)), labels, positives, negatives, balance)
+    logits = leaning_positive(len(labels)) if logits is None else logits
+    counts = {
+        "speaking_positives": int((labels == 1).sum()) if positives is None else positives,
+        "speaking_negatives": int((labels == 0).sum()) if negatives is None else negatives,
+    }
+    return decision("speaking", Positions(None, None, {"speaking": logits}, {"speaking": labels}), counts, balance)
 
 
 @pytest.mark.parametrize(
@@ -36,7 +42,7 @@ def head_loss(labels, balance, positives=None, negatives=None):
         ("focal", 0.271917),  # (2 * 0.0625 * 0.287682 + 0.5625 * 1.386294) / 3
     ],
 )
-def test_decision_loss_of_two_positives_and_a_negative(balance, expected):
+def test_loss_of_two_positives_and_a_negative(balance, expected):
     assert head_loss([1, -100, 1, 0], balance).item() == pytest.approx(expected, abs=1e-6)
 
 
@@ -50,8 +56,7 @@ def test_an_absent_class_adds_zero_and_nothing_is_rescaled(labels, expected):
 @pytest.mark.parametrize("balance", ["classes", "none", "focal"])
 def test_without_a_counted_position_the_loss_is_zero_with_a_graph(balance):
     logits = leaning_positive(2)
-    zero = torch.tensor(0.0)
-    loss = decision_loss(logits, torch.tensor([-100, -100]), zero, zero, balance)
+    loss = head_loss([-100, -100], balance, logits=logits)
     loss.backward()
     assert loss.item() == 0 and torch.equal(logits.grad, torch.zeros(2, 2))
 
@@ -66,15 +71,10 @@ def test_counts_are_the_global_ones():
 
 def test_focal_is_exact_where_the_model_is_almost_sure():
     logits = torch.tensor([[0.0, 16.0]], requires_grad=True)
-    loss = decision_loss(logits, torch.tensor([1]), torch.tensor(1), torch.tensor(0), "focal")
+    loss = head_loss([1], "focal", logits=logits)
     assert loss.item() == pytest.approx(math.exp(-16) ** 3, rel=1e-2)
     loss.backward()
     assert logits.grad.isfinite().all()
-
-
-def test_an_unknown_balance_is_refused():
-    with pytest.raises(ValueError, match="balance"):
-        head_loss([1], "class")
 
 
 def batch_of(targets, is_dst, dst_update, speaking):

@@ -59,7 +59,7 @@ def random_frames(count: int, size: int = 48, seed: int = 0) -> torch.Tensor:
 
 
 def sample(config, num_frames: int, seed: int, text_before=4, text_after=5) -> dict:
-    """One sample: text, then frames, then text; supervised after the frames, decided at each frame."""
+    """Return one sample: text, frames, text; supervised after the frames, decided at each frame."""
     generator = torch.Generator().manual_seed(seed)
     per_frame = getattr(config, "tokens_per_frame", None) or frame_grid(config) ** 2
     text = torch.randint(4, IMAGE_TOKEN, (text_before + text_after,), generator=generator)
@@ -77,7 +77,7 @@ def sample(config, num_frames: int, seed: int, text_before=4, text_after=5) -> d
 
 
 def pack(samples: list[dict]) -> SimpleNamespace:
-    """Samples in one row, with the fields of a PackedBatch."""
+    """Pack samples in one row, with the fields of a PackedBatch."""
     lengths = [len(item["input_ids"]) for item in samples]
     starts = [sum(lengths[:index]) for index in range(len(samples))]
     fields = {key: torch.cat([item[key] for item in samples]) for key in samples[0] if key != "decisions"}
@@ -90,13 +90,13 @@ def pack(samples: list[dict]) -> SimpleNamespace:
 
 
 def inputs(batch) -> dict:
-    """The keyword arguments of SmolVLMForDST.forward."""
+    """Return the keyword arguments of SmolVLMForDST.forward."""
     names = ("input_ids", "frames", "segment_lengths", "lm_positions", "decision_positions")
     return {name: getattr(batch, name) for name in names}
 
 
 def count_terms(batch: PackedBatch) -> dict[str, int]:
-    """Counted positions of a micro-batch by COUNT_NAMES, worked out from its labels."""
+    """Count the positions of a micro-batch by COUNT_NAMES, from its labels."""
     counts = {"lm": len(batch.lm_targets), "dst_gen": int(batch.lm_is_dst.sum())}
     for head, labels in batch.decisions.items():
         counts |= {f"{head}_positives": int((labels == 1).sum()), f"{head}_negatives": int((labels == 0).sum())}

@@ -1,1 +1,1 @@
-"""What only real weights show: a pretrained text model behind a small random tower."""
+"""Tests with real weights: a pretrained text model with a small random tower."""

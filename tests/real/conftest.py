@@ -15,8 +15,8 @@ from tests.real.learning import ENGINES, train
 CACHE = "DST_DIST_REAL_CACHE"
 """Environment variable: a folder where the model is kept from one run of the tests to the next."""
 CLIPS = "DST_DIST_REAL_CLIPS"
-"""Environment variable: files of clips, separated by colons, to read besides our own; each lies in its dataset's folder
-under a data root, as the recipe's `data` wants it."""
+"""Environment variable: files of clips, separated by colons, to read besides our own; each is in its dataset's folder
+under a data root, as the recipe's `data` expects."""
 
 
 class ClipFile(NamedTuple):
@@ -30,11 +30,11 @@ class ClipFile(NamedTuple):
 def real_model(tmp_path_factory) -> Path:
     """The folder of a SmolVLM2-256M with its real text half."""
     kept = os.environ.get(CACHE)
-    # A model that was kept is used for as long as it is the one that would be made.
+    # A kept model is used if it was made by the same code.
     made_by = hashlib.sha256(Path(make_model.__file__).read_bytes()).hexdigest()[:8]
     folder = (Path(kept) if kept else tmp_path_factory.mktemp("real")) / f"model-{made_by}"
     if not folder.exists():
-        reason = make_model.why_not()
+        reason = make_model.why_unavailable()
         if reason:
             pytest.skip(reason)
         unfinished = folder.with_name(f"{folder.name}-{os.getpid()}")

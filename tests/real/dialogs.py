@@ -1,4 +1,4 @@
-"""Hand-written clips of the public kind: what an assistant says to someone at work, in plain English.
+"""Hand-written clips in the public format: an assistant talks to someone at work, in plain English.
 
 The real text model has read a lot of this language, so whatever spoils it shows in its first loss.
 """
@@ -108,7 +108,7 @@ DIALOGS = {"tube": TUBE, "shelf": SHELF, "coffee": COFFEE}
 
 
 def write_clips(root: Path, seconds: int = SECONDS) -> None:
-    """One dataset a dialog below `root`, split `train`, cut off after so many seconds; every frame is of one colour."""
+    """Write one dataset a dialog below `root`, split `train`, of `seconds` seconds; every frame has one colour."""
     for name in DIALOGS:
         write_prospect(root, [clip(name, seconds)], name)
         frames = root / f"{name}/frames/{name}.arrow"
@@ -117,7 +117,7 @@ def write_clips(root: Path, seconds: int = SECONDS) -> None:
 
 
 def clip(name: str, seconds: int = SECONDS) -> dict:
-    """The beginning of a dialog as the public format has it."""
+    """Return the first `seconds` of a dialog in the public format."""
     goal, steps, events = DIALOGS[name]
     events = [event for event in events if event[0] < seconds]
     return {

@@ -9,7 +9,7 @@ from tests.real.dialogs import write_clips
 
 ENGINES = ("cpu_zero2", "cpu_fsdp")
 STEPS = {"lora": 60, "full": 20}
-"""Every weight learns the two clips in fewer steps, each of which takes far longer."""
+"""Steps by mode: full training needs fewer, and each takes far longer."""
 CLIP_SECONDS = 26
 RECIPE = {
     "finetune": {"mode": "lora", "lora": {"rank": 16, "alpha": 32}},
@@ -21,7 +21,7 @@ RECIPE = {
 
 
 def train(folder: Path, engine: str, mode: str, model: Path) -> Launched:
-    """A run from the recipe above, in which `mode` is the only word that changes."""
+    """Train with the recipe above, in which `mode` is the only word that changes; return the run."""
     folder.mkdir(exist_ok=True)
     write_clips(folder / "data", CLIP_SECONDS)
     text = yaml.safe_dump(RECIPE).replace("mode: lora", f"mode: {mode}")

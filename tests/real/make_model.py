@@ -1,8 +1,8 @@
 """`python -m tests.real.make_model <folder>`: a SmolVLM2-256M with its real text half and a small random tower.
 
 The weights and the tokenizer are those of SmolLM2-135M-Instruct, the text model that SmolVLM2-256M was made of; they
-come with a package from the Python index (extra `real`), nothing else is downloaded. What SmolVLM2 adds stands at its
-true place: 128 tokens behind the vocabulary, and a language head of its own.
+come with a package from the Python index (extra `real`), nothing else is downloaded. What SmolVLM2 adds is in its
+true place: 128 tokens after the vocabulary, and an untied language head.
 """
 
 import importlib.util
@@ -30,7 +30,7 @@ ADDED_TOKENS = (
     + [f"<|reserved_special_token_{number}|>" for number in range(88)]
     + ["<end_of_utterance>"]
 )
-"""By id, from 49152 on."""
+"""In the order of their ids, from 49152."""
 
 VISION = {
     "hidden_size": 48,
@@ -44,8 +44,8 @@ SCALE_FACTOR = 4
 """A grid of 2x2 tokens a frame."""
 
 
-def why_not() -> str | None:
-    """What is missing to make the model, or None."""
+def why_unavailable() -> str | None:
+    """Return why the model cannot be made, or None."""
     missing = [name for name in (PACKAGE, "gguf") if importlib.util.find_spec(name) is None]
     if not missing:
         return None
@@ -53,7 +53,7 @@ def why_not() -> str | None:
 
 
 def write_model(folder: Path) -> None:
-    """A stock Hugging Face folder in float32, tokenizer included. Takes a minute."""
+    """Write a stock Hugging Face folder in float32 with its tokenizer. Takes a minute."""
     source = Path(importlib.util.find_spec(PACKAGE).origin).parent
     text = AutoModelForCausalLM.from_pretrained(source, gguf_file=FILE, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=FILE)
@@ -92,7 +92,7 @@ def _config(text: LlamaForCausalLM) -> SmolVLMConfig:
 
 @torch.no_grad()
 def _copy_text(text: LlamaForCausalLM, model: SmolVLMForConditionalGeneration) -> None:
-    """Every text weight; the head, tied in SmolLM2, is a copy of the embeddings.
+    """Copy every text weight; the head, tied in SmolLM2, becomes a copy of the embeddings.
 
     An added token gets the mean row. `<end_of_utterance>` gets that of `<|im_end|>`, which ends SmolLM2's turns; in
     SmolVLM2 that one only pads, so the head takes it for an unknown token. With the same row twice both would be as

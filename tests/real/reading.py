@@ -1,4 +1,4 @@
-"""A model's language loss on clips, outside any training."""
+"""Compute a model's language loss on clips, without training."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,14 +16,14 @@ from tests.real.make_model import IMAGE
 
 
 def load(folder: Path) -> SmolVLMForDST:
-    """The model in float32, one token a frame."""
+    """Return the model in float32, with one token a frame."""
     settings = SmolVLMForDST.config_class.from_pretrained(folder)
     settings.tokens_per_frame = 1
     return SmolVLMForDST.from_pretrained(folder, config=settings, dtype=torch.float32).eval()
 
 
 def micro_batches_of(model: Path, root: Path, names: Sequence[str], max_tokens: int = 8192) -> list[PackedBatch]:
-    """All samples of some datasets as training on one process packs them."""
+    """Return all samples of some datasets, packed as training on one process packs them."""
     words = [f"model.name_or_path={model}", f"data.root={root}", f"data.train=[{', '.join(names)}]", "data.val=[]"]
     setup = DataSetup(load_recipe([*words, f"train.max_tokens={max_tokens}"]))
     data = setup.datasets(setup.check())["train"]
@@ -33,25 +33,25 @@ def micro_batches_of(model: Path, root: Path, names: Sequence[str], max_tokens: 
 
 @torch.no_grad()
 def token_losses(model: SmolVLMForDST, batch: PackedBatch) -> torch.Tensor:
-    """Loss of every supervised token, float32 [P]."""
+    """Return the loss of every supervised token, float32 [P]."""
     return F.cross_entropy(_logits(model, batch), batch.lm_targets, reduction="none")
 
 
 @torch.no_grad()
 def loss_one_too_far(model: SmolVLMForDST, batch: PackedBatch) -> float:
-    """The loss against the token after the next: what shifting labels twice gives."""
+    """Return the loss against the token after the next, as if labels were shifted twice."""
     places = batch.lm_positions + 2
     inside = places < len(batch.input_ids)
     return F.cross_entropy(_logits(model, batch)[inside], batch.input_ids[places[inside]]).item()
 
 
 def mean_loss(model: SmolVLMForDST, batches: Sequence[PackedBatch]) -> float:
-    """The mean over all supervised tokens, as `loss/lm` is."""
+    """Return the mean over all supervised tokens, as `loss/lm` is."""
     return torch.cat([token_losses(model, batch) for batch in batches]).mean().item()
 
 
 def stock_text_model(folder: Path) -> LlamaForCausalLM:
-    """The text half of a SmolVLM2 folder as transformers' own causal model, built from the file of weights alone."""
+    """Return the text half of a SmolVLM2 folder as transformers' causal model, from the file of weights alone."""
     settings = SmolVLMForDST.config_class.from_pretrained(folder).text_config
     weights = load_file(folder / "model.safetensors")
     prefix = "model.text_model."
@@ -63,7 +63,7 @@ def stock_text_model(folder: Path) -> LlamaForCausalLM:
 
 @torch.no_grad()
 def stock_token_losses(text: LlamaForCausalLM, frames: torch.Tensor, batch: PackedBatch) -> torch.Tensor:
-    """The same losses from the stock text model, frame by frame and token by token put together here.
+    """Return the same losses from the stock text model, with frame embeddings put in place here.
 
     Args:
         frames: [N, hidden], the frames' embeddings.

@@ -1,4 +1,4 @@
-"""Before any training, real text has the loss of a model that reads: every silent fault is loud in this number.
+"""Before any training, the loss on real text is low: every silent fault would raise it.
 
 Wrong tokens, ids, shift, mask, positions, norms, scale or weights each cost whole nats.
 """
@@ -17,7 +17,7 @@ from tests.real.make_model import ADDED_TOKENS, TEXT_VOCABULARY
 pytestmark = pytest.mark.long
 
 GOOD_LOSS = 2.5
-"""Nats a token, of replies and updates together."""
+"""Nats a token, over replies and updates."""
 LOSS_OF_THE_WRONG_TOKEN = 8.0
 TOLERANCE = 1e-4
 BF16_TOLERANCE = 1e-2
@@ -50,7 +50,7 @@ def right_loss(real_model, own_clips, model) -> float:
     return reading.mean_loss(model, reading.micro_batches_of(real_model, own_clips, DIALOGS, ALONE))
 
 
-def test_special_tokens_stand_at_their_true_ids(real_model):
+def test_special_tokens_have_their_true_ids(real_model):
     tokenizer = AutoTokenizer.from_pretrained(real_model)
     assert tokenizer.convert_tokens_to_ids(ADDED_TOKENS) == list(range(TEXT_VOCABULARY, TEXT_VOCABULARY + 128))
     known = {"<|im_start|>": 1, "<|im_end|>": 2, "<global-img>": 49152, "<fake_token_around_image>": 49189}
@@ -99,7 +99,7 @@ def test_the_first_logged_loss_is_the_right_one(real_model, own_clips, right_los
 
 
 def words(real_model, own_clips, way) -> list[str]:
-    """A recipe of one step over all three clips."""
+    """Return the words of a recipe of one step over all three clips."""
     max_tokens, precision, checkpointing, mode = WAYS[way]
     return [
         mode,

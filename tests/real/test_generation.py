@@ -1,4 +1,4 @@
-"""What the trained LoRA writes as in use, one frame at a time; when it writes is given by the gold dialog."""
+"""The trained LoRA writes one frame at a time, as in use; the gold dialog decides when."""
 
 from collections.abc import Sequence
 from types import SimpleNamespace
@@ -22,7 +22,7 @@ TOLERANCE = 1e-3
 
 
 class Dictation:
-    """A hook on the language head that makes it pick the next of `ids`; it keeps what was read and what would be picked."""
+    """Hook on the language head that makes it pick the next of `ids`, and keeps states and its own picks."""
 
     def __init__(self, ids: Sequence[int]):
         self.ids = list(ids)
@@ -37,7 +37,7 @@ class Dictation:
 
 
 def force_decisions(model, groups: Sequence[Group], monkeypatch) -> list[torch.Tensor]:
-    """Decide as the gold dialog does. Returns a list that grows by the state [hidden] of each decision position."""
+    """Decide as the gold dialog does; return a list that grows by the state [hidden] of each decision position."""
     gold = iter([decision for group in groups for decision in (group.decision, *group.user_decisions)])
     states = []
 
@@ -51,7 +51,7 @@ def force_decisions(model, groups: Sequence[Group], monkeypatch) -> list[torch.T
 
 
 def stream(run: FinishedRun, clip: Clip, groups: Sequence[Group], frames: torch.Tensor) -> SimpleNamespace:
-    """`events` and `counts` of a clip watched from its start, with the user's turns at their frames."""
+    """Stream a clip with the user's turns at their frames; return its `events` and `counts`."""
     streamer = Streamer(run.model, clip, run.data.maker, dict.fromkeys(HEAD_NAMES, 0.5), "carry_state", 128)
     events: list[Event] = []
     for group, frame in zip(groups, frames, strict=True):
@@ -63,7 +63,7 @@ def stream(run: FinishedRun, clip: Clip, groups: Sequence[Group], frames: torch.
 
 
 def sample_of(run: FinishedRun, number: int) -> tuple[PackedBatch, Clip, list[Group]]:
-    """A whole clip as it is trained on, and its gold dialog."""
+    """Return a whole clip as it is trained on, and its gold dialog."""
     clip = run.data.clips.index[int(run.data.samples["clip"][number])]
     return run.data[MicroBatchSpec(0, 0, [Draw(number, 0)], 0, True)], clip, arrange(clip, "continuous", "last")
 
@@ -95,8 +95,8 @@ def test_streaming_the_gold_dialog_is_teacher_forcing(lora_run, monkeypatch):
         print(f"{clip.id}: {len(dictation.picks)} tokens picked alike, {right:.3f} of them the gold ones")
 
 
-def test_what_it_writes_are_updates(lora_run, monkeypatch):
-    """Along its own words and states, on the dialogs that it learned."""
+def test_the_model_writes_valid_updates(lora_run, monkeypatch):
+    """With its own words and states, on the dialogs that it learned."""
     run = FinishedRun.open(lora_run.folder, "train")
     num_gold, valid, exact = 0, 0, 0
     for number in range(len(run.data)):

@@ -1,4 +1,4 @@
-"""Fine-tuning the real text model: it learns the updates, keeps what it knew, and what is saved is what was trained."""
+"""Fine-tune the real text model: it learns the updates, forgets nothing, and is saved as trained."""
 
 from pathlib import Path
 
@@ -17,12 +17,12 @@ from tests.real.reading import stock_text_model
 pytestmark = pytest.mark.long
 
 LOST_AT_MOST = 0.15
-"""Nats a token of text that has nothing to do with the task."""
-PARAGRAPH = """The lighthouse stood at the end of a long stone pier, and for more than a hundred years it had guided ships
-into the harbor. In the winter, when the storms came in from the north, the waves would climb over the wall and cover the
-windows with salt. The keeper and his daughter lived in a small house beside the tower. Every evening they walked up the
-narrow stairs, lit the lamp, and sat together for a while to watch the sea. She learned the names of the stars there, and
-he told her stories about the islands that he had visited as a young man."""
+"""Nats a token, on text that has nothing to do with the task."""
+PARAGRAPH = """The lighthouse stood at the end of a long stone pier, and for more than a hundred years it had guided
+ships into the harbor. In the winter, when the storms came in from the north, the waves would climb over the wall and
+cover the windows with salt. The keeper and his daughter lived in a small house beside the tower. Every evening they
+walked up the narrow stairs, lit the lamp, and sat together for a while to watch the sea. She learned the names of the
+stars there, and he told her stories about the islands that he had visited as a young man."""
 
 
 def halves_the_loss_of_updates(run: Launched) -> bool:
@@ -42,7 +42,7 @@ def paragraph_loss(logits: torch.Tensor, ids: torch.Tensor) -> float:
 
 @pytest.fixture(scope="module")
 def paragraph(real_model) -> torch.Tensor:
-    """The ids of some English, int64 [T]."""
+    """Return the ids of an English paragraph, int64 [T]."""
     return torch.tensor(AutoTokenizer.from_pretrained(real_model)(PARAGRAPH.replace("\n", " ")).input_ids)
 
 
@@ -69,7 +69,7 @@ def test_lora_learns_forgets_nothing_and_merges_by_hand(real_model, lora_run, pa
 
 @torch.no_grad()
 def merged_by_hand(text, final: Path):
-    """weight + alpha / rank * B A, straight from the adapter's file."""
+    """Add alpha / rank * B A from the adapter's file to each weight; return the text model."""
     adapter, lora = load_file(final / "adapter_model.safetensors"), RECIPE["finetune"]["lora"]
     weights = text.state_dict()
     changed = [name.removesuffix(".lora_A.weight") for name in adapter if name.endswith(".lora_A.weight")]

@@ -26,7 +26,7 @@ CONTRADICTIONS = [
     ("Tighten the screw before you turn the chassis.", "Turn the chassis before you tighten the screw."),
     ("Yes, that is the right part.", "No, that is not the right part."),
 ]
-STRANGERS = [
+UNRELATED = [
     ("Attach the wheel to the axle.", "The coffee beans should be ground finely."),
     ("Pour the hot water into the mug.", "You need a larger hammer for that nail."),
 ]
@@ -66,44 +66,50 @@ def test_the_name_is_the_models(similarity, folder):
 
 
 def test_cosines_are_the_models_own(similarity, stock):
-    pairs = [*PARAPHRASES, *CONTRADICTIONS, *STRANGERS]
+    pairs = [*PARAPHRASES, *CONTRADICTIONS, *UNRELATED]
     ours = similarity.cosines(*zip(*pairs, strict=True))
-    print("\n".join(f"{ours[i, i]:.3f}  {told}  |  {written}" for i, (told, written) in enumerate(pairs)))
+    print(
+        "\n".join(
+            f"{ours[i, i]:.3f}  {gold_text}  |  {predicted_text}" for i, (gold_text, predicted_text) in enumerate(pairs)
+        )
+    )
     assert ours.dtype == np.float64
     np.testing.assert_allclose([ours[i, i] for i in range(len(pairs))], [stock(*pair) for pair in pairs], atol=2e-6)
 
 
 def test_paraphrases_are_correct_matches_which_words_alone_do_not_show(similarity):
-    gold = [(10.0 * i, told) for i, (told, _) in enumerate(PARAPHRASES)]
-    predicted = [(10.0 * i + 1, written) for i, (_, written) in enumerate(PARAPHRASES)]
+    gold = [(10.0 * i, gold_text) for i, (gold_text, _) in enumerate(PARAPHRASES)]
+    predicted = [(10.0 * i + 1, predicted_text) for i, (_, predicted_text) in enumerate(PARAPHRASES)]
     assert count_replies(gold, predicted, WINDOW, similarity).correct == len(PARAPHRASES)
     assert count_replies(gold, predicted, WINDOW, lexical()).correct < len(PARAPHRASES)
 
 
-def test_strangers_are_not(similarity):
-    for told, written in STRANGERS:
-        counts = count_replies([(1.0, told)], [(1.0, written)], WINDOW, similarity)
+def test_replies_about_other_things_are_not(similarity):
+    for gold_text, predicted_text in UNRELATED:
+        counts = count_replies([(1.0, gold_text)], [(1.0, predicted_text)], WINDOW, similarity)
         assert (counts.matched, counts.correct) == (1, 0)
 
 
 def test_a_contradiction_counts_as_the_model_says(similarity, stock):
-    for told, written in CONTRADICTIONS:
-        [match] = match_replies([(1.0, told)], [(1.5, written)], WINDOW, similarity)
-        assert match.similarity == pytest.approx(abs(stock(told, written)), abs=2e-6) and match.similarity < 1
-        assert match.is_correct == (abs(stock(told, written)) > 0.5)
+    for gold_text, predicted_text in CONTRADICTIONS:
+        [match] = match_replies([(1.0, gold_text)], [(1.5, predicted_text)], WINDOW, similarity)
+        assert (
+            match.similarity == pytest.approx(abs(stock(gold_text, predicted_text)), abs=2e-6) and match.similarity < 1
+        )
+        assert match.is_correct == (abs(stock(gold_text, predicted_text)) > 0.5)
 
 
-def test_of_two_at_once_what_means_the_same_is_taken_not_the_contradiction_in_more_words(similarity):
-    told, contradiction = CONTRADICTIONS[0]
+def test_of_two_replies_the_paraphrase_matches_and_not_the_contradiction(similarity):
+    gold_text, contradiction = CONTRADICTIONS[0]
     meant = "Put the wheel on the axle."
-    assert lexical().cosines([told], [contradiction]) > lexical().cosines([told], [meant])
+    assert lexical().cosines([gold_text], [contradiction]) > lexical().cosines([gold_text], [meant])
     predicted = [(9.0, contradiction), (9.0, meant)]
-    assert match_replies([(10.0, told)], predicted, WINDOW, lexical())[0].predicted == 0
-    assert match_replies([(10.0, told)], predicted, WINDOW, similarity)[0].predicted == 1
+    assert match_replies([(10.0, gold_text)], predicted, WINDOW, lexical())[0].predicted == 0
+    assert match_replies([(10.0, gold_text)], predicted, WINDOW, similarity)[0].predicted == 1
 
 
 def test_equal_texts_cost_nothing_whatever_shares_their_batch(similarity, folder):
-    texts = [text for pair in [*PARAPHRASES, *CONTRADICTIONS, *STRANGERS] for text in pair]
+    texts = [text for pair in [*PARAPHRASES, *CONTRADICTIONS, *UNRELATED] for text in pair]
     together = similarity.cosines(texts, texts)
     assert set(np.diag(together)) == {1.0}
     alone = open_similarity(str(folder))
@@ -111,7 +117,7 @@ def test_equal_texts_cost_nothing_whatever_shares_their_batch(similarity, folder
     np.testing.assert_allclose(one_by_one, together[:4, :4], atol=1.5e-6)
 
 
-def test_a_folder_that_is_no_sentence_model_is_refused(folder, tmp_path):
+def test_a_folder_that_is_no_sentence_model_is_an_error(folder, tmp_path):
     # The same weights without the list of modules: sentence-transformers alone would average the tokens of any model.
     for file in folder.iterdir():
         if file.is_file() and file.name != "modules.json":

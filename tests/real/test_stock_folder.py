@@ -1,4 +1,4 @@
-"""The real text half in every form that stock transformers, and earlier releases of it, leave a model in."""
+"""Load the real text half from every form in which stock transformers and its earlier releases save a model."""
 
 import json
 import shutil
@@ -34,7 +34,7 @@ FRAME_TOKENS = 4
 
 
 def older(name: str, prefix: str) -> str:
-    """A weight's name as earlier releases had it."""
+    """Return the name that earlier releases gave a weight."""
     if prefix == "language_model.model" and name == "lm_head.weight":
         return "language_model.lm_head.weight"
     name = name.replace("model.text_model.", f"{prefix}.")
@@ -42,7 +42,7 @@ def older(name: str, prefix: str) -> str:
 
 
 def rewrite(folder: Path, rename) -> None:
-    """Give the weights of a folder other names, file by file; None leaves one out."""
+    """Rename the weights of a folder, file by file; None leaves one out."""
     index = folder / "model.safetensors.index.json"
     for file in folder.glob("*.safetensors"):
         weights = {rename(name): tensor for name, tensor in load_file(file).items()}
@@ -62,7 +62,7 @@ def stock(real_model) -> SmolVLMForConditionalGeneration:
 
 @pytest.fixture
 def folder_of(stock, real_model, tmp_path):
-    """Writes one of the forms with stock transformers."""
+    """Return a function that writes one of the forms with stock transformers."""
 
     def write(form: str) -> tuple[Path, dict[str, torch.Tensor]]:
         dtype, tied, file_size, prefix = FORMS[form]
@@ -101,9 +101,9 @@ def test_each_missing_and_each_unexpected_weight_is_named(folder_of):
     folder, _ = folder_of("bf16")
     lost = {"model.text_model.norm.weight": None, "lm_head.weight": "lm_head.weights"}
     rewrite(folder, lambda name: lost.get(name, name.replace(".self_attn.q_proj", ".self_attn.query")))
-    with pytest.raises(CheckpointError) as refused:
+    with pytest.raises(CheckpointError) as fault:
         load(folder)
-    missing, unexpected = sorted(refused.value.faults, key=lambda fault: "missing" not in fault)
+    missing, unexpected = sorted(fault.value.faults, key=lambda text: "missing" not in text)
     text = f"model.text_model.layers.{{{','.join(map(str, range(30)))}}}.self_attn"
     tower = "model.vision_model.encoder.layers.{0,1}.self_attn"
     assert "36 weights are missing" in missing and "35 weights belong to no part of the model" in unexpected
@@ -153,7 +153,7 @@ TEXT = [1, 9690, 42, 2683, 451, 506, 5356, 5646]
 
 
 def row() -> tuple[torch.Tensor, torch.Tensor]:
-    """Ids of two frames and some text, and the frames, uint8 [2, 3, 64, 64]."""
+    """Return the ids of two frames and some text, and the frames, uint8 [2, 3, 64, 64]."""
     frames = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     image = [IMAGE] * FRAME_TOKENS
     return torch.tensor([*TEXT, *image, *TEXT[::-1], *image, *TEXT]), frames

@@ -1,4 +1,4 @@
-"""Where memory runs out: which micro-batch it was, and which recipe keys to turn."""
+"""Errors for running out of memory that name the micro-batch, and the recipe keys to change."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,8 +10,8 @@ from dst_dist.data.dataset import SampleDataset
 
 
 @contextmanager
-def naming_the_batch(data: SampleDataset, batch: PackedBatch) -> Iterator[None]:
-    """Work on one micro-batch. Raises RuntimeError with its size and samples where it is too much for the memory."""
+def memory_error_of_batch(data: SampleDataset, batch: PackedBatch) -> Iterator[None]:
+    """Run a block on one micro-batch. Raises RuntimeError with its size and samples if the device's memory runs out."""
     try:
         yield
     except torch.OutOfMemoryError as error:
@@ -25,13 +25,13 @@ def naming_the_batch(data: SampleDataset, batch: PackedBatch) -> Iterator[None]:
 
 
 @contextmanager
-def naming_the_update(step: int) -> Iterator[None]:
-    """The update of optimizer step `step` (0 is the first), in which Adam makes its moments."""
+def memory_error_of_update(step: int) -> Iterator[None]:
+    """Run a block that updates the weights in optimizer step `step`, from 0. Raises RuntimeError if memory runs out."""
     try:
         yield
     except torch.OutOfMemoryError as error:
         raise RuntimeError(
-            f"step {step + 1}: out of memory in the update, which needs 8 bytes for each trained parameter: spread it over "
-            "more processes (launch/zero2.yaml, launch/fsdp.yaml), keep it in host memory (launch/zero2_offload.yaml), or train "
-            f"less (finetune.mode, finetune.train, finetune.lora.rank). {error}"
+            f"step {step + 1}: out of memory in the update, which needs 8 bytes for each trained parameter: "
+            "spread it over more processes (launch/zero2.yaml, launch/fsdp.yaml), keep it in host memory "
+            f"(launch/zero2_offload.yaml), or train less (finetune.mode, finetune.train, finetune.lora.rank). {error}"
         ) from error

@@ -1,0 +1,155 @@
+"""Frames: K embeddings each, in the tower's chunks, and what depends on them."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from dst_dist.config import Loss
+from dst_dist.errors import ConfigError
+from dst_dist.model.losses import compute_loss
+from dst_dist.model.smolvlm_dst import SmolVLMForDST, frame_grid, pool_patches
+from tests.model.finetuning import backward, gradients
+from tests.model.tiny import IMAGE_TOKEN, count_terms, inputs, pack, random_frames, sample, tiny_config, tiny_model
+
+# Frame tokens
+
+
+@pytest.mark.parametrize("tokens", [1, 4, 9])
+def test_a_frame_has_exactly_k_embeddings(tokens):
+    model = tiny_model(tokens_per_frame=tokens)
+    assert model.encode_frames(random_frames(5)).shape == (5, tokens, 32)
+
+
+@pytest.mark.parametrize("tokens", [1, 4, 9])
+def test_pooling_averages_the_connectors_grid(tokens):
+    model, side = tiny_model(tokens_per_frame=tokens), int(tokens**0.5)
+    frames = random_frames(3)
+    with torch.no_grad():
+        whole = model.model.connector(model.model.vision_model(frames.float() / 127.5 - 1).last_hidden_state)
+        grid = whole.transpose(1, 2).reshape(3, 32, 3, 3)
+        expected = F.adaptive_avg_pool2d(grid, side).flatten(2).transpose(1, 2)
+        torch.testing.assert_close(model.encode_frames(frames), expected)
+
+
+@pytest.mark.parametrize(("side", "expected"), [(1, [5]), (2, [3, 4, 6, 7]), (3, list(range(1, 10)))])
+def test_pool_patches_by_hand(side, expected):
+    patches = torch.arange(1.0, 10).reshape(1, 9, 1)
+    assert pool_patches(patches, 1, side).flatten().tolist() == expected
+
+
+def test_pool_patches_averages_patches_of_the_same_place_within_their_cell():
+    # A grid of 2 x 2 cells of 2 x 2 patches; each patch says its place within its cell.
+    patches = torch.tensor([[0.0, 1], [2, 3]]).repeat(2, 2).reshape(1, 16, 1)
+    assert pool_patches(patches, 2, 1).flatten().tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("tokens", [2, 8, 16, 81, -1])
+def test_an_impossible_number_of_frame_tokens_names_the_possible_ones(tokens):
+    with pytest.raises(ConfigError, match="tokens_per_frame.*1, 4, 9$"):
+        SmolVLMForDST(tiny_config(tokens_per_frame=tokens))
+
+
+@pytest.mark.parametrize(("size", "patch", "scale", "grid"), [(384, 14, 3, 9), (512, 16, 4, 8)])
+def test_the_grids_of_the_published_models(size, patch, scale, grid):
+    assert frame_grid(tiny_config(image_size=size, patch_size=patch, scale_factor=scale)) == grid
+
+
+@pytest.mark.parametrize("extra", [-1, 1])
+def test_a_wrong_number_of_image_tokens_is_an_error(extra):
+    model = tiny_model(tokens_per_frame=4)
+    batch = pack([sample(model.config, 2, seed=1)])
+    batch.input_ids[0 if extra == 1 else 4] = IMAGE_TOKEN if extra == 1 else 5
+    with pytest.raises(ValueError, match=f"{8 + extra} image tokens, but 2 frames of 4"):
+        model(**inputs(batch))
+
+
+def test_an_all_zero_frame_is_a_frame():
+    model = tiny_model(tokens_per_frame=1)
+    batch = pack([sample(model.config, 3, seed=1)])
+    batch.frames[1] = 0
+    assert model(**inputs(batch)).decision_logits["dst_update"].shape == (3, 2)
+    embeddings = model.encode_frames(batch.frames)
+    torch.testing.assert_close(embeddings[1:2], model.encode_frames(torch.zeros(1, 3, 48, 48, dtype=torch.uint8)))
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [random_frames(2).float(), random_frames(2)[:, :, ::2], random_frames(2)[:, :, :, :12], random_frames(2)[0]],
+    ids=["float", "half as high", "narrow", "one frame"],
+)
+def test_frames_of_another_dtype_or_size_are_errors(frames):
+    with pytest.raises(ValueError, match=r"frames must be uint8 \[N, 3, 48, 48\], found torch\."):
+        tiny_model().encode_frames(frames)
+
+
+# What depends on a frame
+
+
+@pytest.mark.parametrize("changed", range(5))
+def test_a_frame_changes_its_own_place_and_what_follows_in_its_sample_only(changed):
+    model = tiny_model(tokens_per_frame=4)
+    batch = pack([sample(model.config, 3, seed=1), sample(model.config, 2, seed=2)])
+    before = model.hidden_states(batch.input_ids, batch.frames, batch.segment_lengths)
+    batch.frames[changed] = random_frames(1, seed=9)[0]
+    after = model.hidden_states(batch.input_ids, batch.frames, batch.segment_lengths)
+    differs = (before != after).any(-1)
+    place = (batch.input_ids == IMAGE_TOKEN).nonzero().squeeze(1)[4 * changed]
+    end = batch.segment_lengths[0] if changed < 3 else sum(batch.segment_lengths)
+    expected = torch.zeros_like(differs)
+    expected[place:end] = True
+    assert torch.equal(differs, expected)
+
+
+def test_gradients_reach_the_frames_before_the_last_counted_position_and_no_other(monkeypatch):
+    model = tiny_model(tokens_per_frame=4)
+    batch = pack([sample(model.config, 4, seed=1), sample(model.config, 2, seed=2)])
+    embeddings = model.encode_frames(batch.frames).detach().requires_grad_()
+    monkeypatch.setattr(model, "encode_frames", lambda frames, min_calls: embeddings)
+    # Counted: the first sample's decisions at its frames 0 and 2; nothing of the second sample.
+    batch.lm_positions, batch.lm_targets, batch.lm_is_dst = (batch.lm_positions[:0],) * 3
+    batch.decisions["dst_update"] = torch.tensor([1, -100, 0, -100, -100, -100])
+    batch.decisions["speaking"] = torch.full((6,), -100)
+    backward(model, batch)
+    reached = (embeddings.grad != 0).any(-1)
+    assert reached[:3].all() and not reached[3:].any()
+
+
+# The tower in chunks
+
+
+def count_calls(model):
+    calls = []
+    model.model.vision_model.register_forward_hook(lambda module, args, output: calls.append(len(args[0])))
+    return calls
+
+
+@pytest.mark.parametrize(
+    ("frames", "batch_size", "min_calls", "expected"),
+    [
+        (7, 64, 1, [7]),
+        (7, 3, 1, [3, 2, 2]),
+        (7, 64, 3, [3, 2, 2]),
+        (2, 64, 3, [1, 1, 1]),
+        (0, 64, 1, [1]),
+        (0, 64, 2, [1, 1]),
+    ],
+)
+def test_the_tower_runs_in_chunks_and_at_least_min_calls_times(frames, batch_size, min_calls, expected):
+    model = tiny_model(tokens_per_frame=4)
+    whole = model.encode_frames(random_frames(frames))
+    model.vision_batch_size = batch_size
+    calls = count_calls(model)
+    torch.testing.assert_close(model.encode_frames(random_frames(frames), min_calls), whole)
+    assert calls == expected
+
+
+def test_chunks_and_blank_frames_leave_the_gradients_alone():
+    model = tiny_model(tokens_per_frame=4)
+    batch = pack([sample(model.config, 3, seed=1)])
+    backward(model, batch)
+    whole = gradients(model)
+    model.zero_grad()
+    model.vision_batch_size = 2
+    output = model(**inputs(batch), min_vision_calls=5)
+    compute_loss(output, batch, count_terms(batch), Loss(), "classes")[0].backward()
+    torch.testing.assert_close(gradients(model), whole, rtol=1e-4, atol=1e-6)

@@ -1,0 +1,64 @@
+"""The datasets of a run: every fault at once, the rate of negatives, and what is cut only once."""
+
+import pytest
+
+from dst_dist.errors import ConfigError, DataError
+from dst_dist.recipes.loading import load_recipe
+from dst_dist.setup import DataSetup
+from tests.data.handmade import make_root, prospect_clip, write_prospect
+
+
+@pytest.fixture
+def words(demo, tmp_path):
+    """Words of a recipe: the demo's model, and one hand-made clip of 8 frames in each of two splits."""
+    root = make_root(tmp_path / "data")
+    write_prospect(root, [prospect_clip()], split="val")
+    words = ["data.train=[kitchen]", "data.val=[kitchen]", "data.test=[]"]
+    return ["demo", f"model.name_or_path={demo}/model", f"data.root={root}", *words]
+
+
+def test_each_split_of_the_recipe_becomes_a_dataset(words):
+    setup = DataSetup(load_recipe(words), splits=("train", "val", "test"))
+    datasets = setup.datasets(setup.check())
+    # The recipe names no dataset to test on.
+    assert datasets.keys() == {"train", "val"}
+    assert len(datasets["train"]) == 1 and int(datasets["train"].samples["frames"].sum()) == 8
+
+
+def test_the_process_that_checks_does_not_cut_again(words):
+    setup = DataSetup(load_recipe(words))
+    faults = setup.check()
+    assert setup.datasets(faults)["train"] is setup.datasets(faults)["train"]
+    other = DataSetup(load_recipe(words))
+    assert other.datasets(faults)["train"].digests() == setup.datasets(faults)["train"].digests()
+
+
+def test_faults_of_model_data_and_frames_are_one_list(words, tmp_path):
+    (tmp_path / "data/kitchen/val_training.json").write_text("[")
+    (tmp_path / "data/kitchen/frames/tea.arrow").unlink()
+    with pytest.raises(DataError) as error:
+        DataSetup(load_recipe([*words, "model.tokens_per_frame=25"])).check()
+    for part in ("model.tokens_per_frame: 25 is not possible", "val_training.json", "tea.arrow"):
+        assert any(part in fault for fault in error.value.faults), part
+
+
+@pytest.mark.parametrize("rate", [0.0, 1.0])
+def test_the_rate_of_negatives_is_for_training_alone(words, rate):
+    setup = DataSetup(load_recipe(words), training_rate=rate)
+    datasets = setup.datasets(setup.check())
+    assert (datasets["train"].negatives.rate, datasets["val"].negatives.rate) == (rate, 1.0)
+
+
+def test_a_sample_longer_than_the_model_reads_is_an_error(words):
+    setup = DataSetup(load_recipe(words))
+    most = setup.model_files.max_positions
+    setup.check_context(most, "a stream fills contexts of")
+    with pytest.raises(
+        ConfigError, match=f"contexts of {most + 1} tokens, the model has {most} positions; set data.max"
+    ):
+        setup.check_context(most + 1, "a stream fills contexts of")
+
+
+def test_a_video_in_two_splits_is_noted(words):
+    notes = DataSetup(load_recipe(words)).clips["train"].notes
+    assert [note for note in notes if "videos in two splits" in note and "in train and val" in note]
