@@ -1,3 +1,5 @@
+"""Clips in an index."""
+
 import dataclasses
 import pickle
 
