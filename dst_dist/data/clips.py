@@ -101,9 +101,7 @@ class ClipIndex:
         return len(self._paths)
 
     def __getitem__(self, position: int) -> Clip:
-        if not -len(self) <= position < len(self):
-            raise IndexError(f"clip {position} of {len(self)}")
-        content, path = self._record(position % len(self))
+        content, path = self._record(range(len(self))[position])
         return _decode(content, os.fsdecode(path))
 
     def __iter__(self) -> Iterator[Clip]:

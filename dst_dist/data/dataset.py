@@ -82,10 +82,8 @@ def _leave_out(clips: Clips, faults: FrameFaults) -> Clips:
     if not keep:
         raise DataError(["data.on_missing=filter leaves no clip", *list(faults.clips.values())[:3]])
     total = Counter(clip.dataset for clip in clips.index)
-    left_out = Counter(clips.index[clip].dataset for clip in faults.clips)
-    notes = [
-        f"{name}: {left_out[name]} of {total[name]} clips left out, frames are missing" for name in sorted(left_out)
-    ]
+    lost = Counter(clips.index[clip].dataset for clip in faults.clips)
+    notes = [f"{name}: {lost[name]} of {total[name]} clips left out, frames are missing" for name in sorted(lost)]
     weights = [clips.weights[clip] for clip in keep]
     return replace(clips, index=clips.index.subset(keep), weights=weights, notes=[*clips.notes, *notes])
 

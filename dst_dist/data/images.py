@@ -17,9 +17,7 @@ def preprocess(image: Image.Image, size: int) -> np.ndarray:
 
     It is resized as stock SmolVLM2 does, with Lanczos and without keeping the aspect ratio.
     """
-    image = image.convert("RGB")
-    if image.size != (size, size):
-        image = image.resize((size, size), Image.Resampling.LANCZOS)
+    image = image.convert("RGB").resize((size, size), Image.Resampling.LANCZOS)
     return np.asarray(image).transpose(2, 0, 1)
 
 

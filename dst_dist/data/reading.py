@@ -71,9 +71,8 @@ class _Reader:
         for entry in names:
             for name, weight in (entry if isinstance(entry, dict) else {entry: 1}).items():
                 file = name if name.endswith((".json", ".jsonl")) else f"{name}/{split}_training.json"
-                fault = self._find_fault(file, weight)
-                if file in files:
-                    fault = "named twice; write {name: 2} for a weight"
+                is_twice = "named twice; write {name: 2} for a weight" if file in files else None
+                fault = is_twice or self._find_fault(file, weight)
                 if fault:
                     self.faults.append(f"data.{split}: {name}: {fault}")
                 else:

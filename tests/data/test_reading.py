@@ -1,7 +1,10 @@
 """The files that a recipe names: formats, names and weights, ids, shared videos."""
 
 import json
+import re
+from pathlib import Path
 
+from dst_dist.data import frames_finder, reading
 from dst_dist.data.reading import count_shared_videos
 from dst_dist.data.reading_log import Report
 from tests.data.clip_files import read
@@ -58,3 +61,17 @@ def test_videos_in_two_splits_are_counted(tmp_path):
 def test_moving_the_data_keeps_the_fingerprint(tmp_path):
     fingerprints = {read(make_root(tmp_path / name), "kitchen")[0].fingerprint() for name in "ab"}
     assert len(fingerprints) == 1
+
+
+def test_the_examples_of_the_readme_are_faultless_clips(tmp_path):
+    readme = Path(reading.__file__).with_name("README.md").read_text()
+    examples = [json.loads(text) for text in re.findall(r"```json\n(.*?)```", readme, re.DOTALL)]
+    root = make_root(tmp_path)
+    (root / "examples.json").write_text(json.dumps(examples))
+    index, _, report = read(root, "examples.json")
+    assert [(clip.id, clip.has_dst) for clip in index] == [("kitchen/tea/0", True), ("cooking/soup/0", False)]
+    assert [[(turn.role, turn.frame) for turn in clip.turns] for clip in index] == [
+        [("user", 3), ("DST_UPDATE", 4), ("assistant", 4)],
+        [("user", 3), ("assistant", 3)],
+    ]
+    assert dict(report.counts) == {frames_finder.BELOW_DATASET: 1}
