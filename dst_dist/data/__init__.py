@@ -1,1 +1,1 @@
-"""From files on disk to packed micro-batches; knows no model."""
+"""Turns files on disk into packed micro-batches; knows no model."""

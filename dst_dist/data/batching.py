@@ -1,4 +1,4 @@
-"""Which samples make a step, how they are packed, and the packed micro-batch itself.
+"""Chooses the samples of a step, spreads them over processes, and packs them into micro-batches.
 
 The plan is a pure function of (seed, epoch, dataset fingerprint, global batch size): the same samples
 make the same optimizer step on any number of processes.
@@ -17,33 +17,33 @@ from dst_dist.errors import DataError
 from dst_dist.heads import HEAD_NAMES
 
 TOKENS_PER_FRAME_COST = 100
-"""A frame's way through the tower, in tokens of the text model; only balances processes."""
+"""Cost of a frame in the vision tower, in tokens of the text model; it only balances processes."""
 
 
 class Draw(NamedTuple):
-    """A sample drawn in an epoch; `repeat` tells the draws of a weighted dataset apart."""
+    """One use of a sample in an epoch; `repeat` numbers the draws of a sample with a weight."""
 
     sample: int
     repeat: int
 
 
 class MicroBatchSpec(NamedTuple):
-    """What a worker is asked for."""
+    """The draws of one micro-batch, from which a data worker makes a `PackedBatch`."""
 
     step: int
     epoch: int
     draws: list[Draw]
     round_frames: int
-    """The most frames that any process has in this round; all call the tower as often as that one."""
+    """Largest number of frames of any process in this round; all processes call the tower that often."""
     is_last: bool
-    """Whether the optimizer step follows."""
+    """Whether this is the step's last micro-batch."""
 
 
 @dataclass
 class PackedBatch:
     """A micro-batch: samples one after another in a single row of T tokens.
 
-    `lm_positions` are the positions whose *next* token is supervised; the one shift of labels is `collate`'s.
+    `lm_positions` are the positions whose *next* token is supervised: `collate` shifts the labels, once.
     An empty micro-batch (to keep processes in step) is one padding token without any position.
     """
 
@@ -67,7 +67,7 @@ class PackedBatch:
         return self._with_tensors(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> "PackedBatch":
-        """Return it in pinned memory; the data loader calls this."""
+        """Return the same micro-batch in pinned memory; the data loader calls this."""
         return self._with_tensors(torch.Tensor.pin_memory)
 
     def _with_tensors(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "PackedBatch":
@@ -76,7 +76,7 @@ class PackedBatch:
         return PackedBatch(**fields)
 
     def check(self) -> None:
-        """Raises DataError if a frame turned out to be corrupt and the recipe wants to know."""
+        """Raise DataError if a frame is corrupt and `data.on_missing` is `error`."""
         if self.fault is not None:
             raise DataError(self.fault)
 
@@ -105,12 +105,12 @@ class BatchPlan:
         return -(-self.num_draws // self.global_batch_size)
 
     def epoch_order(self, epoch: int) -> np.ndarray:
-        """Positions into the list of draws, shuffled for this epoch."""
+        """Return the positions in the list of draws, shuffled for this epoch."""
         entropy = [self.seed, epoch, int(self.fingerprint[:16], 16), self.global_batch_size]
         return np.random.default_rng(entropy).permutation(self.num_draws)
 
     def steps(self, start: int, stop: int) -> Iterator[tuple[int, int, list[Draw]]]:
-        """(step, epoch, draws) of the optimizer steps [start, stop), straight from `start`."""
+        """Yield (step, epoch, draws) of the optimizer steps [start, stop) without going through the earlier ones."""
         samples = np.repeat(np.arange(len(self.weights)), self.weights)
         first_draw = np.repeat(np.cumsum(self.weights) - self.weights, self.weights)
         repeats = np.arange(self.num_draws) - first_draw
@@ -126,7 +126,7 @@ class BatchPlan:
 def pack(
     draws: Sequence[Draw], tokens: np.ndarray, frames: np.ndarray, limits: Limits, num_processes: int
 ) -> list[list[list[Draw]]]:
-    """Spread draws over processes as micro-batches within the limits.
+    """Return draws as micro-batches within the limits, spread over processes.
 
     Args:
         tokens, frames: sizes by sample index, each within the limits.
@@ -148,7 +148,7 @@ def pack(
     dealt: list[list[list[Draw]]] = [[] for _ in range(num_processes)]
     for index, members in enumerate(bins):
         turn, place = divmod(index, num_processes)
-        # Back and forth, so that no process gets the larger one every time.
+        # The direction alternates, so that no process gets the larger one every time.
         process = place if turn % 2 == 0 else num_processes - 1 - place
         dealt[process].append([draws[member] for member in members])
     return dealt
@@ -157,7 +157,7 @@ def pack(
 def _fill(
     order: Sequence[int], cost: np.ndarray, sizes: np.ndarray, limits: Limits, rounds: int, num_processes: int
 ) -> list[list[int]]:
-    """In this order, each into the cheapest bin that has room; where none has, a round of empty bins is added."""
+    """Put each into the cheapest bin that has room, in this order; if none has, add a bin for each process."""
     bins: list[list[int]] = [[] for _ in range(rounds * num_processes)]
     costs, loads = np.zeros(len(bins), dtype=np.int64), np.zeros((len(bins), 2), dtype=np.int64)
     for index in order:
@@ -176,7 +176,7 @@ def _fill(
 def micro_batches(
     step: int, epoch: int, draws: Sequence[Draw], samples: np.ndarray, limits: Limits, rank: int, num_processes: int
 ) -> list[MicroBatchSpec]:
-    """One process's micro-batches of a step.
+    """Return one process's micro-batches of a step.
 
     Args:
         samples: the dataset's table of samples, with fields `tokens` and `frames`.
@@ -198,8 +198,7 @@ class MicroBatchSampler:
         self, plan: BatchPlan, samples: np.ndarray, limits: Limits, rank: int, num_processes: int, start: int, stop: int
     ):
         self.plan, self.samples, self.limits = plan, samples, limits
-        self.rank, self.num_processes = rank, num_processes
-        self.start, self.stop = start, stop
+        self.rank, self.num_processes, self.start, self.stop = rank, num_processes, start, stop
 
     def __iter__(self) -> Iterator[MicroBatchSpec]:
         for step, epoch, draws in self.plan.steps(self.start, self.stop):
@@ -207,7 +206,7 @@ class MicroBatchSampler:
 
 
 def collate(samples: Sequence[Sample], spec: MicroBatchSpec, frames: np.ndarray, pad_id: int) -> PackedBatch:
-    """Pack samples into one row and shift the labels: the target of a position is the token after it.
+    """Return samples packed into one row, with labels shifted: the target of a position is the token after it.
 
     Args:
         frames: uint8 [N, 3, S, S], the samples' frames one after another.

@@ -1,10 +1,12 @@
-"""Clips in memory: what both public formats become, and a compact index that holds very many of them."""
+"""Clips in memory: the form that both public formats are read into, and a compact index of very many clips."""
 
 import hashlib
 import json
+import os
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Literal
 
 import numpy as np
@@ -14,12 +16,12 @@ from dst_dist.data.state import Transition
 Role = Literal["system", "user", "assistant", "DST_UPDATE"]
 
 CLOCK_ERROR_S = 1e-6
-"""Times are frames divided by frames a second: the edge of a tolerance or a window may be missed by a rounding."""
+"""Slack of a comparison of times: they are frame numbers divided by fps, so a rounding may move them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step of the task; times in seconds of the video, None where the data gives none."""
+    """One step of the task; times in seconds of the video, None where the data has none."""
 
     id: str
     name: str
@@ -31,7 +33,7 @@ class Step:
 class Turn:
     """One turn. `frame` is its decision frame and `[first_frame, frame]` its range: absolute frames, inclusive.
 
-    `transitions` is filled for DST_UPDATE turns alone; their `text` is what the model learns to write.
+    `transitions` is filled for DST_UPDATE turns only; their `text` is what the model learns to write.
     """
 
     role: Role
@@ -45,9 +47,9 @@ class Turn:
 class Clip:
     """A stretch `[start_frame, end_frame)` of a video with its turns in the order of the file.
 
-    `video` is the frames file below the data root (posix) and names the video; `frames_path` is where it lies.
-    `initial_state` leaves out steps that are not started. Without `has_dst` there are no steps and no updates:
-    such a clip says nothing about the dialog state.
+    `video` is the path of the frames file below the data root (posix) and identifies the video; `frames_path` is the
+    file's full path. `initial_state` leaves out steps that are not started. A clip without `has_dst` has no steps and
+    no updates: it says nothing about the dialog state.
     """
 
     id: str
@@ -66,123 +68,69 @@ class Clip:
     has_dst: bool
 
 
-class ClipIndex:
-    """Read-only sequence of clips, kept as bytes in numpy arrays and rebuilt on access.
+_PATH_PLACE = Clip.__slots__.index("frames_path")
+_CONTENT = [name for name in Clip.__slots__ if name != "frames_path"]
+_VALUES = {Clip: attrgetter(*_CONTENT), Step: attrgetter(*Step.__slots__), Turn: attrgetter(*Turn.__slots__)}
+_ENCODER = json.JSONEncoder(default=lambda part: _VALUES[type(part)](part), ensure_ascii=False, separators=(",", ":"))
 
-    Data workers are forks. Python objects that they read get written to (reference counts), so every worker would
-    end up with its own copy of a list of clips; arrays stay shared.
+
+class ClipIndex:
+    """Read-only sequence of clips, kept as bytes and rebuilt on access.
+
+    Data workers are forks. Reading a Python object writes to its reference count, so every worker would end up with
+    its own copy of a list of clips; a few large buffers stay shared.
     """
 
-    def __init__(self, contents: "_Records", paths: "_Records"):
-        self._contents = contents
-        # Kept apart from the contents, so that moving the data does not change the fingerprint.
-        self._paths = paths
+    def __init__(self, records: Iterable[tuple[bytes, bytes]]):
+        """Build from (content, frames path) of each clip; one clip at a time is in memory."""
+        contents, self._offsets, paths = bytearray(), array("q", [0]), []
+        for content, path in records:
+            contents += content
+            self._offsets.append(len(contents))
+            paths.append(path)
+        self._contents = bytes(contents)
+        # Apart from the contents, so that moving the data does not change the fingerprint.
+        self._paths = np.array(paths, dtype=np.bytes_)
 
     @classmethod
     def from_clips(cls, clips: Iterable[Clip]) -> "ClipIndex":
-        """Build from any iterable, which may be a generator: one clip at a time is in memory."""
-        contents, paths = _RecordWriter(), _RecordWriter()
-        for clip in clips:
-            contents.append(_encode(clip))
-            paths.append(clip.frames_path.encode())
-        return cls(contents.finish(), paths.finish())
+        """Build from clips, which may come from a generator."""
+        return cls((_encode(clip), os.fsencode(clip.frames_path)) for clip in clips)
 
     def __len__(self) -> int:
-        return len(self._contents)
+        return len(self._paths)
 
     def __getitem__(self, position: int) -> Clip:
-        if not -len(self) <= position < len(self):
-            raise IndexError(f"clip {position} of {len(self)}")
-        position %= len(self)
-        return _decode(self._contents[position], self._paths[position].decode())
+        content, path = self._record(range(len(self))[position])
+        return _decode(content, os.fsdecode(path))
 
     def __iter__(self) -> Iterator[Clip]:
         return (self[position] for position in range(len(self)))
 
     def subset(self, keep: Sequence[int]) -> "ClipIndex":
-        """The clips at these positions, in this order."""
-        return ClipIndex(self._contents.take(keep), self._paths.take(keep))
+        """Return the clips at these positions, in this order."""
+        return ClipIndex(self._record(position) for position in keep)
 
     def fingerprint(self) -> str:
-        """sha256 of all that the clips say, in order; where the data root lies makes no difference."""
-        return self._contents.sha256()
-
-
-class _Records:
-    """Byte strings one after another: `data` uint8 [total], record i at `offsets[i]:offsets[i + 1]` (int64)."""
-
-    def __init__(self, data: np.ndarray, offsets: np.ndarray):
-        self.data, self.offsets = data, offsets
-
-    def __len__(self) -> int:
-        return len(self.offsets) - 1
-
-    def __getitem__(self, position: int) -> bytes:
-        return self.data[self.offsets[position] : self.offsets[position + 1]].tobytes()
-
-    def take(self, keep: Sequence[int]) -> "_Records":
-        writer = _RecordWriter()
-        for position in keep:
-            writer.append(self[position])
-        return writer.finish()
-
-    def sha256(self) -> str:
-        digest = hashlib.sha256(self.offsets.tobytes())
-        digest.update(self.data.data)
+        """Return the sha256 of the clips in order, without the place of the data root."""
+        digest = hashlib.sha256(self._offsets)
+        digest.update(self._contents)
         return digest.hexdigest()
 
-
-class _RecordWriter:
-    def __init__(self):
-        self._data, self._offsets = bytearray(), array("q", [0])
-
-    def append(self, record: bytes) -> None:
-        self._data += record
-        self._offsets.append(len(self._data))
-
-    def finish(self) -> _Records:
-        return _Records(np.frombuffer(bytes(self._data), np.uint8), np.array(self._offsets, np.int64))
+    def _record(self, position: int) -> tuple[bytes, bytes]:
+        return self._contents[self._offsets[position] : self._offsets[position + 1]], self._paths[position]
 
 
 def _encode(clip: Clip) -> bytes:
-    fields = [
-        clip.id,
-        clip.dataset,
-        clip.domain,
-        clip.video,
-        clip.start_frame,
-        clip.end_frame,
-        clip.fps,
-        clip.prompt,
-        clip.goal,
-        [(step.id, step.name, step.start_ts, step.end_ts) for step in clip.steps],
-        clip.initial_state,
-        [(turn.role, turn.text, turn.transitions, turn.first_frame, turn.frame) for turn in clip.turns],
-        clip.has_dst,
-    ]
-    return json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode()
+    return _ENCODER.encode(_VALUES[Clip](clip)).encode()
 
 
-def _decode(record: bytes, frames_path: str) -> Clip:
-    *head, steps, initial_state, turns, has_dst = json.loads(record)
-    clip_id, dataset, domain, video, start, end, fps, prompt, goal = head
-    return Clip(
-        clip_id,
-        dataset,
-        domain,
-        video,
-        frames_path,
-        start,
-        end,
-        fps,
-        prompt,
-        goal,
-        tuple(Step(*step) for step in steps),
-        initial_state,
-        tuple(_decode_turn(*turn) for turn in turns),
-        has_dst,
+def _decode(content: bytes, frames_path: str) -> Clip:
+    values = json.loads(content)
+    values.insert(_PATH_PLACE, frames_path)
+    *values, steps, initial_state, turns, has_dst = values
+    decoded = (
+        Turn(role, text, tuple(Transition(*change) for change in transitions), first_frame, frame)
+        for role, text, transitions, first_frame, frame in turns
     )
-
-
-def _decode_turn(role: Role, text: str, transitions: list[list[str]], first_frame: int, frame: int) -> Turn:
-    return Turn(role, text, tuple(Transition(*change) for change in transitions), first_frame, frame)
+    return Clip(*values, tuple(Step(*step) for step in steps), initial_state, tuple(decoded), has_dst)

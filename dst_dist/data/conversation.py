@@ -1,7 +1,7 @@
-"""A clip's turns in the order of training, and what each decision position is asked.
+"""Puts a clip's turns in the order of training and labels its decision positions.
 
-A clip becomes a list of `Group`s, one a frame, in time order: the frame, then the turns anchored there.
-Lengths, splits and samples are all made of groups.
+A clip becomes a list of `Group`s in time order, one for each frame: the frame, then the turns anchored there.
+Lengths, splits and samples are all computed from groups.
 """
 
 from collections import Counter
@@ -14,10 +14,10 @@ from dst_dist.heads import HEAD_NAMES, HEAD_ROLES, HEADS, Head
 
 IGNORE = -100
 ANSWER_WINDOW_FRAMES = 2
-"""A turn this many frames after a user turn still answers it, so the turn's end is no negative."""
+"""A turn at most this many frames after a user turn answers it, so the user turn's end is no negative."""
 
 Decision = dict[str, int]
-"""What each head is asked at one decision position: 1, 0, or IGNORE, by the head's name."""
+"""Label of one decision position by the head's name: 1, 0, or IGNORE."""
 
 
 def _no_outcome() -> Decision:
@@ -26,7 +26,7 @@ def _no_outcome() -> Decision:
 
 @dataclass(slots=True)
 class Group:
-    """A frame (absolute index) and the turns right after it, each user turn with its own decision."""
+    """A frame (absolute index) with its decision, and the turns right after it; each user turn has a decision too."""
 
     frame: int
     decision: Decision = field(default_factory=_no_outcome)
@@ -35,7 +35,7 @@ class Group:
 
 
 def arrange(clip: Clip, frames: str, positive_frames: str, counts: Counter | None = None) -> list[Group]:
-    """Order a clip's turns behind their frames and set the decision labels.
+    """Return a clip as groups, with its turns in order and its decisions labelled.
 
     Args:
         frames: `continuous` or `event` (recipe `data.frames`).
@@ -61,7 +61,7 @@ def arrange(clip: Clip, frames: str, positive_frames: str, counts: Counter | Non
 
 
 def frame_list(clip: Clip, frames: str) -> list[int]:
-    """The absolute frames of a clip that are shown (recipe `data.frames`), ascending."""
+    """Return the absolute frames of a clip that the model sees (recipe `data.frames`), ascending."""
     if frames == "continuous":
         return list(range(clip.start_frame, clip.end_frame))
     used = {frame for turn in clip.turns for frame in range(turn.first_frame, turn.frame + 1)}
@@ -69,7 +69,7 @@ def frame_list(clip: Clip, frames: str) -> list[int]:
 
 
 def _order_outcomes(turns: list[Turn], counts: Counter) -> list[Turn]:
-    """Between user and system turns: first one DST turn, then one reply; several of a kind are joined."""
+    """Return the turns with at most one DST turn, then one reply, between user and system turns."""
     ordered: list[Turn] = []
     outcome: list[Turn] = []
     for turn in [*turns, None]:
@@ -88,15 +88,17 @@ def _join_outcome(outcome: list[Turn], counts: Counter) -> list[Turn]:
     replies = [turn for turn in outcome if turn.role == "assistant"]
     if outcome != updates + replies:
         counts["outcomes reordered: the update before the reply"] += 1
-    if len(updates) > 1:
-        counts["DST_UPDATE turns joined with another of their frame"] += len(updates) - 1
-        transitions = tuple(transition for turn in updates for transition in turn.transitions)
-        updates = [replace(updates[-1], transitions=transitions, first_frame=min(turn.first_frame for turn in updates))]
-    if len(replies) > 1:
-        counts["replies joined with another of their frame"] += len(replies) - 1
-        text = " ".join(turn.text for turn in replies)
-        replies = [replace(replies[-1], text=text, first_frame=min(turn.first_frame for turn in replies))]
-    return updates + replies
+    return _join(updates, "DST_UPDATE turns", counts) + _join(replies, "replies", counts)
+
+
+def _join(turns: list[Turn], kind: str, counts: Counter) -> list[Turn]:
+    if len(turns) < 2:
+        return turns
+    counts[f"{kind} joined with another of their frame"] += len(turns) - 1
+    transitions = tuple(transition for turn in turns for transition in turn.transitions)
+    text = format_update(transitions) if transitions else " ".join(turn.text for turn in turns)
+    first_frame = min(turn.first_frame for turn in turns)
+    return [replace(turns[-1], text=text, transitions=transitions, first_frame=first_frame)]
 
 
 def _label_head(groups: list[Group], head: Head) -> None:
@@ -115,7 +117,7 @@ def _label_head(groups: list[Group], head: Head) -> None:
 
 
 def _outcome_roles(turns: Sequence[Turn]) -> list[list[str]]:
-    """The roles of what follows the frame, and of what follows each user turn, up to the next decision position."""
+    """Return the roles of the turns after the frame, and after each user turn, up to the next decision position."""
     outcomes: list[list[str]] = [[]]
     for turn in turns:
         if turn.role == "user":
@@ -126,12 +128,12 @@ def _outcome_roles(turns: Sequence[Turn]) -> list[list[str]]:
 
 
 def _label_ranges(by_frame: dict[int, Group], groups: list[Group], head: Head) -> None:
-    """Make every frame of a turn's range a positive, whatever else follows it."""
+    """Make every frame of a turn's range a positive, also where it has another label."""
     for turn in (turn for group in groups for turn in group.turns if turn.role == head.role):
         for frame in range(turn.first_frame, turn.frame + 1):
             by_frame[frame].decision[head.name] = 1
 
 
 def turn_text(turn: Turn) -> str:
-    """What a turn says: an update as JSON, any other as it stands."""
+    """Return the text of a turn as the model sees it: an update as JSON, any other unchanged."""
     return format_update(turn.transitions) if turn.role == "DST_UPDATE" else turn.text

@@ -1,4 +1,4 @@
-"""The samples of one split, and the micro-batches that workers make of them."""
+"""The samples of one split, and the data loader whose workers make micro-batches of them."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ import torch.utils.data
 
 from dst_dist import config
 from dst_dist.data.batching import Draw, MicroBatchSpec, PackedBatch, collate
-from dst_dist.data.clips import ClipIndex
+from dst_dist.data.clips import Clip, ClipIndex
 from dst_dist.data.conversation import IGNORE, frame_list
 from dst_dist.data.frames import FrameReader
 from dst_dist.data.frames_check import FrameFaults
@@ -26,24 +26,24 @@ from dst_dist.heads import HEAD_NAMES
 
 CUT_FIELDS = ("clip", "context", "start", "stop", "tokens", "frames")
 SAMPLE_DTYPE = np.dtype([(name, np.int32) for name in (*CUT_FIELDS, *COUNT_NAMES)])
-"""A row of the table of samples: where a sample lies in its clip, its size, and what counts in it."""
+"""A row of the table of samples: the sample's part of its clip, its size, and its counted positions."""
 
 
 @dataclass
 class Clips:
-    """The clips of one split and what was found on the way."""
+    """The clips of one split, their weights, and notes for the log."""
 
     index: ClipIndex
     weights: list[int]
     notes: list[str]
     missing: dict[int, tuple[int, ...]] = field(default_factory=dict)
-    """By position in the index: absolute frames that grey ones stand in for."""
+    """Absolute frames that placeholders replace, by position in the index."""
     num_bytes: dict[str, int] = field(default_factory=dict)
     """Size of each frames file by the name of its video."""
 
 
 def read_split(data: config.Data, split: str) -> Clips:
-    """Read the files that the recipe names for `train`, `val` or `test`; frames are not looked at.
+    """Return the clips of `train`, `val` or `test`; frames are not looked at.
 
     Raises:
         DataError: with every fault found in any file.
@@ -53,10 +53,10 @@ def read_split(data: config.Data, split: str) -> Clips:
 
 
 def apply_frame_faults(clips: Clips, faults: FrameFaults, on_missing: str) -> Clips:
-    """Deal with missing and corrupt frames as `data.on_missing` says.
+    """Return the clips without those that lack frames, or with placeholders, as `data.on_missing` says.
 
     Raises:
-        DataError: naming every clip at fault (`error`), or if nothing is left (`filter`).
+        DataError: with every clip that lacks frames (`error`), or if no clip is left (`filter`).
     """
     clips = replace(clips, num_bytes=faults.num_bytes)
     if not faults.clips:
@@ -67,39 +67,39 @@ def apply_frame_faults(clips: Clips, faults: FrameFaults, on_missing: str) -> Cl
     if on_missing == "filter":
         return _leave_out(clips, faults)
     number = sum(map(len, faults.missing.values()))
+    lengths = {clip: clips.index[clip].end_frame - clips.index[clip].start_frame for clip in faults.missing}
+    num_blind = sum(len(frames) == lengths[clip] for clip, frames in faults.missing.items())
     note = (
-        f"{number} frames of {len(faults.missing)} clips are missing ({len(faults.unusable)} clips have no other): "
-        "grey ones stand in, their decisions are ignored"
+        f"{number} frames of {len(faults.missing)} clips are missing ({num_blind} clips have no other): "
+        "grey ones replace them, their decisions are ignored"
     )
     return replace(clips, missing=faults.missing, notes=[*clips.notes, note, *list(faults.clips.values())[:3]])
 
 
 def _leave_out(clips: Clips, faults: FrameFaults) -> Clips:
-    """The clips whose frames are complete; how many of how many went is said by dataset."""
+    """Return the clips whose frames are complete, with a note on the others for each dataset."""
     keep = [clip for clip in range(len(clips.index)) if clip not in faults.clips]
     if not keep:
         raise DataError(["data.on_missing=filter leaves no clip", *list(faults.clips.values())[:3]])
     total = Counter(clip.dataset for clip in clips.index)
-    left_out = Counter(clips.index[clip].dataset for clip in faults.clips)
-    notes = [
-        f"{name}: {left_out[name]} of {total[name]} clips left out, frames are missing" for name in sorted(left_out)
-    ]
+    lost = Counter(clips.index[clip].dataset for clip in faults.clips)
+    notes = [f"{name}: {lost[name]} of {total[name]} clips left out, frames are missing" for name in sorted(lost)]
     weights = [clips.weights[clip] for clip in keep]
     return replace(clips, index=clips.index.subset(keep), weights=weights, notes=[*clips.notes, *notes])
 
 
 class SampleDataset(torch.utils.data.Dataset):
-    """Samples of a split as plain arrays; asked for a `MicroBatchSpec`, gives a `PackedBatch`.
+    """Samples of a split as plain arrays; indexed by a `MicroBatchSpec` it returns a `PackedBatch`.
 
-    Clips are tokenized again whenever a sample is made: an index of 20,000 clips stays a few MiB of arrays.
+    Clips are tokenized again whenever a sample is made, so an index of 20,000 clips stays a few MiB of arrays.
     Frames are decoded once per sample, straight into the micro-batch's own array.
 
     Args:
         image_size: S, the side of the tower's square input in pixels.
-        negative_rate: the share of negatives counted; evaluation always counts all.
+        negative_rate: share of the negatives that count; 1.0 in evaluation.
 
     Raises:
-        DataError: naming every clip with a turn that cannot fit.
+        DataError: with every clip of which a turn does not fit.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class SampleDataset(torch.utils.data.Dataset):
         self.weights = np.array([clips.weights[clip] for clip in self.samples["clip"]], dtype=np.int64)
         available = {head: self.samples[f"{head}_negatives"] for head in HEAD_NAMES}
         self.negatives = Negatives(negative_rate, seed, self.weights, available)
-        self._reader: FrameReader | None = None
+        self._reader = FrameReader(image_size)
 
     def _split_all(self) -> np.ndarray:
         rows, faults, counts = [], [], Counter()
@@ -131,37 +131,36 @@ class SampleDataset(torch.utils.data.Dataset):
         return np.array(rows, dtype=SAMPLE_DTYPE)
 
     def counts(self, draws: Sequence[Draw], epoch: int) -> dict[str, int]:
-        """Return the counted positions of some draws by COUNT_NAMES; nothing is written or read for it."""
+        """Return the counted positions of some draws by COUNT_NAMES, from the table of samples alone."""
         chosen = self.samples[[draw.sample for draw in draws]]
         kept = self.negatives.num_kept(draws, epoch)
         negatives = {f"{head}_negatives": int(numbers.sum()) for head, numbers in kept.items()}
         return {name: int(chosen[name].sum()) for name in COUNT_NAMES} | negatives
 
     def expected_classes(self) -> dict[str, tuple[float, float]]:
-        """Return by head the positives and negatives that count in an epoch, each as often as its clip is drawn."""
+        """Return by head the positives and negatives that count in an epoch, by the draws of each clip."""
         rate = self.negatives.rate
         return {head: (positives, negatives * rate) for head, (positives, negatives) in self._classes().items()}
 
     def positive_rates(self) -> dict[str, float]:
-        """Return by head the share of positives among its positions of an epoch, all negatives counted."""
-        return {
-            head: positives / max(1, positives + negatives) for head, (positives, negatives) in self._classes().items()
-        }
+        """Return by head the share of positives in an epoch, with all negatives."""
+        return {head: positives / max(1, positives + other) for head, (positives, other) in self._classes().items()}
 
     def _classes(self) -> dict[str, tuple[int, int]]:
-        kinds = ("positives", "negatives")
-        return {
-            head: tuple(int(self.weights @ self.samples[f"{head}_{kind}"]) for kind in kinds) for head in HEAD_NAMES
-        }
+        drawn = {name: int(self.weights @ self.samples[name]) for name in COUNT_NAMES}
+        return {head: (drawn[f"{head}_positives"], drawn[f"{head}_negatives"]) for head in HEAD_NAMES}
 
     @property
     def fingerprint(self) -> str:
-        """Hex digest of the clips and of how they are cut."""
+        """Hex digest of the clips and of how they are split."""
         return hashlib.sha256(self.clips.index.fingerprint().encode() + self._cuts()).hexdigest()
 
     def digests(self) -> dict[str, str]:
-        """What a run that goes on must find as it was, each as hex: `dataset`, the clips, which of their frames are
-        there, and the sizes of the frames files; `samples`, how clips are cut."""
+        """Return the hex digests that must be the same when a run is resumed.
+
+        `dataset` is of the clips, their missing frames and the sizes of the frames files; `samples` is of the way in
+        which clips are split.
+        """
         clips = self.clips
         frames = json.dumps([sorted(clips.missing.items()), sorted(clips.num_bytes.items())])
         return {
@@ -177,16 +176,14 @@ class SampleDataset(torch.utils.data.Dataset):
 
     def sample(self, draw: Draw, epoch: int) -> Sample:
         """Return one sample's arrays with this epoch's negatives."""
-        row = self.samples[draw.sample]
-        clip = self.clips.index[int(row["clip"])]
-        part = Part(*(int(row[name]) for name in CUT_FIELDS[1:5]), counts=tuple(int(row[name]) for name in COUNT_NAMES))
-        sample = self.maker.make(clip, part, self.clips.missing.get(int(row["clip"]), ()))
+        clip, context, start, stop, num_tokens, _, *counts = self.samples[draw.sample].tolist()
+        part = Part(context, start, stop, num_tokens, tuple(counts))
+        sample = self.maker.make(self.clips.index[clip], part, self.clips.missing.get(clip, ()))
         return replace(sample, decisions=self.negatives.keep(sample.decisions, draw, epoch))
 
     def sample_id(self, index: int) -> str:
-        """A name for messages: the clip and, of a split clip, the supervised frames (absolute, without the end)."""
-        row = self.samples[index]
-        clip = self.clips.index[int(row["clip"])]
+        """Return a name for messages: the clip's id, and for a part `[first:end]`, its supervised frames (absolute)."""
+        row, clip = self.samples[index], self._clip(index)
         frames = frame_list(clip, self.maker.data.frames)
         if row["stop"] - row["start"] == len(frames):
             return clip.id
@@ -195,18 +192,20 @@ class SampleDataset(torch.utils.data.Dataset):
     def __getitem__(self, spec: MicroBatchSpec) -> PackedBatch:
         """Return the micro-batch with its frames.
 
-        A frame found corrupt only here is left out of the labels, but stays in the counts of its step: the means of
-        that step are over one position more, on every number of processes alike.
+        The labels of a frame found corrupt only here are ignored, but stay in the counts of the step: its means are
+        over one position more, on any number of processes.
         """
         samples = [self.sample(draw, spec.epoch) for draw in spec.draws]
         num_frames = [len(sample.frames) for sample in samples]
         frames = np.empty((sum(num_frames), 3, self.image_size, self.image_size), np.uint8)
         faults, num_placeholders = [], 0
         for draw, sample, out in zip(spec.draws, samples, np.split(frames, np.cumsum(num_frames)), strict=False):
-            bad = self._read_frames(draw, sample, out)
+            clip = self._clip(draw.sample)
+            bad = sample.frames[~self._reader.read(clip.frames_path, sample.frames.tolist(), out)]
             num_placeholders += len(bad)
-            if bad and self.on_missing == "error":
-                faults.append(self._describe_faults(draw, bad))
+            if len(bad) and self.on_missing == "error":
+                name = f"{self.sample_id(draw.sample)} in {clip.video}"
+                faults.append(f"{len(bad)} frames of {name} cannot be decoded, the first is {bad[0]}")
             blind = np.isin(sample.decision_frames, bad) & sample.decision_is_frame
             for labels in sample.decisions.values():
                 labels[blind] = IGNORE
@@ -216,24 +215,14 @@ class SampleDataset(torch.utils.data.Dataset):
             batch.fault = "; ".join([*faults, "mend the file, or set data.on_missing to placeholder"])
         return batch
 
-    def _describe_faults(self, draw: Draw, bad: list[int]) -> str:
-        video = self.clips.index[int(self.samples[draw.sample]["clip"])].video
-        return f"{len(bad)} frames of {self.sample_id(draw.sample)} in {video} cannot be decoded, the first is {bad[0]}"
-
-    def _read_frames(self, draw: Draw, sample: Sample, out: np.ndarray) -> list[int]:
-        """Decode a sample's frames into `out`; the absolute indexes of those that could not be read."""
-        if self._reader is None:
-            # Opened in the worker that reads: memory maps and file handles are not carried over a fork.
-            self._reader = FrameReader(self.image_size)
-        clip = self.clips.index[int(self.samples[draw.sample]["clip"])]
-        readable = self._reader.read(clip.frames_path, sample.frames.tolist(), out)
-        return [int(frame) for frame in sample.frames[~readable]]
+    def _clip(self, sample: int) -> Clip:
+        return self.clips.index[int(self.samples[sample]["clip"])]
 
 
 def make_loader(
     dataset: SampleDataset, specs: Iterable[MicroBatchSpec], num_workers: int, device: torch.device
 ) -> torch.utils.data.DataLoader:
-    """Micro-batches in the order of `specs`, made by workers.
+    """Return a loader of the micro-batches of `specs`, in this order, made by workers.
 
     At most `2 * num_workers` micro-batches wait, in shared memory and for a GPU in pinned memory too; each holds
     at most `train.max_frames` frames of 3 * S * S bytes.
@@ -252,6 +241,6 @@ def make_loader(
 
 
 def _leave_signals_to_the_trainer(worker: int) -> None:
-    """A signal to the whole process group asks the trainer to stop; its workers go on until it tells them."""
+    """Ignore signals in a worker: sent to the whole process group, they ask the trainer to stop, not them."""
     for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)

@@ -1,10 +1,9 @@
-"""JPEG frames in files: opened, read for the model, written. `open_frames` is the one place that knows the storage."""
+"""Opens, reads and writes files of JPEG frames. `open_frames` decides which storage a file is."""
 
 import base64
-import os
 from bisect import bisect_right
-from collections import OrderedDict
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from itertools import accumulate, islice
 from pathlib import Path
 
@@ -18,14 +17,14 @@ from dst_dist.files import replacing
 SUFFIX = ".arrow"
 """Ending of a frames file."""
 GREY = 127
-"""Every value of a frame that stands in for a missing one."""
+"""Value of every pixel of a placeholder, the frame shown for a missing one."""
 ROWS_PER_BATCH = 64
 HEADER_BYTES = 4096
-"""As much of a row as nearly always holds the whole JPEG header; a multiple of 4, as base64 is."""
+"""Bytes of a row that nearly always hold the whole JPEG header; a multiple of 4, as base64 is."""
 
 
 def open_frames(path: str) -> "ArrowFrames":
-    """Open a frames file. Raises DataError if it is missing, cut off, or of another shape."""
+    """Return an open frames file. Raises DataError if it is missing, cut off, or of another shape."""
     return ArrowFrames(path)
 
 
@@ -33,21 +32,13 @@ def write_frames(path: Path, jpegs: Iterable[bytes]) -> None:
     """Write JPEG files as an Arrow stream with a binary column `frame`; the file appears when it is complete."""
     schema = pa.schema([("frame", pa.binary())])
     rows = iter(jpegs)
-    with (
-        replacing(path) as unfinished,
-        pa.OSFile(str(unfinished), "wb") as sink,
-        pa.ipc.new_stream(sink, schema) as writer,
-    ):
+    with replacing(path) as part, pa.OSFile(str(part), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
         while batch := list(islice(rows, ROWS_PER_BATCH)):
             writer.write_batch(pa.record_batch([pa.array(batch, pa.binary())], schema=schema))
 
 
 class ArrowFrames:
-    """One Arrow stream or file with a column `frame` of base64 strings or bytes, mapped into memory.
-
-    Raises:
-        DataError: if the file is missing, cut off, or of another shape.
-    """
+    """One Arrow stream or file with a column `frame` of base64 strings or bytes, mapped into memory."""
 
     def __init__(self, path: str):
         try:
@@ -62,11 +53,11 @@ class ArrowFrames:
         return self._starts[-1]
 
     def jpeg(self, row: int) -> bytes:
-        """The row's JPEG file. Raises ValueError where there is none."""
+        """Return the row's JPEG file. Raises ValueError if there is none."""
         return self._bytes(self._cell(row))
 
     def check_header(self, row: int) -> None:
-        """Raises one of DECODE_ERRORS unless the row starts as a JPEG of an allowed size; reads no more than that."""
+        """Read a row's JPEG header alone. Raises one of DECODE_ERRORS if it is none, or of too large an image."""
         cell = self._cell(row)
         try:
             open_jpeg(self._bytes(cell.slice(0, min(len(cell), HEADER_BYTES))))
@@ -88,54 +79,35 @@ class ArrowFrames:
 
 
 class FrameReader:
-    """Reads frames as the model takes them; at most `max_open` files are mapped at once.
-
-    Files are opened on first use in each process, so a reader may be handed to data workers.
-    """
+    """Reads frames as the model takes them, uint8 [3, size, size]; keeps the `max_open` files read last open."""
 
     def __init__(self, size: int, max_open: int = 8):
-        self.size = size
-        self.max_open = max_open
-        self._files: OrderedDict[str, ArrowFrames] = OrderedDict()
-        self._process = os.getpid()
+        self._size, self._max_open = size, max_open
+        self._open = lru_cache(max_open)(open_frames)
 
-    def num_frames(self, path: str) -> int:
-        """Rows of a frames file. Raises DataError if it cannot be read."""
-        return len(self._file(path))
+    def __reduce__(self):
+        # A data worker that is not forked gets a pickled reader: without its files, which would be copied whole.
+        return FrameReader, (self._size, self._max_open)
 
     def read(self, path: str, rows: Sequence[int], out: np.ndarray) -> np.ndarray:
-        """Fill `out`, uint8 [n, 3, size, size], with the rows of a frames file.
+        """Fill `out`, uint8 [n, 3, size, size], with rows of a frames file.
 
         Returns:
-            bool [n], False where a row is missing or corrupt and its frame is GREY; the caller counts or stops.
+            bool [n], False where a row is missing or corrupt and its frame is GREY; the caller counts it or stops.
         """
         good = np.zeros(len(rows), dtype=bool)
         try:
-            file = self._file(path)
+            file = self._open(path)
         except DataError:
             out[:] = GREY
             return good
         for position, row in enumerate(rows):
             try:
-                out[position] = preprocess(decode_jpeg(file.jpeg(row)), self.size)
+                out[position] = preprocess(decode_jpeg(file.jpeg(row)), self._size)
                 good[position] = True
             except DECODE_ERRORS:
                 out[position] = GREY
         return good
-
-    def _file(self, path: str) -> ArrowFrames:
-        if self._process != os.getpid():
-            self._files.clear()
-            self._process = os.getpid()
-        if path not in self._files:
-            while len(self._files) >= self.max_open:
-                self._files.popitem(last=False)
-            self._files[path] = open_frames(path)
-        self._files.move_to_end(path)
-        return self._files[path]
-
-    def __getstate__(self) -> dict:
-        return {**self.__dict__, "_files": OrderedDict()}
 
 
 def _read_column(path: str) -> pa.ChunkedArray:
@@ -149,6 +121,6 @@ def _read_column(path: str) -> pa.ChunkedArray:
     if str(column.type) not in ("string", "large_string", "binary", "large_binary"):
         raise DataError(f"{path}: column `frame` must be base64 strings or JPEG bytes, not {column.type}")
     for chunk in column.chunks:
-        # Offsets that point outside the data would end the process; as bytes this check reads the offsets alone.
+        # Offsets that point outside the data would crash the process. Viewed as bytes, only the offsets are read.
         chunk.view(pa.large_binary() if "large" in str(column.type) else pa.binary()).validate(full=True)
     return column

@@ -1,9 +1,9 @@
-"""Where a clip's frames lie: `frames_file` is often wrong in the public data, and must never lead out of the root."""
+"""Finds the frames file of a clip: `frames_file` is often wrong in public data, and must never lead out of the root."""
 
 import os
-from collections.abc import Iterator
+from collections import defaultdict
+from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
 
 from dst_dist.data.frames import SUFFIX
 from dst_dist.errors import DataError
@@ -15,65 +15,63 @@ WITHOUT_PREFIX = "frames_file entries corrected: found without the prefix up to 
 NOT_FOUND = "frames_file entries without such a file, nor one of its name"
 
 
-class FoundFrames(NamedTuple):
-    """`path` is real and below the root. `correction` is how the report counts it, None for a path as written.
-
-    Where it is NOT_FOUND the file does not exist.
-    """
-
-    path: Path
-    correction: str | None
-
-
 class FramesFinder:
     """Resolves `frames_file` entries below one data root; every entry is looked up once."""
 
     def __init__(self, root: Path):
         self.root = Path(os.path.realpath(root))
-        self._known: dict[tuple[str, str], FoundFrames] = {}
-        self._files_by_name: dict[str, list[Path]] | None = None
+        self._known: dict[tuple[str, str], tuple[Path, str | None]] = {}
 
-    def find(self, frames_file: str, dataset: str) -> FoundFrames:
-        """As written below the root; else by file name; else without the name's prefix up to the first `_`.
+    def find(self, frames_file: str, dataset: str) -> tuple[Path, str | None]:
+        """Find the file as written below the root; else by its name; else by its name from after the first `_`.
+
+        Returns:
+            The real path, which exists unless the second is NOT_FOUND, and the kind of correction that the report
+            counts, None for a path as written.
 
         Raises:
             DataError: if the entry leads out of the root, or several files could be meant.
         """
         key = frames_file, dataset
         if key not in self._known:
-            self._known[key] = self._find(check_relative(frames_file), dataset)
+            path, correction = self._find(check_relative(frames_file), dataset)
+            self._known[key] = real_path(self.root, path), correction
         return self._known[key]
 
-    def _find(self, written: PurePosixPath, dataset: str) -> FoundFrames:
-        for place, correction in self._places(written, dataset):
-            if os.path.isfile(place):
-                return FoundFrames(real_path(self.root, place), correction)
-        for name, correction in ((written.name, BY_NAME), (_without_prefix(written.name), WITHOUT_PREFIX)):
-            found = self._by_name(name, dataset)
-            if found is not None:
-                return FoundFrames(found, correction)
-        return FoundFrames(real_path(self.root, self.root / written), NOT_FOUND)
-
-    def _places(self, written: PurePosixPath, dataset: str) -> Iterator[tuple[Path, str | None]]:
-        yield self.root / written, None
+    def _find(self, written: PurePosixPath, dataset: str) -> tuple[Path, str | None]:
+        places = {None: self.root / written}
         if written.parts[0] == "data":
-            yield self.root.joinpath(*written.parts[1:]), WITHOUT_DATA
+            places[WITHOUT_DATA] = self.root.joinpath(*written.parts[1:])
         if PurePosixPath(dataset).name == dataset:
-            yield self.root / dataset / written, BELOW_DATASET
+            places[BELOW_DATASET] = self.root / dataset / written
+        for correction, place in places.items():
+            if os.path.isfile(place):
+                return place, correction
+        for name, correction in ((written.name, BY_NAME), (written.name.split("_", 1)[-1], WITHOUT_PREFIX)):
+            if name in self._files_by_name:
+                return self._nearest(self._files_by_name[name], dataset), correction
+        return self.root / written, NOT_FOUND
 
-    def _by_name(self, name: str, dataset: str) -> Path | None:
-        if self._files_by_name is None:
-            self._files_by_name = _arrow_files(self.root)
-        found = self._files_by_name.get(name, [])
-        near = [path for path in found if path.relative_to(self.root).parts[0] == dataset]
-        if len(near or found) > 1:
-            places = ", ".join(str(path.relative_to(self.root)) for path in (near or found)[:3])
+    def _nearest(self, found: list[Path], dataset: str) -> Path:
+        """Return the only file in the dataset's folder, or else the only one below the root."""
+        near = [path for path in found if path.relative_to(self.root).parts[0] == dataset] or found
+        if len(near) > 1:
+            places = ", ".join(str(path.relative_to(self.root)) for path in near[:3])
             raise DataError(f"does not exist, and several files have this name: {places}; write which one is meant")
-        return real_path(self.root, (near or found)[0]) if found else None
+        return near[0]
+
+    @cached_property
+    def _files_by_name(self) -> dict[str, list[Path]]:
+        files = defaultdict(list)
+        for folder, _, names in os.walk(self.root):
+            for name in names:
+                if name.endswith(SUFFIX):
+                    files[name].append(Path(folder, name))
+        return files
 
 
 def check_relative(written: str) -> PurePosixPath:
-    """A path from a data file or recipe, which must lie below the root.
+    """Return a path from a data file or recipe, which must lie below the root.
 
     Raises:
         DataError: if it is absolute, has `..` in it, or is no path at all.
@@ -87,7 +85,7 @@ def check_relative(written: str) -> PurePosixPath:
 
 
 def real_path(root: Path, path: Path) -> Path:
-    """`path` with links followed; `root` must be real itself.
+    """Return `path` with links followed; `root` must be real itself.
 
     Raises:
         DataError: if a link leads out of the root.
@@ -96,16 +94,3 @@ def real_path(root: Path, path: Path) -> Path:
     if not real.is_relative_to(root):
         raise DataError(f"is a link that leads out of the data root, to {real}; put the file below the root")
     return real
-
-
-def _arrow_files(root: Path) -> dict[str, list[Path]]:
-    files: dict[str, list[Path]] = {}
-    for folder, _, names in os.walk(root):
-        for name in names:
-            if name.endswith(SUFFIX):
-                files.setdefault(name, []).append(Path(folder, name))
-    return files
-
-
-def _without_prefix(name: str) -> str:
-    return name.split("_", 1)[-1]

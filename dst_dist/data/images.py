@@ -1,4 +1,4 @@
-"""From a JPEG to the pixels that the model takes."""
+"""Decodes JPEG files and turns images into the pixels that the model takes."""
 
 import io
 import struct
@@ -7,37 +7,29 @@ import numpy as np
 from PIL import Image
 
 MAX_PIXELS = 64_000_000
-"""An image with more is refused before it is decoded."""
-DECODE_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    struct.error,
-    Image.DecompressionBombError,
-    Image.DecompressionBombWarning,
-)
+"""Largest image that is decoded."""
+DECODE_ERRORS = (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)
+"""What PIL raises for damaged images of any format."""
 
 
 def preprocess(image: Image.Image, size: int) -> np.ndarray:
-    """uint8 [3, size, size], RGB: the one way from an image to the model, for training, streaming and cache.
+    """Return an image as RGB, uint8 [3, size, size]; training and streaming both use this function.
 
-    As stock SmolVLM2 does, Lanczos and without keeping the aspect ratio; an image of that size is taken as it is.
+    It is resized as stock SmolVLM2 does, with Lanczos and without keeping the aspect ratio.
     """
-    image = image.convert("RGB")
-    if image.size != (size, size):
-        image = image.resize((size, size), Image.Resampling.LANCZOS)
+    image = image.convert("RGB").resize((size, size), Image.Resampling.LANCZOS)
     return np.asarray(image).transpose(2, 0, 1)
 
 
 def decode_jpeg(jpeg: bytes) -> Image.Image:
-    """A decoded JPEG of at most MAX_PIXELS; raises one of DECODE_ERRORS for anything else, or a part of one."""
+    """Return a decoded JPEG. Raises one of DECODE_ERRORS if it is none, cut off, or above MAX_PIXELS."""
     image = open_jpeg(jpeg)
     image.load()
     return image
 
 
 def open_jpeg(jpeg: bytes) -> Image.Image:
-    """Return a JPEG whose header alone was read; raises one of DECODE_ERRORS for anything else."""
+    """Return a JPEG after reading its header only. Raises one of DECODE_ERRORS if it is none, or above MAX_PIXELS."""
     try:
         image = Image.open(io.BytesIO(jpeg), formats=("JPEG",))
     except Image.UnidentifiedImageError:

@@ -1,6 +1,6 @@
-"""Which negatives count in an epoch: a share of each head's, drawn by (seed, epoch, sample, repeat, head).
+"""Draws the negatives that count in an epoch: a share of each head's, by (seed, epoch, sample, repeat, head).
 
-How many of a sample count is known without the sample, so every process knows the counts of a whole step.
+The number of them in a sample follows from the table of samples, so every process knows the counts of a whole step.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
-"""What reading the data finds: faults, which stop the run, and things that are merely counted."""
+"""What is found while data files are read: faults, which stop the run, and odd things that are only counted."""
 
-from collections import Counter
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
 
 EXAMPLES_PER_KIND = 3
 FAULTS_PER_FILE = 20
@@ -12,59 +12,57 @@ class Report:
 
     def __init__(self):
         self.counts: Counter[str] = Counter()
-        self.examples: dict[str, list[str]] = {}
+        self.examples: dict[str, list[str]] = defaultdict(list)
 
     def count(self, kind: str, example: str) -> None:
-        """One more of `kind`, a phrase in the plural; `example` says where."""
+        """Add one to `kind`, a phrase in the plural; `example` names the place."""
         self.counts[kind] += 1
-        examples = self.examples.setdefault(kind, [])
-        if len(examples) < EXAMPLES_PER_KIND:
-            examples.append(example)
+        if self.counts[kind] <= EXAMPLES_PER_KIND:
+            self.examples[kind].append(example)
 
     def lines(self) -> list[str]:
-        """One line a kind, for people."""
+        """Return one line for each kind."""
         return [
             f"{number} {kind}, for example: {'; '.join(self.examples[kind])}" for kind, number in self.counts.items()
         ]
 
 
+@dataclass
 class FileFaults:
-    """The faults of one file: all are counted, the first `FAULTS_PER_FILE` are kept as text."""
+    """The faults of one file."""
 
-    def __init__(self, file: str):
-        self.file = file
-        self.total = 0
-        self._texts: list[str] = []
+    file: str
+    texts: list[str] = field(default_factory=list)
 
     def add(self, text: str) -> None:
-        """`text` says what is wrong and what to do; the file's name is put before it."""
-        self.total += 1
-        if len(self._texts) < FAULTS_PER_FILE:
-            self._texts.append(f"{self.file}: {text}")
+        """Add a fault: what is wrong and what to do about it."""
+        # JSON can spell half of a surrogate pair, which no terminal can print.
+        self.texts.append(f"{self.file}: {text}".encode("utf-8", "backslashreplace").decode())
 
     def lines(self) -> list[str]:
-        """The texts, and how many more faults there are."""
-        hidden = self.total - len(self._texts)
-        return [*self._texts, f"{self.file}: and {hidden} more faults in this file"] if hidden else list(self._texts)
+        """Return the first `FAULTS_PER_FILE` faults, and how many more there are."""
+        num_more = len(self.texts) - FAULTS_PER_FILE
+        more = [f"{self.file}: and {num_more} more faults in this file"] if num_more > 0 else []
+        return self.texts[:FAULTS_PER_FILE] + more
 
 
 @dataclass(slots=True)
 class ClipLog:
-    """Where the reading of one clip puts what it finds. `turn` is a label such as `turn 3 (user)`."""
+    """Collects what is found in one clip. `place` names a part of the clip, such as `turn 3 (user)`."""
 
     clip: str
     file_faults: FileFaults
     report: Report
     failed: bool = False
 
-    def fault(self, text: str, turn: str = "") -> None:
-        """Something that makes the clip unusable."""
+    def fault(self, text: str, place: str = "") -> None:
+        """Add a fault, which makes the clip unusable."""
         self.failed = True
-        self.file_faults.add(f"{self._place(turn)}: {text}")
+        self.file_faults.add(f"{self._name(place)}: {text}")
 
-    def count(self, kind: str, turn: str = "", detail: str = "") -> None:
-        """Something that is only counted."""
-        self.report.count(kind, f"{self._place(turn)} ({detail})" if detail else self._place(turn))
+    def count(self, kind: str, place: str = "", detail: str = "") -> None:
+        """Count something that does not make the clip unusable."""
+        self.report.count(kind, self._name(place) + (f" ({detail})" if detail else ""))
 
-    def _place(self, turn: str) -> str:
-        return f"clip {self.clip}, {turn}" if turn else f"clip {self.clip}"
+    def _name(self, place: str) -> str:
+        return f"clip {self.clip}, {place}" if place else f"clip {self.clip}"

@@ -1,4 +1,4 @@
-"""From a clip's groups to samples: splitting what is too long, and the arrays of one sample."""
+"""Splits clips into parts that are not too long, and writes the arrays of a part: a sample."""
 
 from bisect import bisect_left
 from collections import Counter
@@ -17,7 +17,7 @@ from dst_dist.errors import DataError
 from dst_dist.heads import HEAD_NAMES, HEAD_ROLES
 
 COUNT_NAMES = ("lm", "dst_gen", *(f"{head}_{kind}" for head in HEAD_NAMES for kind in ("positives", "negatives")))
-"""What the loss terms are means over: supervised tokens, those of updates, and each head's counted positions."""
+"""Positions that the loss terms average over: supervised tokens, those of updates, and each head's decisions."""
 
 
 class Limits(NamedTuple):
@@ -28,7 +28,7 @@ class Limits(NamedTuple):
 
 
 class Part(NamedTuple):
-    """Groups [start, stop) of a clip, preceded by groups [context, start) that are seen but not supervised."""
+    """Groups [start, stop) of a clip, after groups [context, start) that are seen but not supervised."""
 
     context: int
     start: int
@@ -46,7 +46,7 @@ class Part(NamedTuple):
 class Sample:
     """One sample's arrays; T tokens, F frames, D decision positions.
 
-    `labels` stand at the token they name (-100 elsewhere): nothing is shifted here.
+    Each label is at its own token (-100 elsewhere): nothing is shifted here.
     """
 
     input_ids: np.ndarray  # int64 [T]
@@ -123,7 +123,7 @@ class SampleMaker:
         return tokens, counts
 
     def _room(self, clip: Clip, state: dict[str, str]) -> int:
-        """The tokens that the opening turn leaves."""
+        """Return the tokens that the opening turn leaves. Raises DataError if a frame does not fit."""
         header = len(self.writer.header(clip, state))
         if header + self.writer.tokens_per_frame > self.limits.tokens:
             raise DataError(
@@ -133,8 +133,8 @@ class SampleMaker:
         return self.limits.tokens - header
 
     def _next_range(self, clip: Clip, groups: list[Group], costs: np.ndarray, start: int, room: int) -> tuple[int, int]:
-        """Return where the context of the part that begins at group `start` begins, and where the part ends."""
-        # Event frames leave gaps: what was shown long before is no context.
+        """Return where the context of a part begins, and where the part ends; `start` is its first supervised group."""
+        # Event frames leave gaps: a frame seen long before is no context.
         earliest = groups[start].frame - self._num_wanted(clip.fps)
         num_before = start - bisect_left(groups, earliest, hi=start, key=lambda group: group.frame)
         num_context = self.num_context_frames(num_before, clip.fps, room - int(costs[start]))
@@ -149,7 +149,7 @@ class SampleMaker:
         return round(self.data.context_seconds * fps)
 
     def num_context_frames(self, num_before: int, fps: float, room_tokens: int) -> int:
-        """Frames carried over into a new context: `data.context_seconds`, at most half of what is left."""
+        """Return the frames carried over into a new context: `data.context_seconds`, at most half of what is left."""
         room = min(room_tokens // self.writer.tokens_per_frame, self.limits.frames - 1) // 2
         return min(num_before, self._num_wanted(fps), room)
 
@@ -160,74 +160,60 @@ class SampleMaker:
             blind_frames: absolute indexes of frames known to be missing; their decisions are ignored.
         """
         groups = arrange(clip, self.data.frames, self.labels.positive_frames)
-        arrays = _Arrays(self.writer)
-        arrays.add(self.writer.header(clip, _state_after(clip.initial_state, groups[: part.start])))
-        for group in groups[part.context : part.start]:
-            arrays.add_frame(group.frame)
+        ids = self.writer.header(clip, _state_after(clip.initial_state, groups[: part.start]))
+        ids += self.writer.frame * (part.start - part.context)
+        spans: list[tuple[int, int, bool]] = []
+        decisions: list[tuple[int, ...]] = []
         blind = set(blind_frames)
         for group in groups[part.start : part.stop]:
-            arrays.add_group(group, blind=group.frame in blind)
-        sample = arrays.sample()
-        assert len(sample.input_ids) == part.num_tokens, "the planned length is the written length"
-        return sample
+            ids += self.writer.frame
+            labels = [IGNORE if group.frame in blind else group.decision[head] for head in HEAD_NAMES]
+            decisions.append((len(ids) - 1, group.frame, True, *labels))
+            user_decisions = iter(group.user_decisions)
+            for turn in group.turns:
+                turn_ids = self.writer.turn(turn.role, turn_text(turn))
+                first = len(ids) + len(turn_ids.header)
+                if turn.role in HEAD_ROLES:
+                    spans.append((first, first + len(turn_ids.body), turn.role == "DST_UPDATE"))
+                ids += turn_ids.header + turn_ids.body + turn_ids.end
+                if turn.role == "user":
+                    decision = next(user_decisions)
+                    decisions.append((len(ids) - 1, group.frame, False, *(decision[head] for head in HEAD_NAMES)))
+        assert len(ids) == part.num_tokens, "the planned length is the written length"
+        frames = [group.frame for group in groups[part.context : part.stop]]
+        return _make_arrays(ids, frames, spans, decisions)
 
 
 def _state_after(state: dict[str, str], groups: Sequence[Group]) -> dict[str, str]:
-    """The dialog state behind all turns of the groups."""
+    """Return the dialog state after all turns of the groups."""
     for turn in (turn for group in groups for turn in group.turns if turn.transitions):
         state, _ = apply_update(state, turn.transitions)
     return state
 
 
-class _Arrays:
-    """Grows the arrays of one sample in token order."""
+def _make_arrays(
+    ids: list[int], frames: list[int], spans: list[tuple[int, int, bool]], decisions: list[tuple[int, ...]]
+) -> Sample:
+    """Return a sample.
 
-    def __init__(self, writer: TokenWriter):
-        self.writer = writer
-        self.ids: list[int] = []
-        self.labels: list[int] = []
-        self.is_dst: list[bool] = []
-        self.turn: list[int] = []
-        self.num_turns = 0
-        self.frames: list[int] = []
-        self.decisions: list[tuple[int, ...]] = []
-
-    def add(self, ids: list[int], supervised: bool = False, is_dst: bool = False) -> None:
-        self.ids += ids
-        self.labels += ids if supervised else [IGNORE] * len(ids)
-        self.is_dst += [is_dst] * len(ids)
-        self.turn += [self.num_turns if supervised else -1] * len(ids)
-        self.num_turns += supervised
-
-    def add_frame(self, frame: int) -> None:
-        self.frames.append(frame)
-        self.add(self.writer.frame)
-
-    def add_group(self, group: Group, blind: bool) -> None:
-        self.add_frame(group.frame)
-        labels = [IGNORE if blind else group.decision[head] for head in HEAD_NAMES]
-        self.decisions.append((len(self.ids) - 1, group.frame, True, *labels))
-        user_decisions = iter(group.user_decisions)
-        for turn in group.turns:
-            ids = self.writer.turn(turn.role, turn_text(turn))
-            self.add(ids.header)
-            self.add(ids.body, supervised=turn.role in HEAD_ROLES, is_dst=turn.role == "DST_UPDATE")
-            self.add(ids.end)
-            if turn.role == "user":
-                decision = next(user_decisions)
-                labels = [decision[head] for head in HEAD_NAMES]
-                self.decisions.append((len(self.ids) - 1, group.frame, False, *labels))
-
-    def sample(self) -> Sample:
-        columns = np.array(self.decisions, dtype=np.int64).reshape(-1, 3 + len(HEAD_NAMES)).T
-        return Sample(
-            input_ids=np.array(self.ids, dtype=np.int64),
-            labels=np.array(self.labels, dtype=np.int64),
-            is_dst=np.array(self.is_dst, dtype=bool),
-            turn=np.array(self.turn, dtype=np.int32),
-            frames=np.array(self.frames, dtype=np.int64),
-            decision_positions=columns[0],
-            decision_frames=columns[1],
-            decision_is_frame=columns[2].astype(bool),
-            decisions=dict(zip(HEAD_NAMES, columns[3:], strict=True)),
-        )
+    Args:
+        spans: (first, end, is_dst) of the ids of each supervised turn.
+        decisions: (position, frame, is_frame, label of each head) of each decision position.
+    """
+    input_ids = np.array(ids, dtype=np.int64)
+    labels, turn = np.full(len(ids), IGNORE, dtype=np.int64), np.full(len(ids), -1, dtype=np.int32)
+    is_dst = np.zeros(len(ids), dtype=bool)
+    for number, (first, end, of_update) in enumerate(spans):
+        labels[first:end], turn[first:end], is_dst[first:end] = input_ids[first:end], number, of_update
+    positions, decision_frames, is_frame, *heads = np.array(decisions, dtype=np.int64).T
+    return Sample(
+        input_ids=input_ids,
+        labels=labels,
+        is_dst=is_dst,
+        turn=turn,
+        frames=np.array(frames, dtype=np.int64),
+        decision_positions=positions,
+        decision_frames=decision_frames,
+        decision_is_frame=is_frame.astype(bool),
+        decisions=dict(zip(HEAD_NAMES, heads, strict=True)),
+    )

@@ -1,4 +1,4 @@
-"""The dialog state: what each transition does, and how updates and states are written as text."""
+"""The dialog state: the transitions of a step, and updates and states as text."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ class Transition(NamedTuple):
 
 
 def apply_transition(state: Mapping[str, str], change: Transition) -> tuple[dict[str, str], bool]:
-    """The state after one transition, and whether it was legal; an illegal one leaves the state alone.
+    """Return the state after one transition, and whether it was legal; an illegal one leaves the state alone.
 
     Steps that `state` does not name are not started. `state` itself is never changed.
     """
@@ -36,7 +36,7 @@ def apply_transition(state: Mapping[str, str], change: Transition) -> tuple[dict
 
 
 def apply_update(state: Mapping[str, str], transitions: Sequence[Transition]) -> tuple[dict[str, str], int]:
-    """The state after all transitions of an update, in order, and how many of them were illegal."""
+    """Return the state after all transitions of an update, in order, and how many of them were illegal."""
     after, num_illegal = dict(state), 0
     for change in transitions:
         after, legal = apply_transition(after, change)
@@ -45,20 +45,20 @@ def apply_update(state: Mapping[str, str], transitions: Sequence[Transition]) ->
 
 
 def without_not_started(state: Mapping[str, str]) -> dict[str, str]:
-    """The same state in its shortest form, so that equal states compare equal."""
+    """Return the state in its shortest form, so that equal states compare equal."""
     return {step: status for step, status in state.items() if status != NOT_STARTED}
 
 
 def format_update(transitions: Sequence[Transition]) -> str:
-    """The text of an update that the model learns to write: ``[{"id": "S1", "transition": "start"}]``."""
+    """Return an update as the text that the model learns to write: ``[{"id": "S1", "transition": "start"}]``."""
     return json.dumps([change._asdict() for change in transitions], ensure_ascii=False)
 
 
 def parse_update(text: str, step_ids: Sequence[str]) -> tuple[Transition, ...]:
-    """Read back what `format_update` writes, strictly.
+    """Return the transitions of a text that `format_update` could have written.
 
     Raises:
-        ValueError: unless it is a JSON list of objects with just `id` (a declared step) and `transition` (a known one).
+        ValueError: if it is anything else than a JSON list of objects with `id` (a declared step) and `transition`.
     """
     try:
         content = json.loads(text, object_pairs_hook=_without_repeats)
@@ -69,21 +69,21 @@ def parse_update(text: str, step_ids: Sequence[str]) -> tuple[Transition, ...]:
     for entry in content:
         if not isinstance(entry, dict) or entry.keys() != {"id", "transition"}:
             raise ValueError(f"a transition has id and transition, found {entry!r}")
-        # Of what a model writes, anything may be there: a list has no hash.
+        # A model may write a list here, which has no hash to look up.
         if entry["id"] not in step_ids or entry["transition"] not in list(TRANSITIONS):
             raise ValueError(f"unknown step or transition: {entry!r}")
     return tuple(Transition(entry["id"], entry["transition"]) for entry in content)
 
 
 def _without_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """A JSON object that says each key once."""
+    """Return a JSON object as a dict. Raises ValueError if a key is repeated."""
     named = dict(pairs)
     if len(named) < len(pairs):
-        raise ValueError(f"a key stands twice in {named!r}")
+        raise ValueError(f"a key is repeated in {named!r}")
     return named
 
 
 def format_state(state: Mapping[str, str], step_ids: Sequence[str]) -> str:
-    """``S1 completed, S2 in_progress`` in the order of the steps, or ``none`` when nothing has started."""
+    """Return ``S1 completed, S2 in_progress`` in the order of the steps, or ``none`` if nothing has started."""
     named = [f"{step} {state[step]}" for step in step_ids if state.get(step, NOT_STARTED) != NOT_STARTED]
     return ", ".join(named) or "none"

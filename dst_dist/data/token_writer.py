@@ -1,4 +1,4 @@
-"""A clip's text as token ids: the opening turn, frames and turns, each tokenized apart."""
+"""Writes a clip as token ids: the opening turn, frames and turns, each tokenized apart."""
 
 import json
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ ROLE_HEADERS = {"system": "System:", "user": "User:", "assistant": "Assistant:",
 
 @dataclass(frozen=True)
 class TurnIds:
-    """A turn's ids in their three parts; `body` ends with `<end_of_utterance>` and is what `lm` learns."""
+    """A turn's ids in three parts; `body`, which `lm` learns, ends with `<end_of_utterance>`."""
 
     header: list[int]
     body: list[int]
@@ -25,14 +25,14 @@ class TurnIds:
 
 
 class TokenWriter:
-    """Writes ids with the model's own tokenizer; what it writes does not depend on who asks.
+    """Writes ids with the model's own tokenizer, the same in training, evaluation and streaming.
 
     Args:
         tokenizer: a fast Hugging Face tokenizer with SmolVLM2's special tokens.
         tokens_per_frame: K, the `<image>` positions of one frame.
 
     Raises:
-        ConfigError: if the tokenizer lacks a special token, or builds one of plain letters.
+        ConfigError: if the tokenizer lacks a special token, or writes one for plain text.
     """
 
     def __init__(self, tokenizer, tokens_per_frame: int):
@@ -40,29 +40,24 @@ class TokenWriter:
         self.tokens_per_frame = tokens_per_frame
         self.image_id, self.start_id, self.end_id, self.pad_id = special_ids(tokenizer)
         self._plain = _plain_tokenizer(tokenizer)
-        self._check_spelling()
+        special = {self.image_id, self.start_id, self.end_id, self.pad_id}
+        names = tokenizer.convert_ids_to_tokens(sorted(special))
+        # A tokenizer that was trained on texts with special tokens writes them for plain text.
+        if merged := [name for name in names if special & set(self._text(name))]:
+            raise ConfigError(
+                f"the model's tokenizer makes a special token of the plain text {', '.join(merged)}, also where a user "
+                "writes it; train it on texts without special tokens"
+            )
         self._headers = {role: self._text(header) for role, header in ROLE_HEADERS.items()}
         self.newline = self._text("\n")
         self.frame = [self.image_id] * tokens_per_frame
         assert len(self.newline) == 1, "a user turn's last token is its newline"
 
-    def _check_spelling(self) -> None:
-        """A tokenizer trained on texts with special tokens in them has learned to build these of letters."""
-        special = {self.image_id, self.start_id, self.end_id, self.pad_id}
-        built = [
-            name for name in self.tokenizer.convert_ids_to_tokens(sorted(special)) if special & set(self._text(name))
-        ]
-        if built:
-            raise ConfigError(
-                f"the model's tokenizer makes a special token of the plain text {', '.join(built)}, in what a user says too; "
-                "train it on texts without special tokens"
-            )
-
     def _text(self, text: str) -> list[int]:
         return self._plain.encode(text, add_special_tokens=False).ids
 
     def header(self, clip: Clip, state: dict[str, str]) -> list[int]:
-        """The system turn that opens a sample: prompt, task, steps and the dialog state reached."""
+        """Return the system turn that opens a sample: prompt, task, steps and the dialog state reached."""
         text = f" {clip.prompt}"
         if clip.goal:
             text += f"\n\nTask: {clip.goal}"
@@ -72,12 +67,12 @@ class TokenWriter:
         return [self.start_id, *self._headers["system"], *self._text(text), self.end_id, *self.newline]
 
     def turn(self, role: str, text: str) -> TurnIds:
-        """One turn after the opening; header, body and end are tokenized apart."""
+        """Return a turn after the opening; header, body and end are tokenized apart."""
         return TurnIds(self._headers[role], [*self._text(f" {text}"), self.end_id], self.newline)
 
 
 def special_ids(tokenizer) -> list[int]:
-    """The ids of `<image>`, `<|im_start|>`, `<end_of_utterance>` and of padding. Raises ConfigError if one is missing."""
+    """Return the ids of `<image>`, `<|im_start|>`, `<end_of_utterance>` and padding. Raises ConfigError without one."""
     names = ["<image>", "<|im_start|>", "<end_of_utterance>", tokenizer.pad_token]
     vocabulary = tokenizer.get_vocab()
     missing = [name or "a padding token" for name in names if name not in vocabulary]
@@ -87,9 +82,9 @@ def special_ids(tokenizer) -> list[int]:
 
 
 def _plain_tokenizer(tokenizer) -> Tokenizer:
-    """The same tokenizer without its added tokens: text that spells one, such as "<image>", stays text.
+    """Return the tokenizer without its added tokens, so that text which spells one, such as "<image>", stays text.
 
-    Called directly it is also several times as fast, and starts no threads before data workers are forked.
+    It is called directly: several times as fast, and no thread is started before data workers are forked.
     """
     content = json.loads(tokenizer.backend_tokenizer.to_str())
     return Tokenizer.from_str(json.dumps({**content, "added_tokens": [], "truncation": None, "padding": None}))

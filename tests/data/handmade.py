@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 from PIL import Image
 
@@ -29,6 +30,18 @@ def jpeg(value: int = 0, size: tuple[int, int] = FRAME_SIZE, mode: str = "RGB") 
     buffer = io.BytesIO()
     Image.new("L", size, value).convert(mode).save(buffer, "JPEG", quality=95)
     return buffer.getvalue()
+
+
+def noise(seed: int, size: tuple[int, int]) -> Image.Image:
+    """An image of random pixels, (width, height)."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+def noisy_jpeg(path: Path) -> bytes:
+    """The JPEG file of 64 x 64 random pixels, also written to `path`."""
+    noise(4, (64, 64)).save(path, "JPEG")
+    return path.read_bytes()
 
 
 def video(num_frames: int) -> list[bytes]:

@@ -1,3 +1,5 @@
+"""The plan of batches, packing, and the packed micro-batch."""
+
 import dataclasses
 import random
 from collections import Counter

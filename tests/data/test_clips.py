@@ -1,3 +1,5 @@
+"""Clips in an index."""
+
 import dataclasses
 import pickle
 
@@ -36,7 +38,7 @@ def test_a_clip_comes_back_as_it_went_in():
     change = index[0].turns[1].transitions[0]
     assert isinstance(change, Transition) and change.transition == "complete"
     for position in (2, -3):
-        with pytest.raises(IndexError, match="of 2"):
+        with pytest.raises(IndexError, match="out of range"):
             index[position]
 
 

@@ -1,221 +1,24 @@
-import json
+"""Turns in the order of training, and the labels of decision positions."""
+
 import pickle
 from collections import Counter
 
 import pytest
-from tokenizers import Tokenizer
-from transformers import PreTrainedTokenizerFast
 
-from dst_dist.data.clips import Step
 from dst_dist.data.conversation import IGNORE, arrange, frame_list
-from dst_dist.data.reading import read_clips
 from dst_dist.data.state import Transition
-from dst_dist.data.token_writer import TokenWriter
-from dst_dist.errors import ConfigError
 from tests.data.dialogs import (
-    TOKENIZERS,
     counts_of,
-    decoded,
     demo_tokenizer,
     make_clip,
     make_maker,
     reply,
-    smol_tokenizer,
     supervised_texts,
     system,
     update,
     user,
     whole_sample,
 )
-from tests.data.handmade import proassist_clip, public_style_clip, write_proassist, write_prospect
-
-both_tokenizers = pytest.mark.parametrize("tokenizer", TOKENIZERS)
-
-PUBLIC_TEXT = (
-    "<|im_start|>System: You watch and help.\n\nTask: Assemble a toy\n"
-    "Steps:\n- S1: Assemble the chassis.\n- S2: Attach the wheels.\nState: none<end_of_utterance>\n"
-    "<image><image>"
-    'DST: [{"id": "S1", "transition": "start"}]<end_of_utterance>\n'
-    "User: I want to assemble a toy.<end_of_utterance>\n"
-    "Assistant: Take the chassis.<end_of_utterance>\n"
-    "<image><image><image><image>"
-    'DST: [{"id": "S1", "transition": "complete"}, {"id": "S2", "transition": "start"}]<end_of_utterance>\n'
-    "Assistant: Now the wheels.<end_of_utterance>\n"
-    "<image><image>"
-    'DST: [{"id": "S2", "transition": "complete"}]<end_of_utterance>\n'
-)
-DIALOG_TEXT = (
-    "<|im_start|>System: You watch and help.\n\nTask: Make soup<end_of_utterance>\n"
-    "<image><image>"
-    "User: What now?<end_of_utterance>\n"
-    "Assistant: Chop.<end_of_utterance>\n"
-    "<image><image><image><image><image><image>"
-    "Assistant: Stir.<end_of_utterance>\n"
-)
-
-
-@pytest.fixture
-def public_clip(tmp_path):
-    """The public kind of clip: an update, the user and a reply at one frame, two updates at another."""
-    write_prospect(tmp_path, public_style_clip(), "toys")
-    return read_clips(tmp_path, ["toys"], "train", True)[0][0]
-
-
-@pytest.fixture
-def dialog(tmp_path):
-    """A ProAssist dialog: no steps, no updates."""
-    write_proassist(tmp_path, [proassist_clip()])
-    return read_clips(tmp_path, ["cooking/prepared/train.jsonl"], "train", True)[0][0]
-
-
-@both_tokenizers
-def test_the_public_clip_reads_as_written_by_hand(public_clip, tokenizer):
-    maker = make_maker(tokenizer)
-    sample = whole_sample(maker, public_clip)
-    assert decoded(maker, sample.input_ids) == PUBLIC_TEXT
-    assert sample.frames.tolist() == [4, 5, 6, 7, 8, 9, 10, 11]
-    assert supervised_texts(maker, sample) == [
-        ' [{"id": "S1", "transition": "start"}]<end_of_utterance>',
-        " Take the chassis.<end_of_utterance>",
-        ' [{"id": "S1", "transition": "complete"}, {"id": "S2", "transition": "start"}]<end_of_utterance>',
-        " Now the wheels.<end_of_utterance>",
-        ' [{"id": "S2", "transition": "complete"}]<end_of_utterance>',
-    ]
-    of_dst = [bool(sample.is_dst[sample.turn == number].all()) for number in range(5)]
-    assert of_dst == [True, False, True, False, True]
-    assert not sample.is_dst[sample.turn == -1].any()
-    assert sample.decision_frames.tolist() == [4, 5, 5, 6, 7, 8, 9, 10, 11]
-    assert sample.decision_is_frame.tolist() == [True, True, False, True, True, True, True, True, True]
-    assert sample.decisions["dst_update"].tolist() == [0, 1, 0, 0, 0, 0, 1, 0, 1]
-    assert sample.decisions["speaking"].tolist() == [0, IGNORE, 1, 0, 0, 0, 1, 0, 0]
-
-
-@both_tokenizers
-def test_a_dialog_without_steps_reads_as_written_by_hand_and_asks_nothing_of_the_dst_head(dialog, tokenizer):
-    maker = make_maker(tokenizer)
-    sample = whole_sample(maker, dialog)
-    assert decoded(maker, sample.input_ids).startswith(DIALOG_TEXT)
-    assert supervised_texts(maker, sample)[:2] == [" Chop.<end_of_utterance>", " Stir.<end_of_utterance>"]
-    assert set(sample.decisions["dst_update"].tolist()) == {IGNORE}
-    assert not sample.is_dst.any()
-    assert sample.decisions["speaking"].tolist()[:3] == [0, IGNORE, 1]
-    lm, dst_gen, *heads = counts_of(sample)
-    assert lm > 0 and dst_gen == 0
-    assert heads[:2] == [0, 0] and heads[2] == 2
-
-
-def test_a_clip_that_declares_no_steps_asks_nothing_of_the_dst_head_whatever_its_format():
-    clip = make_clip(reply(3), steps=(), has_dst=True)
-    sample = whole_sample(make_maker(), clip)
-    assert set(sample.decisions["dst_update"].tolist()) == {IGNORE}
-    assert sample.decisions["speaking"].tolist() == [0, 0, 0, 1, 0, 0, 0, 0]
-
-
-@both_tokenizers
-@pytest.mark.parametrize("tokens_per_frame", [1, 4])
-def test_ids_are_those_of_the_whole_text_tokenized_at_once(public_clip, dialog, tokenizer, tokens_per_frame):
-    maker = make_maker(tokenizer, tokens_per_frame)
-    blanks, symbols, quote = " Two  blanks\n\nand lines ", "naïve ☕ 𝄞 你好?", "'s 1234!"
-    odd = make_clip(system(1, blanks), user(2, symbols), reply(2, "\n- S1: no\n"), user(3, quote))
-    for clip in (public_clip, dialog, odd):
-        sample = whole_sample(maker, clip)
-        text = decoded(maker, sample.input_ids)
-        assert maker.writer.tokenizer(text, add_special_tokens=False)["input_ids"] == sample.input_ids.tolist()
-        assert (sample.input_ids == maker.writer.image_id).sum() == len(sample.frames) * tokens_per_frame
-        assert len(sample.labels) == len(sample.is_dst) == len(sample.turn) == len(sample.input_ids)
-
-
-def test_decisions_stand_at_the_last_token_of_a_frame_and_of_a_user_turn(public_clip):
-    maker = make_maker(tokens_per_frame=4)
-    sample = whole_sample(maker, public_clip)
-    text = [decoded(maker, sample.input_ids[: position + 1]) for position in sample.decision_positions]
-    for number, (read, is_frame) in enumerate(zip(text, sample.decision_is_frame, strict=True)):
-        assert read.endswith("<image>" * 4 if is_frame else "User: I want to assemble a toy.<end_of_utterance>\n")
-        assert read.count("<image>") == 4 * (sample.decision_is_frame[: number + 1].sum())
-
-
-SPELLED = "<image> <end_of_utterance> <|im_start|><|im_end|> <row_1_col_1> <fake_token_around_image><global-img>"
-
-
-@both_tokenizers
-def test_text_that_spells_special_tokens_stays_text(tokenizer):
-    maker = make_maker(tokenizer)
-    writer = maker.writer
-    clip = make_clip(
-        user(2, SPELLED),
-        system(3, SPELLED),
-        reply(4, SPELLED),
-        update(5),
-        end=6,
-        prompt=SPELLED,
-        goal=SPELLED,
-        steps=(Step("S1", SPELLED),),
-    )
-    sample = whole_sample(maker, clip)
-    assert decoded(maker, sample.input_ids).count(SPELLED) == 6
-    added = set(writer.tokenizer.get_added_vocab().values())
-    found = Counter(token for token in sample.input_ids.tolist() if token in added)
-    assert found == {writer.start_id: 1, writer.image_id: 6, writer.end_id: 5}
-    assert supervised_texts(maker, sample)[0] == f" {SPELLED}<end_of_utterance>"
-
-
-@both_tokenizers
-def test_a_turn_in_its_three_parts(tokenizer):
-    writer = TokenWriter(TOKENIZERS[tokenizer](), 1)
-    turn = writer.turn("DST_UPDATE", "[]")
-    read = [writer.tokenizer.decode(ids) for ids in (turn.header, turn.body, turn.end)]
-    assert read == ["DST:", " []<end_of_utterance>", "\n"]
-    assert len(turn) == len(turn.header) + len(turn.body) + 1
-    assert turn.body[-1] == writer.tokenizer.eos_token_id
-
-
-def test_the_opening_says_what_there_is():
-    writer = TokenWriter(demo_tokenizer(), 1)
-
-    def text(state=None, **changes):
-        return writer.tokenizer.decode(writer.header(make_clip(**changes), state or {}))
-
-    assert text(steps=(), goal="") == "<|im_start|>System: You watch and help.<end_of_utterance>\n"
-    assert text({"S2": "paused", "S1": "completed"}, goal="") == (
-        "<|im_start|>System: You watch and help.\nSteps:\n- S1: Boil water\n- S2: Pour water\n"
-        "State: S1 completed, S2 paused<end_of_utterance>\n"
-    )
-    assert text({"S1": "not_started"}).endswith("\nState: none<end_of_utterance>\n")
-
-
-@pytest.mark.parametrize("token", ["<image>", "<|im_start|>", "<end_of_utterance>"])
-def test_a_tokenizer_without_a_special_token_is_refused(token):
-    backend = demo_tokenizer().backend_tokenizer.to_str().replace(token, "<other>")
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(backend), pad_token="<|im_end|>")
-    with pytest.raises(ConfigError, match=f"lacks {token.replace('|', '.')};"):
-        TokenWriter(tokenizer, 1)
-
-
-def test_a_tokenizer_without_padding_is_refused():
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=smol_tokenizer().backend_tokenizer)
-    with pytest.raises(ConfigError, match="lacks a padding token;"):
-        TokenWriter(tokenizer, 1)
-
-
-def test_a_tokenizer_that_builds_a_special_token_of_letters_is_refused():
-    """As one does that was trained on texts with special tokens in them; the ids are those of the tokens."""
-    content = json.loads(demo_tokenizer().backend_tokenizer.to_str())
-    content["model"]["merges"] = [["i", "m"], ["im", "a"], ["ima", "g"], ["imag", "e"], ["<", "image"], ["<image", ">"]]
-    vocabulary = content["model"]["vocab"]
-    for left, right in content["model"]["merges"]:
-        vocabulary.setdefault(left + right, max(vocabulary.values()) + 1)
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer.from_str(json.dumps(content)), pad_token="<|im_end|>"
-    )
-    with pytest.raises(ConfigError, match="makes a special token of the plain text <image>,"):
-        TokenWriter(tokenizer, 1)
-
-
-def test_a_writer_can_be_sent_to_another_process():
-    writer = TokenWriter(smol_tokenizer(), 4)
-    copy = pickle.loads(pickle.dumps(writer))
-    assert copy.turn("user", SPELLED) == writer.turn("user", SPELLED)
-
 
 NONE = (IGNORE, IGNORE)
 DECISIONS = {

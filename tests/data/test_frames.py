@@ -1,3 +1,5 @@
+"""Frames files: opening, reading for the model, damage of every kind, writing."""
+
 import base64
 import multiprocessing
 import os
@@ -8,13 +10,12 @@ import zlib
 import numpy as np
 import pyarrow as pa
 import pytest
-from PIL import Image
 
 from dst_dist.data import frames, images
 from dst_dist.data.frames import GREY, FrameReader, open_frames, write_frames
-from dst_dist.data.images import decode_jpeg, preprocess
+from dst_dist.data.images import decode_jpeg
 from dst_dist.errors import DataError
-from tests.data.handmade import grey, jpeg, video, write_base64, write_column
+from tests.data.handmade import grey, jpeg, noisy_jpeg, video, write_base64, write_column
 
 SIZE = 16
 
@@ -23,11 +24,6 @@ def read(path, rows, reader=None):
     out = np.full((len(rows), 3, SIZE, SIZE), 3, np.uint8)
     good = (reader or FrameReader(SIZE)).read(str(path), rows, out)
     return good.tolist(), out
-
-
-def noise(seed, size):
-    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
-    return Image.fromarray(pixels)
 
 
 @pytest.fixture(params=["binary stream", "base64 stream", "base64 file", "large binary file"])
@@ -43,50 +39,17 @@ def arrow(request, tmp_path):
 
 
 def test_rows_are_frames_in_every_kind_of_file(arrow):
-    reader = FrameReader(SIZE)
-    assert reader.num_frames(str(arrow)) == 5
-    good, out = read(arrow, [4, 0, 3, 3], reader)
+    assert len(open_frames(str(arrow))) == 5
+    good, out = read(arrow, [4, 0, 3, 3])
     assert good == [True] * 4
     for frame, row in zip(out, [4, 0, 3, 3], strict=True):
         assert (frame == grey(row)).all()
 
 
-def test_rows_that_do_not_exist_are_grey_and_said(arrow):
+def test_rows_that_do_not_exist_are_grey_and_reported(arrow):
     good, out = read(arrow, [4, 5, -1, 10**12])
     assert good == [True, False, False, False]
     assert (out[1:] == GREY).all() and (out[0] == grey(4)).all()
-
-
-def test_preprocess_is_stock_resampling():
-    from transformers.image_transforms import resize
-    from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
-
-    stock = SmolVLMImageProcessorPil()
-    for size in ((40, 23), (100, 100), (7, 90)):
-        image = noise(1, size)
-        expected = resize(
-            np.asarray(image).transpose(2, 0, 1),
-            (SIZE, SIZE),
-            resample=stock.resample,
-            data_format="channels_first",
-            input_data_format="channels_first",
-        )
-        result = preprocess(image, SIZE)
-        assert result.dtype == np.uint8 and result.shape == (3, SIZE, SIZE)
-        np.testing.assert_array_equal(result, expected)
-        assert (result != np.asarray(image.resize((SIZE, SIZE), Image.Resampling.BILINEAR)).transpose(2, 0, 1)).any()
-
-
-def test_an_image_of_the_right_size_is_taken_as_it_is():
-    image = noise(2, (SIZE, SIZE))
-    np.testing.assert_array_equal(preprocess(image, SIZE), np.asarray(image).transpose(2, 0, 1))
-
-
-def test_preprocess_keeps_channels_and_axes_apart():
-    image = Image.new("RGB", (2, 2))
-    image.putpixel((1, 0), (10, 20, 30))  # x 1, y 0
-    assert preprocess(image, 2)[:, 0, 1].tolist() == [10, 20, 30]
-    assert preprocess(image, 2)[:, 1, 0].tolist() == [0, 0, 0]
 
 
 def test_other_colour_modes_become_rgb(tmp_path):
@@ -94,15 +57,6 @@ def test_other_colour_modes_become_rgb(tmp_path):
     good, out = read(tmp_path / "v.arrow", [0, 1])
     assert good == [True, True]
     assert (out[0] == 80).all() and abs(out[1].astype(int) - 80).max() <= 1
-
-
-def test_large_jpegs_are_decoded_in_full_and_then_resized(tmp_path):
-    """PIL's draft mode would decode at a fraction of the size, which is quicker and another picture."""
-    image = noise(3, (256, 256))
-    image.save(tmp_path / "x.jpg", quality=90)
-    file = (tmp_path / "x.jpg").read_bytes()
-    expected = np.asarray(Image.open(tmp_path / "x.jpg").convert("RGB").resize((SIZE, SIZE), Image.Resampling.LANCZOS))
-    np.testing.assert_array_equal(preprocess(decode_jpeg(file), SIZE), expected.transpose(2, 0, 1))
 
 
 def png():
@@ -114,15 +68,7 @@ def png():
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
 
 
-NOISE = noise(4, (64, 64))
-
-
-def noisy_jpeg(path):
-    NOISE.save(path, "JPEG")
-    return path.read_bytes()
-
-
-def test_corrupt_rows_are_said_and_never_half_a_picture(tmp_path):
+def test_corrupt_rows_are_reported_and_never_half_a_picture(tmp_path):
     whole = noisy_jpeg(tmp_path / "x.jpg")
     rows = [whole, whole[: len(whole) // 2], whole[:300], b"", b"not a jpeg", png(), None, jpeg(0)]
     path = tmp_path / "v.arrow"
@@ -142,13 +88,13 @@ def test_a_jpeg_cut_anywhere_is_found(tmp_path, share):
     assert read(tmp_path / "v.arrow", [0])[0] == [False]
 
 
-def test_base64_that_is_none_is_said(tmp_path):
+def test_text_that_is_not_base64_is_reported(tmp_path):
     text = base64.b64encode(jpeg(40)).decode()
     write_column(tmp_path / "v.arrow", "frame", [pa.array([text, text[:-2] + "!!", text[:50] + "\u00e9" + text[50:]])])
     assert read(tmp_path / "v.arrow", [0, 1, 2])[0] == [True, False, False]
 
 
-def test_random_damage_never_ends_in_anything_but_an_answer(tmp_path):
+def test_random_damage_gives_frames_or_reported_rows(tmp_path):
     rng = np.random.default_rng(0)
     whole = np.frombuffer(noisy_jpeg(tmp_path / "x.jpg"), np.uint8)
     rows = []
@@ -173,7 +119,7 @@ def test_damaged_arrow_files_end_in_a_data_error_or_in_frames(tmp_path):
         path = tmp_path / f"{trial}.arrow"
         path.write_bytes(damaged.tobytes())
         try:
-            rows = FrameReader(SIZE).num_frames(str(path))
+            rows = len(open_frames(str(path)))
         except DataError:
             num_refused += 1
         else:
@@ -237,7 +183,7 @@ def test_files_that_cannot_be_opened(tmp_path, name, words):
     open_faults(tmp_path)
     path = tmp_path / f"{name}.arrow"
     with pytest.raises(DataError, match=words) as caught:
-        FrameReader(SIZE).num_frames(str(path))
+        open_frames(str(path))
     assert str(path) in str(caught.value)
     good, out = read(path, [0, 1])
     assert good == [False, False] and (out == GREY).all()
@@ -260,13 +206,12 @@ def test_at_most_max_open_files_stay_mapped(tmp_path):
 
 
 def _read_in_worker(reader, path, queue):
-    parents = reader._files.get(path)
-    good, out = read(path, [2], reader)
-    queue.put((good, int(out[0, 0, 0, 0]), reader._files[path] is parents))
+    queue.put([(good, int(out[0, 0, 0, 0])) for good, out in (read(path, [row], reader) for row in (0, 2))])
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_each_process_opens_its_own_files(tmp_path, method):
+def test_a_data_worker_reads_with_the_reader_of_its_parent(tmp_path, method):
+    """A forked worker inherits the open file, a spawned one gets a pickled reader without it."""
     path = tmp_path / "v.arrow"
     write_frames(path, video(3))
     reader = FrameReader(SIZE)
@@ -275,15 +220,15 @@ def test_each_process_opens_its_own_files(tmp_path, method):
     queue = context.SimpleQueue()
     process = context.Process(target=_read_in_worker, args=(reader, str(path), queue))
     process.start()
-    good, value, is_parents = queue.get()
+    values = queue.get()
     process.join()
-    assert (good, value, is_parents) == ([True], grey(2), False)
+    assert values == [([True], grey(0)), ([True], grey(2))]
 
 
 def test_a_pickled_reader_carries_no_frames(tmp_path):
     write_frames(tmp_path / "v.arrow", [os.urandom(100_000)])
     reader = FrameReader(SIZE)
-    reader.num_frames(str(tmp_path / "v.arrow"))
+    read(tmp_path / "v.arrow", [0], reader)
     assert len(pickle.dumps(reader)) < 1000
 
 

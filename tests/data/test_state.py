@@ -1,3 +1,5 @@
+"""The state machine of a step, and updates and states as text."""
+
 import itertools
 
 import pytest

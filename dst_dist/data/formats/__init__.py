@@ -1,1 +1,1 @@
-"""The two public formats of clips, read as they are."""
+"""Readers of the two public clip formats."""

@@ -1,77 +1,45 @@
-"""ProAssist prepared dialogs: text turns between stretches of frames, and nothing about steps."""
-
-import itertools
-from collections.abc import Sequence
-from typing import Any, Literal
+"""ProAssist prepared dialogs: text turns between stretches of frames, without steps."""
 
 from dst_dist.data.clips import Clip, Turn
-from dst_dist.data.formats.schema import FrameNumber, Raw, RawHead, Text, find_frames, read_head, read_turns
+from dst_dist.data.formats import schema
+from dst_dist.data.formats.schema import FrameNumber, RawHead, RawTurn, Text, Turns
 from dst_dist.data.frames_finder import FramesFinder
 from dst_dist.data.reading_log import ClipLog
 
 
-class _Frames(Raw):
-    role: Literal["frames"]
+class _Frames(RawTurn):
     start: FrameNumber
     end: FrameNumber
 
 
-class _System(Raw):
-    role: Literal["system"]
+class _System(RawTurn):
     content: str
 
 
-class _Spoken(Raw):
-    role: Literal["user", "assistant"]
+class _Spoken(RawTurn):
     content: Text
 
 
-TURNS: dict[str, type[Raw]] = {"system": _System, "frames": _Frames, "user": _Spoken, "assistant": _Spoken}
-Turns = Sequence[tuple[str, Any]]
-"""(label, raw turn) pairs."""
+TURNS = {"system": _System, "frames": _Frames, "user": _Spoken, "assistant": _Spoken}
 
 
 def read_proassist(raw: dict, log: ClipLog, finder: FramesFinder) -> Clip | None:
-    """One dialog, or None after its faults were logged."""
-    head = read_head(RawHead, raw, log)
-    turns = [pair for pair in read_turns(TURNS, raw, log) if pair[1] is not None]
-    if head is not None:
-        _check_frames(head, turns, log)
-    path = find_frames(head, finder, log) if head is not None else None
-    if log.failed:
+    """Return one dialog, or None after its faults were logged."""
+    head, (turns, _) = schema.validate(RawHead, raw, log), schema.read_turns(TURNS, raw, log)
+    if head is None:
         return None
-    assert head is not None and path is not None
-    rest = list(itertools.dropwhile(lambda pair: pair[1].role == "system", turns))
-    return Clip(
-        id=head.clip_id,
-        dataset=head.dataset,
-        domain=head.domain,
-        video=path.relative_to(finder.root).as_posix(),
-        frames_path=str(path),
-        start_frame=head.start_frame_idx,
-        end_frame=head.end_frame_idx,
-        fps=head.fps,
-        prompt="\n".join(turn.content for _, turn in turns[: len(turns) - len(rest)]),
-        goal=head.metadata.task_goal or "",
-        steps=(),
-        initial_state={},
-        turns=_anchor(head, rest, log),
-        has_dst=False,
-    )
+    _check_frames(head, turns, log)
+    goal = head.metadata.task_goal or ""
+    return schema.make_clip(head, turns, _anchor, finder, log, goal=goal, steps=(), initial_state={}, has_dst=False)
 
 
 def _check_frames(head: RawHead, turns: Turns, log: ClipLog) -> None:
+    """Check that the frames turns follow one another inside the clip; count gaps between them."""
     position = head.start_frame_idx
     for label, turn in turns:
-        if turn.role != "frames":
+        if turn.role != "frames" or not head.check_range(turn.start, turn.end, log, label):
             continue
-        if not head.start_frame_idx <= turn.start < turn.end <= head.end_frame_idx:
-            log.fault(
-                f"frames [{turn.start}, {turn.end}) must be a part, not empty, of the clip's "
-                f"[{head.start_frame_idx}, {head.end_frame_idx}); frames are counted from the start of the video",
-                label,
-            )
-        elif turn.start < position:
+        if turn.start < position:
             log.fault(f"frames [{turn.start}, {turn.end}) start before {position}, where the ones above end", label)
         else:
             _count_gap(position, turn.start, log, label)
@@ -85,7 +53,7 @@ def _count_gap(position: int, start: int, log: ClipLog, label: str) -> None:
 
 
 def _anchor(head: RawHead, turns: Turns, log: ClipLog) -> tuple[Turn, ...]:
-    """Text turns, each at the last frame of the frames turn before it."""
+    """Return the text turns, each at the last frame of the frames turn before it."""
     anchored: list[Turn] = []
     frame = None
     for label, turn in turns:

@@ -1,18 +1,21 @@
-"""What both formats share as they stand on disk: the keys of a clip, their types, and how faults name them."""
+"""What both clip formats share: a clip's keys and their types, how faults are named, and the finished clip."""
 
+import itertools
 import json
 import re
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+import pydantic
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator
 
+from dst_dist.data.clips import Clip, Turn
 from dst_dist.data.frames_finder import FramesFinder
 from dst_dist.data.reading_log import ClipLog
 from dst_dist.errors import DataError
 
 MAX_FRAME = 2_000_000
-"""Frame numbers above this are a mistake in the data, days beyond any video."""
+"""Frame numbers above this are a mistake in the data: at 2 frames a second they are days into a video."""
 
 
 def _not_blank(text: str) -> str:
@@ -25,14 +28,13 @@ Name = Annotated[str, Field(min_length=1)]
 Text = Annotated[str, AfterValidator(_not_blank)]
 FrameNumber = Annotated[int, Field(ge=0, le=MAX_FRAME)]
 
-
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-class Raw(BaseModel):
-    """A piece of a data file: only the keys that are used, and no conversion of types."""
+class Raw(pydantic.BaseModel):
+    """A piece of a data file: the keys that are used, without conversion of types."""
 
-    model_config = ConfigDict(extra="ignore", strict=True, frozen=True, allow_inf_nan=False)
+    model_config = pydantic.ConfigDict(extra="ignore", strict=True, frozen=True, allow_inf_nan=False)
 
     @field_validator("*")
     @classmethod
@@ -43,15 +45,21 @@ class Raw(BaseModel):
         return value
 
 
+class RawTurn(Raw):
+    """A turn; `read_turns` chooses its model by its role."""
+
+    role: str
+
+
 class Descriptions(Raw):
-    """What `video_labels` or `metadata` may say about a clip."""
+    """The keys of `video_labels` and `metadata` that are used."""
 
     domain: str | None = None
     task_goal: str | None = None
 
 
 def _as_object(written: Any) -> dict:
-    """Written as an object or as its JSON text; other forms are in use that say nothing of interest here."""
+    """Return an object, or the JSON text of one, as a dict; other values say nothing that is used here."""
     if isinstance(written, str):
         try:
             written = json.loads(written)
@@ -61,7 +69,7 @@ def _as_object(written: Any) -> dict:
 
 
 class RawHead(Raw):
-    """What a clip says apart from its conversation and steps."""
+    """The keys of a clip apart from its conversation and steps."""
 
     id: Name | None = None
     dataset: Name
@@ -74,109 +82,126 @@ class RawHead(Raw):
     video_labels: Annotated[Descriptions, BeforeValidator(_as_object)] = Descriptions()
     metadata: Annotated[Descriptions, BeforeValidator(_as_object)] = Descriptions()
 
-    @property
-    def clip_id(self) -> str:
-        return self.id or f"{self.dataset}/{self.video_uid}/{self.clip_idx}"
+    @field_validator("end_frame_idx")
+    @classmethod
+    def _is_not_empty(cls, end: int, others: pydantic.ValidationInfo) -> int:
+        start = others.data.get("start_frame_idx")
+        if start is not None and end <= start:
+            raise ValueError(f"must be above start_frame_idx {start}: the frames are [start, end), without the end")
+        return end
 
-    @property
-    def domain(self) -> str | None:
-        """The video's domain, where its labels or the clip's metadata name one."""
-        return self.video_labels.domain or self.metadata.domain
+    def contains(self, start: int, end: int) -> bool:
+        """Return whether the frames [start, end) are a part of the clip, and not empty."""
+        return self.start_frame_idx <= start < end <= self.end_frame_idx
+
+    def check_range(self, start: int, end: int, log: ClipLog, label: str) -> bool:
+        """Return `contains`, after a fault of the turn was logged if it is false."""
+        if self.contains(start, end):
+            return True
+        log.fault(
+            f"frames [{start}, {end}) must be a part, not empty, of the clip's [{self.start_frame_idx}, "
+            f"{self.end_frame_idx}); frames are counted from the start of the video",
+            label,
+        )
+        return False
 
 
+Turns = Sequence[tuple[str, Any]]
+"""(label, raw turn) pairs; the label names the turn in messages."""
 Model = TypeVar("Model", bound=Raw)
-Head = TypeVar("Head", bound=RawHead)
 
 
-def read_head(model: type[Head], raw: dict, log: ClipLog) -> Head | None:
-    """The clip's head, or None after its faults were logged."""
-    head = validate(model, raw, log)
-    if head is None or head.start_frame_idx < head.end_frame_idx:
-        return head
-    log.fault(
-        f"end_frame_idx {head.end_frame_idx} must be above start_frame_idx {head.start_frame_idx}: "
-        "the frames are [start, end), without the end"
-    )
-    return None
-
-
-def read_turns(models: dict[str, type[Raw]], raw: dict, log: ClipLog) -> list[tuple[str, Any]]:
-    """The conversation as (label, turn) pairs, each turn by its role's model, or None after its faults were logged."""
+def read_turns(models: dict[str, type[RawTurn]], raw: dict, log: ClipLog) -> tuple[Turns, bool]:
+    """Return the turns without faults, each by its role's model, and whether these are all; faults are logged."""
     conversation = raw.get("conversation")
     if not isinstance(conversation, list) or not conversation:
         log.fault(f"`conversation` must be a list of turns, found {shown(conversation)}")
-        return []
-    labels = [turn_label(number, turn) for number, turn in enumerate(conversation, start=1)]
-    return [(label, _read_turn(models, turn, log, label)) for label, turn in zip(labels, conversation, strict=True)]
+        return [], False
+    turns = [_read_turn(models, number, turn, log) for number, turn in enumerate(conversation, start=1)]
+    good = [(label, turn) for label, turn in turns if turn is not None]
+    return good, len(good) == len(turns)
 
 
-def _read_turn(models: dict[str, type[Raw]], turn: Any, log: ClipLog, label: str) -> Raw | None:
+def _read_turn(models: dict[str, type[RawTurn]], number: int, turn: Any, log: ClipLog) -> tuple[str, RawTurn | None]:
     role = turn.get("role") if isinstance(turn, dict) else None
+    label = f"turn {number} ({role[:20]})" if isinstance(role, str) else f"turn {number}"
     if isinstance(turn, dict) and (not isinstance(role, str) or role not in models):
         log.fault(f"unknown role {shown(role)}; known in this format: {', '.join(models)}", label)
-        return None
-    return validate(models.get(role, Raw), turn, log, label)
+        return label, None
+    return label, validate(models.get(role, RawTurn), turn, log, label)
 
 
-def find_frames(head: RawHead, finder: FramesFinder, log: ClipLog) -> Path | None:
-    """The clip's frames file (which may not exist), or None after a fault was logged."""
+def make_clip(
+    head: RawHead,
+    turns: Turns,
+    anchor: Callable[[Any, Turns, ClipLog], tuple[Turn, ...]],
+    finder: FramesFinder,
+    log: ClipLog,
+    **fields: Any,
+) -> Clip | None:
+    """Return the clip, or None if it has faults.
+
+    Args:
+        anchor: gives the turns after the prompt their frames.
+        fields: the fields of Clip that the formats write in ways of their own.
+    """
     try:
-        found = finder.find(head.frames_file, head.dataset)
+        path, correction = finder.find(head.frames_file, head.dataset)
     except DataError as error:
         log.fault(f"frames_file {shown(head.frames_file)} {error}")
+    if log.failed:
         return None
-    if found.correction:
-        log.count(found.correction, detail=found.path.name)
-    return found.path
+    if correction:
+        log.count(correction, detail=path.name)
+    spoken = list(itertools.dropwhile(lambda pair: pair[1].role == "system", turns))
+    return Clip(
+        id=log.clip,
+        dataset=head.dataset,
+        domain=head.video_labels.domain or head.metadata.domain,
+        video=path.relative_to(finder.root).as_posix(),
+        frames_path=str(path),
+        start_frame=head.start_frame_idx,
+        end_frame=head.end_frame_idx,
+        fps=head.fps,
+        prompt="\n".join(turn.content for _, turn in turns[: len(turns) - len(spoken)]),
+        turns=anchor(head, spoken, log),
+        **fields,
+    )
 
 
-def validate(model: type[Model], raw: Any, log: ClipLog, turn: str = "", place: str = "") -> Model | None:
-    """`raw` as `model`, or None after everything that is wrong with it was logged."""
+def validate(model: type[Model], raw: Any, log: ClipLog, place: str = "") -> Model | None:
+    """Return `raw` as `model`, or None after everything that is wrong with it was logged."""
     if not isinstance(raw, dict):
-        log.fault(f"{place or 'a turn'} must be an object, found {shown(raw)}", turn)
+        log.fault(f"must be an object, found {shown(raw)}", place)
         return None
     try:
         return model.model_validate(raw)
-    except ValidationError as error:
+    except pydantic.ValidationError as error:
         for item in error.errors(include_url=False):
-            log.fault(_describe(item, place), turn)
+            log.fault(_describe(item), place)
         return None
 
 
-def clip_label(raw: Any, number: int) -> str:
-    """How faults name a clip: its id where it has what one is made of, else its number in the file, from 1."""
-    if isinstance(raw, dict):
-        parts = [raw.get(key) for key in ("dataset", "video_uid", "clip_idx")]
-        if isinstance(raw.get("id"), str):
-            return _printable(raw["id"])
-        if all(isinstance(part, str | int) for part in parts):
-            return _printable("/".join(map(str, parts)))
-    return f"number {number}"
-
-
-def turn_label(number: int, raw: Any) -> str:
-    """How faults name a turn: its number in the conversation, from 1, and its role."""
-    role = raw.get("role") if isinstance(raw, dict) else None
-    return f"turn {number} ({_printable(role[:20])})" if isinstance(role, str) else f"turn {number}"
-
-
-def shown(value: Any) -> str:
-    """A value as faults quote it, shortened."""
-    text = ascii(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
-
-
-def _describe(item: Any, place: str) -> str:
-    key = place
-    for part in item["loc"]:
-        key += f"[{part}]" if isinstance(part, int) else f".{part}"
-    key = _printable(key.removeprefix("."))
+def _describe(item: Any) -> str:
+    key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in item["loc"]).removeprefix(".")
     if item["type"] == "missing":
         return f"`{key}` is missing"
     message = item["msg"].removeprefix("Value error, ")
     return f"`{key}` {message[0].lower()}{message[1:]}, found {shown(item['input'])}"
 
 
-def _printable(text: str) -> str:
-    """JSON can hold halves of surrogate pairs, which no terminal takes."""
-    return text.encode("utf-8", "backslashreplace").decode()
+def clip_label(raw: Any, number: int) -> str:
+    """Return the id of a clip: its own, else one made of its keys, else its number in the file, from 1."""
+    if isinstance(raw, dict):
+        parts = [raw.get(key) for key in ("dataset", "video_uid", "clip_idx")]
+        if isinstance(raw.get("id"), str):
+            return raw["id"]
+        if all(isinstance(part, str | int) for part in parts):
+            return "/".join(map(str, parts))
+    return f"number {number}"
+
+
+def shown(value: Any) -> str:
+    """Return a value as faults quote it: printable and at most 80 characters."""
+    text = ascii(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

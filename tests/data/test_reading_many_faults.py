@@ -8,6 +8,7 @@ import pytest
 
 from dst_dist.data.reading import read_clips
 from dst_dist.errors import DataError
+from tests.data.bad_data import FILE, LINES, SOUP, TEA, fault_of, prospect
 from tests.data.handmade import (
     make_root,
     proassist_clip,
@@ -18,7 +19,6 @@ from tests.data.handmade import (
     write_proassist,
     write_prospect,
 )
-from tests.data.test_bad_clips import FILE, LINES, SOUP, TEA, fault_of, prospect
 
 
 def test_all_faults_of_all_files_at_once(tmp_path):
@@ -48,7 +48,7 @@ def test_all_faults_of_all_files_at_once(tmp_path):
         (f"{FILE}: clip kitchen/tea/1, turn 2 (user)", "`content`"),
         (f"{FILE}: clip kitchen/tea/1, turn 3 (DST_UPDATE)", "`content` names 'S3'"),
         (f"{FILE}: clip kitchen/tea/1", "leads out"),
-        (SOUP, "end_frame_idx 2"),
+        (SOUP, "`end_frame_idx`"),
     ]
     for place, word in expected:
         assert any(place in fault and word in fault for fault in error.faults), (place, word)

@@ -8,8 +8,8 @@ from dst_dist.data.conversation import IGNORE
 from dst_dist.data.dataset import CUT_FIELDS
 from dst_dist.data.frames import GREY, write_frames
 from dst_dist.errors import DataError
+from tests.data.datasets import check_counts, frame_values, labels_by_frame, make_dataset, spec_of
 from tests.data.handmade import grey, jpeg, make_root, video
-from tests.data.test_dataset import check_counts, frame_values, labels_by_frame, make_dataset, spec_of
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Frames are looked at before a run starts: existence, range, JPEG headers."""
+"""The check of frames before a run starts: existence, range, JPEG headers."""
 
 import base64
 
@@ -6,8 +6,7 @@ from dst_dist.data import frames
 from dst_dist.data.frames import ArrowFrames, open_frames, write_frames
 from dst_dist.data.frames_check import check_frames
 from dst_dist.data.reading import read_clips
-from tests.data.handmade import make_root, prospect_clip, video, write_base64, write_prospect
-from tests.data.test_frames import noise, noisy_jpeg
+from tests.data.handmade import make_root, noise, prospect_clip, video, write_base64, write_prospect
 
 
 def index_of(root, *clips):
@@ -17,9 +16,10 @@ def index_of(root, *clips):
 
 def test_faultless_frames(tmp_path):
     index = index_of(make_root(tmp_path), prospect_clip())
-    for decode in (False, True):
-        faults = check_frames(index, decode)
-        assert (faults.clips, faults.missing, faults.unusable) == ({}, {}, set())
+    faults = check_frames(index)
+    assert (faults.clips, faults.missing) == ({}, {})
+    size = (tmp_path / "kitchen/frames/tea.arrow").stat().st_size
+    assert faults.num_bytes == {"kitchen/frames/tea.arrow": size}
 
 
 def test_faults_are_those_of_the_clips_own_frames(tmp_path):
@@ -38,7 +38,6 @@ def test_faults_are_those_of_the_clips_own_frames(tmp_path):
     )
     faults = check_frames(index)
     assert faults.missing == {0: (5, 7), 2: (10, 11), 3: (10, 11), 4: tuple(range(2, 10))}
-    assert faults.unusable == {3, 4}
     assert faults.clips == {
         0: "clip kitchen/tea/0: 2 of 8 frames in kitchen/frames/tea.arrow are missing or corrupt, "
         "the first is frame 5: not a JPEG image",
@@ -61,17 +60,6 @@ def test_each_row_is_looked_at_once(tmp_path, monkeypatch):
     )
     assert not check_frames(index).clips
     assert sorted(looked_at) == list(range(2, 10))
-
-
-def test_only_a_full_decode_finds_a_picture_that_is_cut_off(tmp_path):
-    root = make_root(tmp_path)
-    rows = video(12)
-    whole = noisy_jpeg(tmp_path / "x.jpg")
-    rows[3] = whole[: len(whole) // 2]
-    write_frames(root / "kitchen/frames/tea.arrow", rows)
-    index = index_of(root, prospect_clip())
-    assert not check_frames(index).clips
-    assert check_frames(index, decode=True).missing == {0: (3,)}
 
 
 def test_headers_longer_than_what_is_read_first_are_fine(tmp_path):
