@@ -36,7 +36,7 @@ class MicroBatchSpec(NamedTuple):
     round_frames: int
     """Largest number of frames of any process in this round; all processes call the tower that often."""
     is_last: bool
-    """Whether this is the step's last micro-batch."""
+    """True for the step's last micro-batch."""
 
 
 @dataclass

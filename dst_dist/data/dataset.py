@@ -241,6 +241,6 @@ def make_loader(
 
 
 def _leave_signals_to_the_trainer(worker: int) -> None:
-    """Ignore signals in a worker: sent to the whole process group, they ask the trainer to stop, not them."""
+    """Ignore the signals that ask the trainer to stop; sent to its process group, they reach the workers too."""
     for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)

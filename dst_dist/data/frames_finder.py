@@ -71,7 +71,7 @@ class FramesFinder:
 
 
 def check_relative(written: str) -> PurePosixPath:
-    """Return a path from a data file or recipe, which must lie below the root.
+    """Return a path from a data file or recipe, which must be below the root.
 
     Raises:
         DataError: if it is absolute, has `..` in it, or is no path at all.

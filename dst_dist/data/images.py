@@ -9,7 +9,7 @@ from PIL import Image
 MAX_PIXELS = 64_000_000
 """Largest image that is decoded."""
 DECODE_ERRORS = (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)
-"""What PIL raises for damaged images of any format."""
+"""Errors that PIL raises for damaged images of any format."""
 
 
 def preprocess(image: Image.Image, size: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What is found while data files are read: faults, which stop the run, and odd things that are only counted."""
+"""Findings while data files are read: faults, which stop the run, and odd things, which are only counted."""
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field

@@ -17,7 +17,7 @@ ROOMY = Limits(4096, 2048)
 
 
 def make_dataset(root, names=("kitchen", "toys", DIALOGS), limits=ROOMY, rate=1.0, on_missing="error", seed=0, **data):
-    """As a run makes it: read, look at the frames, cut."""
+    """Return a dataset as a run makes it: read the clips, check the frames, split."""
     data = config.Data(root=str(root), train=list(names), on_missing=on_missing, context_seconds=1.0, **data)
     clips = read_split(data, "train")
     clips = apply_frame_faults(clips, check_frames(clips.index), on_missing)
@@ -31,20 +31,20 @@ def spec_of(dataset, *samples, epoch=0):
 
 
 def frame_values(batch):
-    """The value of each frame, all of whose pixels must have it."""
+    """Return the value of each frame; all of its pixels must have it."""
     flat = batch.frames.reshape(len(batch.frames), -1)
     assert torch.equal(flat.min(1).values, flat.max(1).values)
     return flat[:, 0].tolist()
 
 
 def labels_by_frame(batch, head):
-    """The labels of frames, without those of user turns."""
+    """Return the labels of frames, without those of user turns."""
     is_frame = batch.decision_is_frame
     return dict(zip(batch.decision_frames[is_frame].tolist(), batch.decisions[head][is_frame].tolist(), strict=True))
 
 
 def counted(batches):
-    """What micro-batches hold, by COUNT_NAMES."""
+    """Return the counted positions in micro-batches, by COUNT_NAMES."""
     counts = dict.fromkeys(COUNT_NAMES, 0)
     for batch in batches:
         counts["lm"] += len(batch.lm_targets)
@@ -56,6 +56,6 @@ def counted(batches):
 
 
 def check_counts(dataset, batches):
-    """The counts that are known of a step are what its micro-batches hold, on all processes together."""
+    """Check that the counts of a step are those in its micro-batches, on all processes together."""
     draws = [draw for batch in batches for draw in batch.spec.draws]
     assert dataset.counts(draws, batches[0].spec.epoch) == counted(batches)

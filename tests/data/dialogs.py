@@ -26,7 +26,7 @@ ROOMY = Limits(tokens=4096, frames=2048)
 
 @cache
 def demo_tokenizer() -> PreTrainedTokenizerFast:
-    """As the demo's model has it."""
+    """Return a tokenizer like that of the demo's model."""
     return train_tokenizer(TEXTS)
 
 
@@ -122,7 +122,7 @@ def counts_of(sample: Sample) -> list[int]:
 
 
 def whole_sample(maker: SampleMaker, clip: Clip) -> Sample:
-    """The one sample of a clip that is not too long."""
+    """Return the only sample of a clip that is not too long."""
     (part,) = maker.split(clip, Counter())
     return maker.make(clip, part)
 
@@ -132,7 +132,7 @@ def decoded(maker: SampleMaker, ids) -> str:
 
 
 def supervised_texts(maker: SampleMaker, sample: Sample) -> list[str]:
-    """What `lm` learns, one text a turn."""
+    """Return the texts that `lm` learns, one for each turn."""
     numbers = sorted(set(sample.turn.tolist()) - {-1})
     return [decoded(maker, sample.labels[sample.turn == number]) for number in numbers]
 

@@ -167,7 +167,7 @@ def test_packing_does_not_depend_on_the_order_of_the_draws():
     assert pack(draws[::-1], table["tokens"], table["frames"], LIMITS, 3) == dealt
 
 
-def test_what_a_micro_batch_says_of_its_step():
+def test_a_micro_batch_names_its_step_and_the_largest_of_its_round():
     table = make_table(40)
     draws = [Draw(sample, 0) for sample in range(40)]
     limits = Limits(4096, 512)

@@ -60,7 +60,7 @@ def test_subset_takes_the_positions_in_the_order_given():
     assert len(index.subset([])) == 0
 
 
-def test_fingerprint_follows_what_the_clips_say_and_not_where_they_lie():
+def test_fingerprint_depends_on_the_clips_and_not_on_their_place():
     def fingerprint(*clips):
         return ClipIndex.from_clips(clips).fingerprint()
 

@@ -25,7 +25,7 @@ def private_mib():
 
 
 class Worker:
-    """What a data worker remembers."""
+    """Memory of a data worker at its start."""
 
     private_at_start = 0.0
 
@@ -39,7 +39,7 @@ def report(_):
 
 
 class Reading(torch.utils.data.Dataset):
-    """Reads all that a clip says; its items are lengths."""
+    """Reads every turn of a clip; its items are lengths."""
 
     def __init__(self, clips):
         self.clips = clips

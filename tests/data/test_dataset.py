@@ -101,7 +101,7 @@ def test_the_fingerprint_follows_the_data_and_not_where_it_lies(root, tmp_path):
 
 
 def equal(one, other):
-    """Whether two micro-batches are the same in every field."""
+    """Return whether two micro-batches are the same in every field."""
     ours, theirs = ({**vars(batch), "decisions": None, **batch.decisions} for batch in (one, other))
     return ours.keys() == theirs.keys() and all(
         torch.equal(value, theirs[name]) if torch.is_tensor(value) else value == theirs[name]
@@ -157,6 +157,6 @@ def test_event_frames_of_clips_without_turns_leave_nothing(root):
     assert "1 clips without a turn left out, data.frames=event has nothing to show" in dataset.notes
 
 
-def test_nothing_is_said_of_clips_that_are_in_order(root):
+def test_no_note_on_clips_without_faults(root):
     dataset = make_dataset(root, ["kitchen"])
     assert dataset.notes == ["1 DST_UPDATE turns joined with another of their frame"]

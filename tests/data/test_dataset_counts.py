@@ -13,7 +13,7 @@ from tests.data.handmade import prospect_clip, write_prospect
 
 
 def steps_of(dataset, num_processes, limits, epochs=1, global_batch_size=8):
-    """By step, the micro-batches of each process."""
+    """Return the micro-batches by step and process."""
     plan = BatchPlan(dataset.weights, global_batch_size, 0, dataset.fingerprint)
     steps = {}
     stop = epochs * plan.steps_per_epoch
@@ -25,7 +25,7 @@ def steps_of(dataset, num_processes, limits, epochs=1, global_batch_size=8):
 
 
 def sampled_labels(steps, epoch):
-    """By (sample, repeat), the labels of both heads in an epoch."""
+    """Return the labels of both heads in an epoch, by (sample, repeat)."""
     found = {}
     for batch in (batch for ranks in steps.values() for batches in ranks.values() for batch in batches):
         if batch.spec.epoch != epoch:
@@ -94,7 +94,7 @@ def test_expected_classes_are_what_an_epoch_counts(demo, rate):
 
 
 def test_clips_count_as_often_as_they_are_drawn(root):
-    """Split in two, with a dataset that is not weighted; what is said of the clips themselves is said once."""
+    """Weights multiply the counts of split clips, and not the notes on the clips."""
     names = [{"kitchen": 3}, "toys", DIALOGS]
     dataset, once = (make_dataset(root, names, Limits(4096, 5)) for names in (names, ["kitchen", "toys", DIALOGS]))
     plan = BatchPlan(dataset.weights, 4, 0, dataset.fingerprint)

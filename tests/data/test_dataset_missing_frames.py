@@ -1,4 +1,4 @@
-"""What becomes of frames that are missing, or turn out to be corrupt."""
+"""Missing frames, and frames found corrupt during a run, under each `data.on_missing`."""
 
 import numpy as np
 import pytest
@@ -45,7 +45,7 @@ def test_filter_leaves_out_clips_and_says_how_many_of_how_many(gap_root):
         make_dataset(gap_root, ["kitchen"], on_missing="filter")
 
 
-def test_a_placeholder_is_grey_asked_nothing_and_counted(gap_root):
+def test_a_placeholder_is_grey_without_labels_and_counted(gap_root):
     dataset = make_dataset(gap_root, ["kitchen"], on_missing="placeholder")
     assert dataset.clips.missing == {0: (4,)}
     assert any("1 frames of 1 clips are missing" in note for note in dataset.notes)
@@ -63,7 +63,7 @@ def test_a_placeholder_is_grey_asked_nothing_and_counted(gap_root):
     assert all(np.array_equal(dataset.samples[name], whole.samples[name]) for name in CUT_FIELDS)
 
 
-def test_a_video_without_a_single_frame_is_told_of(root):
+def test_a_video_without_a_single_frame_is_in_the_notes(root):
     (root / "toys/frames/toy-01_cam_2.arrow").unlink()
     dataset = make_dataset(root, ["toys"], on_missing="placeholder")
     assert any("8 frames of 1 clips are missing (1 clips have no other)" in note for note in dataset.notes)

@@ -1,4 +1,4 @@
-"""Which negatives count: a share of them, every one as likely, known without the sample, the same in every process."""
+"""The negatives that count: a share, each as likely, their number known without the sample, equal in all processes."""
 
 import numpy as np
 import pytest
@@ -45,7 +45,7 @@ def test_the_share_holds_on_average_also_on_short_samples():
 
 
 @pytest.mark.parametrize("head", HEAD_NAMES)
-def test_every_negative_has_the_same_chance(head):
+def test_every_negative_is_as_likely(head):
     labels = np.zeros(10, dtype=np.int64)
     times = sum(kept(labels, 0.2, epoch)[head] == 0 for epoch in range(2000))
     assert times.sum() == 4000
@@ -53,7 +53,7 @@ def test_every_negative_has_the_same_chance(head):
 
 
 def test_the_number_is_known_without_the_sample():
-    """Of every draw, rounded up or down as the labels themselves are."""
+    """The number of each draw is rounded as its labels are."""
     weights = (1, 3, 2)
     draws = [Draw(sample, repeat) for sample, weight in enumerate(weights) for repeat in range(weight)]
     for epoch in range(20):

@@ -130,7 +130,7 @@ def test_event_frames_from_long_ago_are_no_context():
     assert [sample.frames.tolist() for _, sample in parts] == [[1, 2, 10, 11], [11, 12, 13, 14]]
     maker = make_maker(limits=Limits(4096, 3), frames="event", context_seconds=2.0)
     parts = all_parts(maker, clip)
-    # Frames 1 and 2 were shown just before frame 10, but eight frames of the video lie between.
+    # Frames 1 and 2 were shown just before frame 10, but eight frames of the video are between them.
     assert [sample.frames.tolist() for _, sample in parts] == [[1, 2], [10, 11], [11, 12, 13], [13, 14]]
     assert [sample.decision_frames.tolist() for _, sample in parts] == [[1, 2], [10, 11], [12, 13], [14]]
 
@@ -202,7 +202,7 @@ def test_every_turn_that_cannot_fit_is_named_at_once():
     assert "clip kitchen/tea/0: frame 5 with its turns" in second and "data.max_seq_len" in second
 
 
-def test_missing_frames_are_asked_nothing_but_their_turns_are_learned():
+def test_missing_frames_have_no_labels_but_their_turns_are_learned():
     clip = make_clip(reply(2), user(4), reply(4))
     maker = make_maker()
     (part,) = maker.split(clip, Counter())
@@ -222,7 +222,7 @@ def test_counts_are_of_positions_that_count():
 
 
 def test_split_counts_what_is_supervised_in_each_part():
-    """Positives and negatives by head; the frame before the user's turn is asked nothing."""
+    """Positives and negatives by head; the frame before the user's turn has no label."""
     clip = make_clip(update(2), reply(2), user(5), end=7)
     maker = make_maker(limits=Limits(4096, 3))
     parts = maker.split(clip, Counter())

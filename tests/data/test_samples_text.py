@@ -73,7 +73,7 @@ def test_the_public_clip_reads_as_written_by_hand(public_clip, tokenizer):
 
 
 @both_tokenizers
-def test_a_dialog_without_steps_reads_as_written_by_hand_and_asks_nothing_of_the_dst_head(dialog, tokenizer):
+def test_a_dialog_without_steps_reads_as_written_by_hand_and_has_no_dst_labels(dialog, tokenizer):
     maker = make_maker(tokenizer)
     sample = whole_sample(maker, dialog)
     assert decoded(maker, sample.input_ids).startswith(DIALOG_TEXT)
@@ -86,7 +86,7 @@ def test_a_dialog_without_steps_reads_as_written_by_hand_and_asks_nothing_of_the
     assert heads[:2] == [0, 0] and heads[2] == 2
 
 
-def test_a_clip_that_declares_no_steps_asks_nothing_of_the_dst_head_whatever_its_format():
+def test_a_clip_that_declares_no_steps_has_no_dst_labels_in_either_format():
     clip = make_clip(reply(3), steps=(), has_dst=True)
     sample = whole_sample(make_maker(), clip)
     assert set(sample.decisions["dst_update"].tolist()) == {IGNORE}
@@ -107,7 +107,7 @@ def test_ids_are_those_of_the_whole_text_tokenized_at_once(public_clip, dialog, 
         assert len(sample.labels) == len(sample.is_dst) == len(sample.turn) == len(sample.input_ids)
 
 
-def test_decisions_stand_at_the_last_token_of_a_frame_and_of_a_user_turn(public_clip):
+def test_decisions_are_at_the_last_token_of_a_frame_and_of_a_user_turn(public_clip):
     maker = make_maker(tokens_per_frame=4)
     sample = whole_sample(maker, public_clip)
     text = [decoded(maker, sample.input_ids[: position + 1]) for position in sample.decision_positions]

@@ -91,7 +91,7 @@ def test_a_tokenizer_without_padding_is_refused():
 
 
 def test_a_tokenizer_that_builds_a_special_token_of_letters_is_refused():
-    """As one does that was trained on texts with special tokens in them; the ids are those of the tokens."""
+    """Merges like these come from training a tokenizer on texts with special tokens in them."""
     content = json.loads(demo_tokenizer().backend_tokenizer.to_str())
     content["model"]["merges"] = [["i", "m"], ["im", "a"], ["ima", "g"], ["imag", "e"], ["<", "image"], ["<image", ">"]]
     vocabulary = content["model"]["vocab"]

@@ -116,7 +116,7 @@ def _check_ranges(head: _Head, turns: Turns, log: ClipLog) -> None:
             continue
         decision = turn.end_frame - 1
         if decision < previous:
-            log.fault(f"decision frame {decision} lies before the one above it, {previous}; sort turns by time", label)
+            log.fault(f"decision frame {decision} is before the one above it, {previous}; sort turns by time", label)
         else:
             previous = decision
 

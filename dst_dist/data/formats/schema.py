@@ -1,4 +1,4 @@
-"""What both clip formats share: a clip's keys and their types, how faults are named, and the finished clip."""
+"""Shared by both clip formats: a clip's keys and their types, the wording of faults, and the finished clip."""
 
 import itertools
 import json
