@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import NamedTuple
 
 import torch
+from torch.utils._pytree import tree_map
 from transformers import SmolVLMForConditionalGeneration
 
 from dst_dist.config import Loss
@@ -67,7 +68,7 @@ def _sample(config, frames: int, seed: int, device: str) -> dict:
     item = sample(config, frames, seed)
     item["input_ids"][item["input_ids"] == IMAGE_TOKEN] = config.image_token_id
     assert config.tokens_per_frame == frame_grid(config) ** 2, "the whole grid is compared"
-    return {key: value.to(device) for key, value in item.items()}
+    return tree_map(lambda values: values.to(device), item)
 
 
 def _difference(one: torch.Tensor, other: torch.Tensor) -> float:
