@@ -4,6 +4,7 @@ The plan is a pure function of (seed, epoch, dataset fingerprint, global batch s
 make the same optimizer step on any number of processes.
 """
 
+import heapq
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -137,14 +138,14 @@ def pack(
     chosen = np.array([draw.sample for draw in draws], dtype=np.int64)
     sizes = np.stack([tokens[chosen], frames[chosen]], axis=1).astype(np.int64)
     assert (sizes <= limits).all(), "a sample is cut to the limits of a micro-batch"
-    cost = sizes @ (1, TOKENS_PER_FRAME_COST)
+    cost = (sizes @ (1, TOKENS_PER_FRAME_COST)).tolist()
     order = sorted(range(len(draws)), key=lambda index: (-cost[index], draws[index]))
     rounds = int(max(1, *-(-sizes.sum(axis=0) // (np.array(limits) * num_processes))))
     bins = _fill(order, cost, sizes, limits, rounds, num_processes)
     if len(bins) > rounds * num_processes:
         # More rounds were needed: start again, now evenly over all of them.
         bins = _fill(order, cost, sizes, limits, len(bins) // num_processes, num_processes)
-    bins.sort(key=lambda members: -cost[members].sum())
+    bins.sort(key=lambda members: -sum(cost[member] for member in members))
     dealt: list[list[list[Draw]]] = [[] for _ in range(num_processes)]
     for index, members in enumerate(bins):
         turn, place = divmod(index, num_processes)
@@ -155,21 +156,28 @@ def pack(
 
 
 def _fill(
-    order: Sequence[int], cost: np.ndarray, sizes: np.ndarray, limits: Limits, rounds: int, num_processes: int
+    order: Sequence[int], cost: list[int], sizes: np.ndarray, limits: Limits, rounds: int, num_processes: int
 ) -> list[list[int]]:
     """Put each into the cheapest bin that has room, in this order; if none has, add a bin for each process."""
     bins: list[list[int]] = [[] for _ in range(rounds * num_processes)]
-    costs, loads = np.zeros(len(bins), dtype=np.int64), np.zeros((len(bins), 2), dtype=np.int64)
-    for index in order:
-        fits = (loads + sizes[index] <= limits).all(axis=1)
-        if not fits.any():
+    room = [limits] * len(bins)
+    by_cost = [(0, place) for place in range(len(bins))]
+    for index, tokens, frames in ((index, *sizes[index].tolist()) for index in order):
+        without_room = []
+        while by_cost:
+            filled, place = heapq.heappop(by_cost)
+            if tokens <= room[place].tokens and frames <= room[place].frames:
+                break
+            without_room.append((filled, place))
+        else:
+            filled, place = 0, len(bins)
+            without_room += [(0, other) for other in range(place + 1, place + num_processes)]
             bins += [[] for _ in range(num_processes)]
-            costs, loads = np.pad(costs, (0, num_processes)), np.pad(loads, ((0, num_processes), (0, 0)))
-            fits = np.pad(fits, (0, num_processes), constant_values=True)
-        place = int(np.argmin(np.where(fits, costs, np.iinfo(np.int64).max)))
+            room += [limits] * num_processes
         bins[place].append(index)
-        costs[place] += cost[index]
-        loads[place] += sizes[index]
+        room[place] = Limits(room[place].tokens - tokens, room[place].frames - frames)
+        for other in (*without_room, (filled + cost[index], place)):
+            heapq.heappush(by_cost, other)
     return bins
 
 
