@@ -83,14 +83,7 @@ def test_paths_and_keys_exist(page):
 
 def test_a_missing_path_and_an_unknown_key_are_seen(tmp_path):
     page = tmp_path / "README.md"
-    codes = (
-        "data/clips.py: Clip",
-        "dst_dist/data/clisp.py",
-        "data.rot",
-        "optim.lr=3",
-        "data.root=/x",
-        "eval.keep",
-    )
+    codes = ("data/clips.py: Clip", "dst_dist/data/clisp.py", "data.rot", "optim.lr=3", "data.root=/x", "eval.keep")
     page.write_text(" ".join(f"`{code}`" for code in codes))
     assert missing_paths(page) == ["dst_dist/data/clisp.py"]
     assert unknown_keys(page.read_text()) == ["data.rot", "optim.lr", "eval.keep"]

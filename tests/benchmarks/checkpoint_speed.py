@@ -75,9 +75,8 @@ def main() -> None:
         shutil.rmtree(run)
     size = sum(stretch.values.nbytes for stretch in stretches(held_state(engine))) / 2**30
     a, b = statistics.median(ours), statistics.median(plain)
-    print(
-        f"{size:.2f} GiB: save {a:.2f} s ({size / a:.2f} GiB/s), torch.save {b:.2f} s ({size / b:.2f} GiB/s), ratio {a / b:.2f}"
-    )
+    rates = f"save {a:.2f} s ({size / a:.2f} GiB/s), torch.save {b:.2f} s ({size / b:.2f} GiB/s)"
+    print(f"{size:.2f} GiB: {rates}, ratio {a / b:.2f}")
 
 
 if __name__ == "__main__":
