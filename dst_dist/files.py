@@ -1,4 +1,4 @@
-"""Files that are there in whole or not at all: written beside, flushed to the disk, renamed."""
+"""Write files so that a reader sees all of a file or none of it: under a temporary name, flushed, then renamed."""
 
 import hashlib
 import os
@@ -9,25 +9,25 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a path to write a file at; the file takes the place of `path` once it is whole and on the disk."""
+    """Yield a temporary path; the file written there replaces `path` once it is complete and on the disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        yield beside
-        flush(beside)
-        beside.replace(path)
+        yield temporary
+        flush(temporary)
+        temporary.replace(path)
     finally:
-        beside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def write_whole(path: Path, parts: str | Iterable[str]) -> None:
-    """Write a text file so that it is never seen in part."""
-    with replacing(path) as beside, beside.open("w", encoding="utf-8") as file:
+    """Write a text file that is never seen half written."""
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         file.writelines([parts] if isinstance(parts, str) else parts)
 
 
 def flush(path: Path) -> None:
-    """Put a file's content on the disk, or what was made and renamed in a folder."""
+    """Put a file's content on the disk, or the names in a folder."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -42,7 +42,7 @@ def sha256(path: Path) -> str:
 
 
 def free_name(path: Path, word: str) -> Path:
-    """Return the first of `<path>.<word>-1`, `-2`, ... that nothing has."""
+    """Return the first of `<path>.<word>-1`, `<path>.<word>-2`, ... that does not exist."""
     number = 1
     while (name := path.with_name(f"{path.name}.{word}-{number}")).exists():
         number += 1

@@ -1,11 +1,6 @@
-"""What the launcher's environment says of this process; one process without a launcher. Imports nothing slow."""
+"""Read the launcher's environment variables; without a launcher there is one process. Imports nothing slow."""
 
 import os
-
-
-def rank() -> int:
-    """Return this process's number among all that were launched."""
-    return int(os.environ.get("RANK", "0"))
 
 
 def num_processes() -> int:
@@ -19,10 +14,10 @@ def num_node_processes() -> int:
 
 
 def is_main() -> bool:
-    """Return whether this is the one process that writes files and logs."""
-    return rank() == 0
+    """Return whether this is the main process, which writes files and logs."""
+    return int(os.environ.get("RANK", "0")) == 0
 
 
 def is_node_leader() -> bool:
-    """Return whether this is the one process of its node that looks at files."""
+    """Return whether this is the process of its node that checks files."""
     return int(os.environ.get("LOCAL_RANK", "0")) == 0

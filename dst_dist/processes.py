@@ -1,4 +1,4 @@
-"""The processes of a run and their collectives, for training and evaluation alike."""
+"""The processes of a run and the values they exchange, for training and evaluation."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,10 +12,10 @@ from dst_dist.errors import ConfigError
 
 
 class Processes:
-    """This process among all that were launched. All processes call its collectives together.
+    """This process's rank, and the collectives: all processes must call one together.
 
     Raises:
-        ConfigError: if the processes that run are not those that were launched; each would do all the work.
+        ConfigError: if not every launched process has joined. Each group would repeat the whole work.
     """
 
     def __init__(self, rank: int, num_processes: int, device: torch.device):
@@ -29,7 +29,7 @@ class Processes:
 
     @property
     def is_main(self) -> bool:
-        """Return whether this is the one process that writes files and logs."""
+        """Whether this is the main process, which writes files and logs."""
         return self.rank == 0
 
     def sum_over_processes(self, values: torch.Tensor) -> torch.Tensor:
@@ -52,20 +52,20 @@ class Processes:
         return broadcast_object_list([value])[0]
 
     def on_every(self, action: Callable[[], Any]) -> list[Any]:
-        """Return what each process's call returns, in order of rank (collective).
+        """Return the results of each process's call, in order of rank (collective).
 
         Raises:
-            OSError: on every process, if the call failed so on any; without it the others would wait for that one.
+            OSError: on every process, if the call raised it on any. Otherwise the others would wait for ever.
         """
-        result, problem = None, None
+        result, error = None, None
         try:
             result = action()
-        except OSError as error:
-            problem = error
-        outcomes = self.gather_objects((result, str(problem) if problem else None))
-        texts = [text for _, text in outcomes if text is not None]
-        if texts:
-            raise problem or OSError(f"on another process: {texts[0]}")
+        except OSError as raised:
+            error = raised
+        outcomes = self.gather_objects((result, error and str(error)))
+        messages = [message for _, message in outcomes if message is not None]
+        if messages:
+            raise error or OSError(f"on another process: {messages[0]}")
         return [result for result, _ in outcomes]
 
     def on_main(self, action: Callable[[], Any]) -> None:

@@ -1,4 +1,4 @@
-"""The names in a run folder, and its recipe; for training, evaluation and report alike."""
+"""The files of a run folder and what can be read from them, for training, evaluation and report."""
 
 import json
 from pathlib import Path
@@ -20,11 +20,11 @@ FREE_KEYS = (
     "train.gradient_checkpointing",
     "model.vision_batch_size",
 )
-"""Recipe keys that may differ after a cut: they decide what is seen of a run, or how its sums are grouped."""
+"""Recipe keys that may differ in a resumed run: they change what is logged or how sums are grouped."""
 
 
 class RunFolder:
-    """Paths in a run folder, which need not be there yet.
+    """Paths in a run folder, which need not exist yet.
 
     Args:
         path: `output_dir` of the recipe.
@@ -40,10 +40,9 @@ class RunFolder:
         self.stop_file = path / "STOP"
         self.lock_file = path / ".lock"
         self.goes_on_file = path / ".goes-on"
-        """There while a finished run continues with another recipe: `final/` is the earlier one's until it is done."""
+        """Exists while a finished run goes on with another recipe; until its end `final/` is of the earlier one."""
         self.final = path / "final"
         self.checkpoints = path / "checkpoints"
-        self.tensorboard = path / "tensorboard"
         self.report_file = path / "evaluation" / "report.html"
 
     def result_file(self, split: str, kind: str) -> Path:
@@ -51,21 +50,21 @@ class RunFolder:
         return self.path / "evaluation" / f"{split}-{kind}.json"
 
     def clips_file(self, split: str) -> Path:
-        """Return the file of what was streamed, a JSON object a line for each clip."""
+        """Return the file of streamed clips, one JSON object a line."""
         return self.path / "evaluation" / f"{split}-streaming-clips.jsonl"
 
     @property
     def is_over(self) -> bool:
-        """Return whether a run is finished here and does not continue with another recipe."""
+        """Whether the run is finished, and is not being continued with another recipe."""
         return self.final.is_dir() and not self.goes_on_file.exists()
 
     @property
     def has_checkpoint(self) -> bool:
-        """Return whether there is a checkpoint, which may be broken."""
+        """Whether there is a checkpoint to resume from; it may be damaged."""
         return any(not path.suffix for path in self.checkpoints.glob("step-*"))
 
-    def holds(self, recipe: dict[str, Any]) -> bool:
-        """Return whether the folder's run has this recipe, as far as it decides what the training becomes."""
+    def has_recipe(self, recipe: dict[str, Any]) -> bool:
+        """Return whether the folder's run has this recipe, except for FREE_KEYS."""
         return self.config_file.is_file() and not recipe_differences(self.read_config(), recipe)
 
     def read_config(self) -> dict[str, Any]:
@@ -73,7 +72,7 @@ class RunFolder:
         return yaml.safe_load(self.config_file.read_text())
 
     def steps_done(self) -> int:
-        """Return the optimizer steps of the run so far, as its metrics say; 0 if they are gone."""
+        """Return the optimizer steps done, from the last line of the metrics; 0 if it cannot be read."""
         try:
             return json.loads(self.metrics_file.read_text().splitlines()[-1])["step"]
         except (OSError, ValueError, LookupError):
@@ -81,7 +80,7 @@ class RunFolder:
 
 
 def recipe_differences(was: dict[str, Any], now: dict[str, Any]) -> dict[str, str]:
-    """Return key -> what it was and is, for the keys that decide what a training becomes."""
+    """Return key -> message with both values, for every key that differs and is not in FREE_KEYS."""
     was, now = _flat(was), _flat(now)
     return {
         key: f"{key} was {was.get(key)!r} and is {now.get(key)!r}"
@@ -91,6 +90,7 @@ def recipe_differences(was: dict[str, Any], now: dict[str, Any]) -> dict[str, st
 
 
 def _flat(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return `section.key` -> value."""
     flat: dict[str, Any] = {}
     for key, value in nested.items():
         flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}

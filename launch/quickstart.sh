@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Install, make the demo, train it on two processes with DeepSpeed ZeRO-2, evaluate, report. Run again, it skips what stands.
+# Install, make the demo, train it on two processes with DeepSpeed ZeRO-2, evaluate, report. Run again, it skips what is already there.
 #   bash launch/quickstart.sh              the whole of it, into demo/ and runs/demo/
 #   bash launch/quickstart.sh --controls   then the same recipe on blanked frames, into demo-blind/ and runs/demo-blind/
 set -euo pipefail

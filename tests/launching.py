@@ -1,5 +1,6 @@
-"""Start a training as a user does, and read what it left behind."""
+"""Start a training as a user does, and read its run folder."""
 
+import contextlib
 import json
 import os
 import signal
@@ -13,7 +14,8 @@ from pathlib import Path
 import psutil
 
 REPOSITORY = Path(__file__).parents[1]
-TIMEOUT_S = 180
+TIMEOUT_S = 400
+"""A launch takes under a minute on two free cores."""
 TINY_RUN = ("demo", "data.num_workers=0", "data.val=[]", "log.report_to=[]")
 """Words of a recipe for runs in which only the training matters."""
 
@@ -37,7 +39,7 @@ class Launched:
         return [line for line in map(json.loads, lines) if line["split"] == split]
 
     def check(self) -> "Launched":
-        """Raises AssertionError with the output if the training did not end well."""
+        """Raise AssertionError with the output if the training did not end well."""
         assert self.returncode == 0, f"exit code {self.returncode}:\n{self.output[-6000:]}"
         assert self.status["code"] == 0, self.status
         return self
@@ -91,7 +93,7 @@ def _command(engine: str | Path | None, num_processes: int) -> list[str]:
 
 
 def _environment(extra: Mapping[str, str]) -> dict[str, str]:
-    """This process's environment without what an outer launcher may have left in it; one thread a process."""
+    """Return this process's environment without an outer launcher's variables, and with one thread a process."""
     inherited = {
         name: value
         for name, value in os.environ.items()
@@ -101,7 +103,7 @@ def _environment(extra: Mapping[str, str]) -> dict[str, str]:
 
 
 def free_port() -> int:
-    """A TCP port that nobody listens on, so that launches beside one another do not meet."""
+    """Return a free TCP port, so that launches at the same time do not meet."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
@@ -111,7 +113,5 @@ def kill_tree(pid: int) -> None:
     """Kill a process and all its descendants; workers of a launcher have sessions of their own."""
     parent = psutil.Process(pid)
     for process in [*parent.children(recursive=True), parent]:
-        try:
+        with contextlib.suppress(psutil.NoSuchProcess):
             process.send_signal(signal.SIGKILL)
-        except psutil.NoSuchProcess:
-            pass

@@ -43,6 +43,7 @@ ARROWS = {
     "cli": {"errors", "exit", "launched", "logs", "demo", "evaluate", "report", "slurm"},
 }
 """Room -> the rooms it may import. `dst_dist/README.md` draws them; a new arrow needs a reason there."""
+LONGEST_FILE, LONGEST_FUNCTION = 300, 50
 
 
 def modules() -> dict[str, Path]:
@@ -120,6 +121,29 @@ def test_only_the_engine_touches_accelerates_plugins_and_deepspeed():
     paths = modules().items()
     touching = [name for name, path in paths if "deepspeed." in path.read_text() or "Plugin(" in path.read_text()]
     assert touching == ["dst_dist.train.engine"]
+
+
+def test_files_and_functions_stay_small():
+    files = [*modules().values(), *TESTS.rglob("*.py")]
+    assert {str(path): count for path in files if (count := len(path.read_text().splitlines())) > LONGEST_FILE} == {}
+    functions = [
+        (name, node.name, node.end_lineno - node.lineno + 1)
+        for name, path in modules().items()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef)
+    ]
+    assert [found for found in functions if found[2] > LONGEST_FUNCTION] == []
+
+
+def test_a_modules_tests_are_found_by_its_name():
+    """`dst_dist/data/clips.py` is tested by `tests/data/test_clips*.py`."""
+    without = [
+        str(path.relative_to(PACKAGE))
+        for path in PACKAGE.rglob("*.py")
+        if path.name not in ("__init__.py", "__main__.py")
+        and not list((TESTS / path.relative_to(PACKAGE).parent).glob(f"test_{path.stem}*.py"))
+    ]
+    assert without == []
 
 
 def ends_without_finalizing(path: Path) -> bool:

@@ -1,1 +1,1 @@
-"""The training loop and what it stands on."""
+"""Training: the loop and its parts; README.md has a table of the files."""

@@ -14,31 +14,23 @@ from dst_dist.train.stop import StopRequest
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
-    """Return the command line. Raises SystemExit(0) for --help; an unknown word is left to the recipe's check."""
+    """Return the command line; unknown words are left to the check of the recipe. SystemExit(0) on --help."""
     parser = argparse.ArgumentParser(
         prog="python -m dst_dist.train",
         description="Train a model. Run it under accelerate launch; by itself it trains in one process.",
     )
-    parser.add_argument(
-        "recipe",
-        nargs="*",
-        help=f"recipes ({', '.join(packaged_recipes())}, or YAML files), merged left to right, then key=value",
-    )
+    recipes = f"recipes ({', '.join(packaged_recipes())}, or YAML files), merged left to right, then key=value"
+    allow = "resume although this differs: a key of the recipe, or dataset, samples, model, frozen, engine"
+    parser.add_argument("recipe", nargs="*", help=recipes)
     parser.add_argument("--status-file", type=Path, help="write status.json here instead of into the run folder")
-    parser.add_argument(
-        "--allow-changed",
-        action="append",
-        default=[],
-        metavar="KEY",
-        help="continue although this differs: a key of the recipe, or dataset, samples, model, frozen, engine",
-    )
+    parser.add_argument("--allow-changed", action="append", default=[], metavar="KEY", help=allow)
     options, unknown = parser.parse_known_intermixed_args(arguments)
     options.recipe += unknown
     return options
 
 
 def main(arguments: list[str]) -> int:
-    """Train; return the exit code, which is written to status.json too."""
+    """Train as the command line says; return the exit code and write it to status.json."""
     options = parse(arguments)
     folder = output_dir_of(options.recipe)
     if folder is None:
@@ -63,29 +55,29 @@ def main(arguments: list[str]) -> int:
 
 
 def _refuse(error: DstDistError) -> int:
-    """Print the fault; return the exit code."""
+    """Print an error that the user can fix."""
     let_leader_speak()
     print(f"{type(error).__name__}: {error}", file=sys.stderr)
     return BAD_USAGE
 
 
 def _refuse_recipe(options: argparse.Namespace) -> int:
-    """Print the faults of a recipe that does not tell its run folder. None is touched: it may be another run's."""
+    """Print what is wrong with a recipe from which the run folder is not known; no folder is touched."""
     try:
         load_recipe(options.recipe)
     except ConfigError as error:
         if is_main() and options.status_file is not None:
             write_status_file(options.status_file, BAD_USAGE, str(error), step=0, replaces=True)
         return _refuse(error)
-    raise AssertionError("a recipe without faults says which folder")
+    raise AssertionError("a recipe without faults names its folder")
 
 
 def _train(options: argparse.Namespace, run: HeldFolder) -> int:
+    """Hold the folder, check recipe and data, then train."""
     stop = StopRequest(run, watches_file=is_main())
     stop.listen()
     if is_main():
         run.lock()
-        run.forget_status()
     recipe = load_recipe(options.recipe)
     check_start_model(recipe.model.name_or_path, run.path)
     # Torch and transformers take seconds to import; a mistyped key should not have to wait for them.
@@ -94,13 +86,13 @@ def _train(options: argparse.Namespace, run: HeldFolder) -> int:
     from dst_dist.train.loop import Trainer
 
     set_up_logging(is_main())
-    if run.is_over and run.holds(recipe.model_dump(mode="json")):
+    if run.is_over and run.has_recipe(recipe.model_dump(mode="json")):
         logger.info("%s was trained to its end already; see %s", run.path, run.final)
         run.step = run.steps_done()
         return DONE
     setup = DataSetup(recipe)
     faults = setup.check() if is_node_leader() else None
-    return Trainer(recipe, run, setup, faults, stop, options.allow_changed).run()
+    return Trainer(run, setup, faults, stop, options.allow_changed).run()
 
 
 if __name__ == "__main__":

@@ -1,81 +1,92 @@
-"""Checkpoints that are whole or not there: written under another name, flushed, checksummed, renamed.
+"""Checkpoints that are never half written: written under a temporary name, flushed, checksummed, then renamed.
 
     checkpoints/step-00000100/  state-00000.safetensors ...  random-00000.safetensors ...  training.json  MANIFEST.json
 
-MANIFEST.json has the size and sha256 of every other file and is written last. Only safetensors and JSON
-are read back.
+Each process writes one `state` and one `random` file. MANIFEST.json has the size and sha256 of every other file and is
+written last. Only safetensors and JSON are read back.
 """
 
 import json
 import re
 import secrets
 import shutil
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import pydantic
 
 from dst_dist.errors import CheckpointError
 from dst_dist.files import flush, free_name, sha256, write_whole
 from dst_dist.logs import logger
 from dst_dist.run_folder import RunFolder
 from dst_dist.train.engine import Engine
-from dst_dist.train.engine_state import held_state, restore, stretches, trained_shapes
-from dst_dist.train.random_state import random_state, set_random_state
+from dst_dist.train.engine_state import held_state, random_state, restore, set_random_state, stretches, trained_shapes
 from dst_dist.train.state_files import StretchReader, write_stretches
 
 MANIFEST, TRAINING = "MANIFEST.json", "training.json"
-NAME = re.compile(r"step-(\d{8,})")
+NAME = re.compile(r"step-\d{8,}")
 UNFINISHED = ".unfinished"
+
+
+class FileEntry(pydantic.BaseModel):
+    """What the manifest says of a file."""
+
+    bytes: int
+    sha256: str
+
+
+class Manifest(pydantic.BaseModel):
+    """The content of MANIFEST.json."""
+
+    files: dict[str, FileEntry]
 
 
 class Checkpoints:
     """The checkpoints of one run.
 
     Args:
-        keep: so many of the newest stay; the one that `best` points at stays too.
-        fault: called with the name of each instant at which a crash must do no harm; for tests.
+        keep: the number of newest checkpoints that stay; the one that `best` points at stays too.
+        fault: called with the name of each instant at which a crash would do most harm; for tests.
     """
 
     def __init__(self, run: RunFolder, keep: int, fault: Callable[[str], None] = lambda point: None):
-        self.run = run
-        self.folder = run.checkpoints
-        self.keep = keep
-        self.fault = fault
+        self.run, self.folder = run, run.checkpoints
+        self.keep, self.fault = keep, fault
 
     def save(self, engine: Engine, step: int, training: dict[str, Any], is_best: bool) -> Path:
-        """Write one checkpoint, each process its part, unless it is there; return its folder (collective).
+        """Write a checkpoint, each process its part, and return its folder; overwrites nothing (collective).
 
         Raises:
-            OSError: on every process, if writing failed on any; earlier checkpoints still stand.
+            OSError: on every process, if writing failed on any; earlier checkpoints stay.
         """
         target = self.folder / f"step-{step:08d}"
         if not engine.from_main(target.exists()):
             self._write(engine, target, training)
-        engine.on_main(lambda: self._point(target, is_best))
+        engine.on_main(lambda: self._link_and_prune(target, is_best))
         return target
 
     def _write(self, engine: Engine, target: Path, training: dict[str, Any]) -> None:
-        # The name is new each time: a process of an earlier start that still lives cannot write into it.
-        beside = self.folder / engine.from_main(f"{target.name}{UNFINISHED}-{secrets.token_hex(4)}")
+        # The name is new each time: a process of an earlier start that is still alive cannot write into it.
+        temporary = self.folder / engine.from_main(f"{target.name}{UNFINISHED}-{secrets.token_hex(4)}")
         try:
-            engine.on_main(lambda: beside.mkdir(parents=True))
-            parts = engine.on_every(lambda: self._write_own_files(engine, beside, training))
-            files = {name: about for part in parts for name, about in part.items()}
-            engine.on_main(lambda: self._complete(beside, target, files))
+            engine.on_main(lambda: temporary.mkdir(parents=True))
+            parts = engine.on_every(lambda: self._write_own_files(engine, temporary, training))
+            files = {name: entry for part in parts for name, entry in part.items()}
+            engine.on_main(lambda: self._complete(temporary, target, files))
         except OSError:
             if engine.is_main:
-                # A full disk is the likeliest reason; the next start would remove it too.
-                shutil.rmtree(beside, ignore_errors=True)
+                # The disk is probably full; without this the next start would remove it.
+                shutil.rmtree(temporary, ignore_errors=True)
             raise
 
     def _write_own_files(self, engine: Engine, folder: Path, training: dict[str, Any]) -> dict[str, dict[str, Any]]:
-        """Write this process's files; return their sizes and checksums by name."""
+        """Write this process's files, flushed, and return their manifest entries by name."""
         self.fault("before state")
-        state, chance = f"state-{engine.rank:05d}.safetensors", f"random-{engine.rank:05d}.safetensors"
-        digests = {state: write_stretches(folder / state, stretches(held_state(engine)))}
+        state_file, random_file = (f"{kind}-{engine.rank:05d}.safetensors" for kind in ("state", "random"))
+        digests = {state_file: write_stretches(folder / state_file, stretches(held_state(engine)))}
         self.fault("after state")
-        digests[chance] = write_stretches(folder / chance, random_state(engine.device))
+        digests[random_file] = write_stretches(folder / random_file, random_state(engine.device))
         self.fault("after random")
         if engine.is_main:
             write_whole(folder / TRAINING, json.dumps({**training, "shapes": trained_shapes(engine)}, indent=2) + "\n")
@@ -83,39 +94,46 @@ class Checkpoints:
             self.fault("after training")
         return {name: {"bytes": (folder / name).stat().st_size, "sha256": digest} for name, digest in digests.items()}
 
-    def _complete(self, beside: Path, target: Path, files: dict[str, dict[str, Any]]) -> None:
+    def _complete(self, temporary: Path, target: Path, files: dict[str, dict[str, Any]]) -> None:
+        """Write the manifest, then give the folder its name."""
         self.fault("before manifest")
-        write_whole(beside / MANIFEST, json.dumps({"files": files}, indent=2) + "\n")
+        write_whole(temporary / MANIFEST, json.dumps({"files": files}, indent=2) + "\n")
         self.fault("after manifest")
-        flush(beside)
+        flush(temporary)
         self.fault("before rename")
-        beside.rename(target)
+        temporary.rename(target)
         self.fault("after rename")
         flush(self.folder)
 
-    def _point(self, target: Path, is_best: bool) -> None:
-        """Move the links to the new checkpoint, then remove old ones."""
+    def _link_and_prune(self, target: Path, is_best: bool) -> None:
+        """Move the links, then remove old checkpoints: none goes before the new one is complete."""
         self._link("last", target)
         if is_best:
             self._link("best", target)
         self.fault("before prune")
-        self._prune()
+        best = self.run.path / "best"
+        kept = {best.resolve().name} if best.is_symlink() else set()
+        good = [path for path in self.existing() if (path / MANIFEST).is_file()]
+        for path in good[: -self.keep]:
+            if path.name not in kept:
+                # Renamed first, so that a half removed one is never taken for a checkpoint.
+                self._remove(path.rename(path.with_name(path.name + UNFINISHED)))
         self.fault("after prune")
 
     def _link(self, name: str, target: Path) -> None:
         self.fault(f"before link {name}")
-        beside = self.run.path / f".{name}{UNFINISHED}"
-        beside.unlink(missing_ok=True)
-        beside.symlink_to(target.relative_to(self.run.path))
+        temporary = self.run.path / f".{name}{UNFINISHED}"
+        temporary.unlink(missing_ok=True)
+        temporary.symlink_to(target.relative_to(self.run.path))
         self.fault(f"inside link {name}")
-        beside.replace(self.run.path / name)
+        temporary.replace(self.run.path / name)
         self.fault(f"after link {name}")
 
     def link_again(self, last: Path, best_step: int) -> None:
-        """Set the links again at a start: an earlier one may have been cut before. Called by one process.
+        """Set both links after a start: an earlier one may have been cut before it moved them. For the main process.
 
         Args:
-            best_step: 0 if there is no best one yet.
+            best_step: 0 if no checkpoint is the best yet.
         """
         self._link("last", last)
         best = self.folder / f"step-{best_step:08d}"
@@ -124,142 +142,113 @@ class Checkpoints:
         else:
             (self.run.path / "best").unlink(missing_ok=True)
 
-    def _prune(self) -> None:
-        best = self.run.path / "best"
-        kept = {best.resolve().name} if best.is_symlink() else set()
-        good = [path for path in self.existing() if (path / MANIFEST).is_file()]
-        for path in good[: -self.keep]:
-            if path.name not in kept:
-                with _if_possible(path):
-                    # Renamed first, so that a half removed one is never taken for a checkpoint.
-                    doomed = path.with_name(path.name + UNFINISHED)
-                    path.rename(doomed)
-                    self.fault("inside prune")
-                    shutil.rmtree(doomed)
-
     def existing(self) -> list[Path]:
-        """Return the checkpoints by step, oldest first, also broken ones."""
-        return sorted(
-            (path for path in self.folder.glob("step-*") if NAME.fullmatch(path.name)),
-            key=lambda path: int(NAME.fullmatch(path.name)[1]),
-        )
+        """Return the checkpoints by step, oldest first; they may be damaged."""
+        found = [path for path in self.folder.glob("step-*") if NAME.fullmatch(path.name)]
+        return sorted(found, key=lambda path: int(path.name.removeprefix("step-")))
 
     def newest_valid(self, engine: Engine) -> Path | None:
-        """Return the newest checkpoint whose every byte is as written, or None if there is none at all (collective).
+        """Return the newest checkpoint whose every byte is as it was written, or None if there is none (collective).
 
-        Each file is read once, by one process. A broken one is logged, and renamed if an older one is good.
+        Each file is read once, by one process. Damaged checkpoints are logged, and renamed if an older one is good.
 
         Raises:
             CheckpointError: if there are checkpoints, but not one is good.
         """
         broken: dict[Path, str] = {}
         for path in reversed(engine.from_main(self.existing())):
-            faults = {text for part in engine.gather_objects(self._verify_part(path, engine)) for text in part}
+            faults = {text for part in engine.gather_objects(_verify_own_share(path, engine)) for text in part}
             if not faults:
-                engine.on_main(lambda: _set_aside(broken))
+                engine.on_main(lambda: _rename_broken(broken))
                 return path
             broken[path] = "; ".join(sorted(faults))
             logger.warning("%s cannot be used, the one before is tried: %s", path, broken[path])
         if broken:
             remedy = f"to begin again from the first step, move {self.folder} away"
-            raise CheckpointError(
-                [*(f"{path}: {text}" for path, text in broken.items()), f"no checkpoint can be used; {remedy}"]
-            )
+            faults = [f"{path}: {text}" for path, text in broken.items()]
+            raise CheckpointError([*faults, f"no checkpoint can be used; {remedy}"])
         return None
 
     def clear_unfinished(self) -> None:
-        """Remove what a killed process left half written or half removed; called by one process.
+        """Remove what a killed process left half written or half removed. For the main process.
 
         Raises:
-            CheckpointError: if a folder stands where the first save would put a link.
+            CheckpointError: if a folder is where the first save would put a link.
         """
         for place in (self.run.path / "last", self.run.path / "best"):
             if place.is_dir() and not place.is_symlink():
                 raise CheckpointError(
-                    f"{place} is a folder where a link to a checkpoint goes, as in a copy that followed the links: "
+                    f"{place} is a folder, not a link to a checkpoint, as in a run copied with its links followed: "
                     f"remove it if {self.folder} has the same checkpoint, else move it there as step-... (eight digits)"
                 )
         for path in self.folder.glob(f"*{UNFINISHED}*"):
-            with _if_possible(path):
-                shutil.rmtree(path)
+            self._remove(path)
 
-    def _verify_part(self, path: Path, engine: Engine) -> list[str]:
-        """Return the faults of this process's share of the files."""
+    def _remove(self, path: Path) -> None:
+        """Remove a folder, or log a warning: one too many does no harm, and its removal is tried again later."""
         try:
-            files = read_manifest(path)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            return [f"no readable {MANIFEST} ({type(error).__name__})"]
-        return list(
-            filter(
-                None,
-                (_file_fault(path / name, files[name]) for name in sorted(files)[engine.rank :: engine.num_processes]),
-            )
-        )
+            self.fault("inside prune")
+            shutil.rmtree(path)
+        except OSError as error:
+            logger.warning("%s could not be removed: %s", path, error)
 
 
-@contextmanager
-def _if_possible(path: Path) -> Iterator[None]:
-    """Log a warning if a folder cannot be removed: it does no harm, and is removed at a later start."""
+def _verify_own_share(path: Path, engine: Engine) -> list[str]:
+    """Return the faults of this process's share of a checkpoint's files."""
     try:
-        yield
-    except OSError as error:
-        logger.warning("%s could not be removed: %s", path, error)
+        files = read_manifest(path)
+    except (OSError, ValueError) as error:
+        return [f"no readable {MANIFEST} ({type(error).__name__})"]
+    own = sorted(files)[engine.rank :: engine.num_processes]
+    return [fault for name in own if (fault := _file_fault(path / name, files[name]))]
 
 
-def read_manifest(path: Path) -> dict[str, dict[str, Any]]:
-    """Return size and checksum of each file of a checkpoint. Raises OSError, ValueError or KeyError if damaged."""
-    files = json.loads((path / MANIFEST).read_text())["files"]
-    if not isinstance(files, dict) or TRAINING not in files:
-        raise ValueError(f"{MANIFEST} lists no {TRAINING}")
-    return {name: {"bytes": about["bytes"], "sha256": about["sha256"]} for name, about in files.items()}
-
-
-def _file_fault(file: Path, about: dict[str, Any]) -> str | None:
+def _file_fault(file: Path, entry: FileEntry) -> str | None:
+    """Return what is wrong with a file, or None."""
     try:
-        if not file.is_file():
-            return f"{file.name} is missing"
-        if file.stat().st_size != about["bytes"]:
-            return f"{file.name} has {file.stat().st_size} bytes, not {about['bytes']}"
-        return None if sha256(file) == about["sha256"] else f"{file.name} was changed"
+        if file.stat().st_size != entry.bytes:
+            return f"{file.name} has {file.stat().st_size} bytes, not {entry.bytes}"
+        return None if sha256(file) == entry.sha256 else f"{file.name} was changed"
     except OSError as error:
         return f"{file.name} cannot be read ({error.strerror})"
 
 
+def _rename_broken(paths: dict[Path, str]) -> None:
+    """Free the names of damaged checkpoints: training will come to their steps again."""
+    for path in paths:
+        path.rename(free_name(path, "broken"))
+
+
+def read_manifest(path: Path) -> dict[str, FileEntry]:
+    """Return the manifest's entry of each file of a checkpoint. Raises OSError or ValueError if it is damaged."""
+    files = Manifest.model_validate_json((path / MANIFEST).read_bytes()).files
+    if TRAINING not in files:
+        raise ValueError(f"{MANIFEST} lists no {TRAINING}")
+    return files
+
+
 def read_training(path: Path) -> dict[str, Any]:
-    """Return the content of a checkpoint's `training.json`."""
+    """Return the content of a checkpoint's training.json."""
     return json.loads((path / TRAINING).read_text())
 
 
 def load(path: Path, engine: Engine, num_updates: int) -> None:
-    """Bring a checkpoint's weights, moments and random numbers into a prepared engine (collective).
+    """Load a checkpoint's weights, moments and random state into a prepared engine (collective).
 
     Raises:
-        CheckpointError: if the checkpoint is of other parameters, or of the same in other shapes.
+        CheckpointError: if other parameters are trained now, or have other shapes.
     """
     saved, trained = read_training(path)["shapes"], trained_shapes(engine)
-    if saved.keys() != trained.keys():
+    names = sorted(name for name in saved | trained if saved.get(name) != trained.get(name))
+    if names:
+        shapes = (f"{name} was {saved.get(name, 'frozen')} and is {trained.get(name, 'frozen')}" for name in names[:3])
         raise CheckpointError(
-            f"{path}: other parameters are trained now: {_some(trained.keys() - saved.keys())} are not in it, "
-            f"{_some(saved.keys() - trained.keys())} are in it alone; see finetune"
-        )
-    other = [f"{name} was {saved[name]} and is {shape}" for name, shape in trained.items() if saved[name] != shape]
-    if other:
-        raise CheckpointError(
-            f"{path}: {len(other)} parameters have other shapes now: {'; '.join(other[:3])}; use another output_dir"
+            f"{path}: other parameters are trained now, {len(names)} in all: {'; '.join(shapes)}; "
+            "see finetune, or use another output_dir"
         )
     files = read_manifest(path)
-    reader = StretchReader(path / name for name in sorted(files) if name.startswith("state-"))
-    restore(engine, reader, num_updates)
-    own = f"random-{engine.rank:05d}.safetensors"
-    if own in files:
-        set_random_state(StretchReader([path / own]), engine.device)
-
-
-def _some(names: set[str]) -> str:
-    return ", ".join(sorted(names)[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "") if names else "none"
-
-
-def _set_aside(paths: Iterable[Path]) -> None:
-    """Rename broken checkpoints, out of the way of those that will be written again at their steps."""
-    for path in paths:
-        path.rename(free_name(path, "broken"))
+    restore(engine, StretchReader(path / name for name in sorted(files) if name.startswith("state-")), num_updates)
+    random_file = f"random-{engine.rank:05d}.safetensors"
+    # Of a checkpoint of fewer processes there is none; this process keeps the state it was seeded with.
+    if random_file in files:
+        set_random_state(path / random_file, engine.device)

@@ -1,4 +1,4 @@
-"""The description of a run in the log before its first step."""
+"""Log what is about to be trained, before the first step."""
 
 from dst_dist.config import Recipe
 from dst_dist.data.batching import BatchPlan
@@ -11,52 +11,40 @@ from dst_dist.train.engine import Engine
 def describe(
     engine: Engine, recipe: Recipe, datasets: dict[str, SampleDataset], plan: BatchPlan, num_steps: int
 ) -> None:
-    """Log what is trained, and everything about the data that was corrected or left out."""
+    """Log model, data and steps, what was corrected or left out of the data, and warnings.
+
+    A head is warned of if it learns nothing, or sees under 5 % of a class and so learns little of it.
+    """
     counts = {part: sum(p.numel() for _, p in named) for part, named in parameter_groups(engine.unwrapped).items()}
     trained = ", ".join(f"{part} {count:,}" for part, count in counts.items())
-    logger.info("%s, %s; trained parameters: %s", engine.name, recipe.train.precision, trained)
+    where = f"{engine.kind} on {engine.num_processes} x {engine.device.type}"
+    logger.info(f"{where}, {recipe.train.precision}; trained parameters: {trained}")
     for split, data in datasets.items():
-        table = data.samples
-        videos = len({clip.video for clip in data.clips.index})
+        clips, table = data.clips.index, data.samples
         logger.info(
-            "%s: %d clips of %d videos, %d samples, %d frames, %d tokens, longest %d",
-            split,
-            len(data.clips.index),
-            videos,
-            len(table),
-            table["frames"].sum(),
-            table["tokens"].sum(),
-            table["tokens"].max(),
+            f"{split}: {len(clips)} clips of {len({clip.video for clip in clips})} videos, {len(table)} samples, "
+            f"{table['frames'].sum()} frames, {table['tokens'].sum()} tokens, longest {table['tokens'].max()}"
         )
         for note in data.notes:
-            logger.info("%s: %s", split, note)
+            logger.info(f"{split}: {note}")
     if "val" not in datasets:
         logger.info("data.val is empty: there is no validation, and the thresholds stay at 0.5")
-    warn_of_rare_classes(recipe, datasets["train"])
-    logger.info("%d steps, %d in an epoch", num_steps, plan.steps_per_epoch)
-    if recipe.optim.warmup_steps > num_steps:
-        logger.warning(
-            "optim.warmup_steps %d: the rate never reaches its peak in %d steps", recipe.optim.warmup_steps, num_steps
-        )
-    if not any(group["peak_lr"] for group in engine.param_groups):
+    for head, (positives, negatives) in datasets["train"].expected_classes().items():
+        logger.info(f"{head}: {positives:.0f} positives and {negatives:.0f} negatives an epoch")
+        if reason := why_untrained(recipe, datasets["train"], head):
+            logger.warning(f"{head}: {reason}, this run does not train the head")
+        elif min(positives, negatives) < 0.05 * (positives + negatives):
+            rare = "positive" if positives < negatives else "negative"
+            logger.warning(f"{head}: under 5 % of its positions are {rare}")
+    logger.info(f"{num_steps} steps, {plan.steps_per_epoch} in an epoch")
+    if (warmup := recipe.optim.warmup_steps) > num_steps:
+        logger.warning(f"optim.warmup_steps {warmup}: the rate never reaches its peak in {num_steps} steps")
+    if not any(group["peak_lr"] for group in engine.optimizer.param_groups):
         logger.warning("every learning rate is 0: nothing is learned")
 
 
-def warn_of_rare_classes(recipe: Recipe, data: SampleDataset) -> None:
-    """Log each head's classes, and warn of a head that sees under 5 % of a class or is not trained."""
-    for head, (positives, negatives) in data.expected_classes().items():
-        logger.info("%s: %.0f positives and %.0f negatives an epoch", head, positives, negatives)
-        total = positives + negatives
-        if reason := why_untrained(recipe, data, head):
-            logger.warning("%s: %s, this run does not train the head", head, reason)
-        elif min(positives, negatives) < 0.05 * total:
-            logger.warning(
-                "%s: under 5 %% of its positions are %s", head, "positive" if positives < negatives else "negative"
-            )
-
-
 def why_untrained(recipe: Recipe, data: SampleDataset, head: str) -> str | None:
-    """Return why a run does not train a head, or None if it does."""
+    """Return why a head learns nothing in a run, or None if it learns."""
     if not sum(data.expected_classes()[head]):
         return "no position has a label"
     return None if getattr(recipe.loss, head) else f"loss.{head} is 0"

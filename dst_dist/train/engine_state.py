@@ -1,14 +1,16 @@
-"""Weights and Adam moments by parameter name, wherever an engine keeps them.
+"""What a checkpoint has of a process: weights and Adam moments by parameter name on every engine, and random state.
 
-DDP has whole tensors on every process, FSDP2 rows of them, ZeRO-2 stretches of flat partitions. All three
-are contiguous stretches of the flattened parameter, which is the form that checkpoints have.
+DDP has whole tensors on every process, FSDP2 rows of them, ZeRO-2 stretches of flat partitions. All three are
+contiguous stretches of the flattened parameter, the form that checkpoints have.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from accelerate.utils import DistributedType
+from safetensors.torch import load_file
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
@@ -22,19 +24,19 @@ KINDS = ("weight", "exp_avg", "exp_avg_sq")
 
 @dataclass
 class Held:
-    """The part of one trained parameter that this process holds: entries [start, start + len), as flat views."""
+    """The part of one trained parameter that this process holds: entries [start, start + len) of the flattened one."""
 
     name: str
     start: int
-    tensors: dict[str, torch.Tensor]  # by KINDS, flat float32, views of the engine's own memory
-    write_start: int  # the part that this process writes; replicas share the work
+    tensors: dict[str, torch.Tensor]  # by KINDS; flat float32 views of the engine's own memory
+    write_start: int  # this process writes [write_start, write_stop): replicas share the work
     write_stop: int
 
 
 def held_state(engine: Engine) -> list[Held]:
-    """Return the trained state that this process holds; moments are zero before the first step."""
+    """Return everything trained that this process holds; before the first step the moments are created as zeros."""
     if engine.type == DistributedType.FSDP:
-        # After a forward without backward some weights are still gathered; the optimizer knows the sharded ones.
+        # After a forward without backward some weights are still gathered; the optimizer has the sharded ones.
         for module in engine.unwrapped.modules():
             if isinstance(module, FSDPModule):
                 module.reshard()
@@ -45,12 +47,12 @@ def held_state(engine: Engine) -> list[Held]:
 
 
 def stretches(held: list[Held]) -> list[Stretch]:
-    """Return the stretches that this process writes."""
+    """Return what this process writes."""
     return [
-        Stretch(f"{one.name}/{kind}", one.write_start, tensor[one.write_start - one.start : one.write_stop - one.start])
-        for one in held
-        if one.write_stop > one.write_start
-        for kind, tensor in one.tensors.items()
+        Stretch(f"{part.name}/{kind}", part.write_start, tensor[part.write_start - part.start :][:length])
+        for part in held
+        if (length := part.write_stop - part.write_start)
+        for kind, tensor in part.tensors.items()
     ]
 
 
@@ -58,14 +60,14 @@ def restore(engine: Engine, reader: StretchReader, num_updates: int) -> None:
     """Fill the engine's weights, moments and Adam's step counts from a checkpoint.
 
     Raises:
-        CheckpointError: if a parameter is not in the checkpoint in whole.
+        CheckpointError: if some entries of a parameter are not in the checkpoint.
     """
     with torch.no_grad():
-        for one in held_state(engine):
-            for kind, tensor in one.tensors.items():
-                _fill(reader, f"{one.name}/{kind}", one.start, tensor)
+        for part in held_state(engine):
+            for kind, tensor in part.tensors.items():
+                _fill(reader, f"{part.name}/{kind}", part.start, tensor)
         if engine.type == DistributedType.DEEPSPEED:
-            # What the forward pass reads are whole copies beside the partitions of masters.
+            # The forward pass reads whole copies, not the partitions of the masters.
             for name, parameter in _trained(engine):
                 _fill(reader, f"{name}/weight", 0, parameter.data.view(-1))
     for state in _adam(engine).state.values():
@@ -74,13 +76,14 @@ def restore(engine: Engine, reader: StretchReader, num_updates: int) -> None:
 
 
 def _fill(reader: StretchReader, name: str, start: int, out: torch.Tensor) -> None:
+    """Read float32 values on the host, then copy them to the device and dtype of `out`."""
     values = torch.empty(out.shape, dtype=torch.float32)
     reader.fill(name, start, values)
     out.copy_(values)
 
 
 def trained_shapes(engine: Engine) -> dict[str, list[int]]:
-    """Return the whole shape of every trained parameter by name."""
+    """Return name -> whole shape of every trained parameter."""
     return {name: list(parameter.shape) for name, parameter in _trained(engine)}
 
 
@@ -94,12 +97,12 @@ def _adam(engine: Engine) -> torch.optim.Optimizer:
 
 
 def _make_moments(engine: Engine) -> None:
-    """Make Adam's state, which Adam itself makes in its first step, so that it can be saved and loaded before."""
+    """Create Adam's state where it is missing: Adam itself creates it in the first step."""
     adam = _adam(engine)
+    is_torch = isinstance(adam, torch.optim.AdamW)
     for parameter in (parameter for group in adam.param_groups for parameter in group["params"]):
         if not adam.state[parameter]:
             step_device = parameter.device if adam.defaults.get("fused") else "cpu"
-            is_torch = isinstance(adam, torch.optim.AdamW)
             adam.state[parameter] = {
                 "step": torch.zeros((), dtype=torch.float32, device=step_device) if is_torch else 0,
                 "exp_avg": torch.zeros_like(parameter),
@@ -124,16 +127,28 @@ def _held_by_zero(engine: Engine) -> Iterator[Held]:
 
 
 def _held_by_torch(engine: Engine, name: str, parameter: torch.nn.Parameter) -> Held:
-    state = engine.optimizer.state[parameter]
-    whole = {"weight": parameter.detach(), **{kind: state[kind] for kind in KINDS[1:]}}
+    whole = {"weight": parameter.detach(), **{kind: engine.optimizer.state[parameter][kind] for kind in KINDS[1:]}}
     if isinstance(parameter, DTensor):
-        shape, offset = compute_local_shape_and_global_offset(
-            parameter.shape, parameter.device_mesh, parameter.placements
-        )
-        start = offset[0] * (parameter.numel() // max(1, parameter.shape[0]))
+        _, offset = compute_local_shape_and_global_offset(parameter.shape, parameter.device_mesh, parameter.placements)
+        start = offset[0] * (parameter.numel() // parameter.shape[0])
         tensors = {kind: tensor.to_local().view(-1) for kind, tensor in whole.items()}
-        numel = torch.Size(shape).numel()
-        return Held(name, start, tensors, start, start + numel)
+        return Held(name, start, tensors, start, start + len(tensors["weight"]))
     tensors = {kind: tensor.view(-1) for kind, tensor in whole.items()}
     bounds = [parameter.numel() * rank // engine.num_processes for rank in (engine.rank, engine.rank + 1)]
     return Held(name, 0, tensors, *bounds)
+
+
+def random_state(device: torch.device) -> list[Stretch]:
+    """Return the state of torch's generators, the only ones that training draws from."""
+    states = {"torch": torch.get_rng_state()}
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    return [Stretch(name, 0, values) for name, values in states.items()]
+
+
+def set_random_state(file: Path, device: torch.device) -> None:
+    """Restore the state that `random_state` returned; a file written on a CPU has none for a GPU."""
+    states = load_file(file)
+    torch.set_rng_state(states["torch@0"])
+    if device.type == "cuda" and "cuda@0" in states:
+        torch.cuda.set_rng_state(states["cuda@0"], device)

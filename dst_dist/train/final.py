@@ -1,6 +1,4 @@
-"""The final model: a Hugging Face folder with the thresholds chosen on validation."""
-
-from transformers import SmolVLMConfig
+"""Write the final model: a Hugging Face folder with the thresholds chosen on validation."""
 
 from dst_dist.config import Recipe
 from dst_dist.data.dataset import SampleDataset
@@ -11,45 +9,34 @@ from dst_dist.model.saving import save_model, saved_names
 from dst_dist.train.description import why_untrained
 from dst_dist.train.engine import Engine
 from dst_dist.train.held_folder import HeldFolder
+from dst_dist.train.resume import Progress
 
 
 def write_final(
-    engine: Engine,
-    recipe: Recipe,
-    run: HeldFolder,
-    data: SampleDataset,
-    model_files: ModelFiles,
-    thresholds: dict[str, float],
+    engine: Engine, recipe: Recipe, run: HeldFolder, data: SampleDataset, start: ModelFiles, progress: Progress
 ) -> None:
     """Write `final/` (collective).
 
+    The config gets each head's threshold and its share of positives in training. A head that this run did not train
+    keeps those of the starting model; one that was never trained gets the threshold NEVER.
+
     Args:
         data: the training split.
-        model_files: of the model that training began with.
-        thresholds: chosen on validation, by head; a head may lack one.
+        start: the model that training started from.
+        progress: has the thresholds chosen on validation.
     """
-    weights = engine.full_state_dict(saved_names(engine.unwrapped))
-    if engine.is_main:
-        model = engine.unwrapped
-        store_decisions(model.config, model_files.config, recipe, data, thresholds)
-        with run.making_final() as folder:
-            save_model(model, weights, folder)
-            model_files.save(folder)
-        logger.info("saved %s", run.final)
-
-
-def store_decisions(
-    config: SmolVLMConfig, begun: SmolVLMConfig, recipe: Recipe, data: SampleDataset, thresholds: dict[str, float]
-) -> None:
-    """Put each head's threshold and its rate in training into the config of the final model.
-
-    A head that this run did not train keeps what the model began with; one that was never trained never decides.
-    """
-    rates = data.positive_rates()
+    model, rates = engine.unwrapped, data.positive_rates()
+    weights = engine.full_state_dict(saved_names(model))
+    if not engine.is_main:
+        return
     for head in HEADS:
-        stored = thresholds.get(head.name), rates[head.name]
+        stored = progress.thresholds.get(head.name), rates[head.name]
         if why_untrained(recipe, data, head.name):
-            stored = getattr(begun, head.threshold_key, None), getattr(begun, head.rate_key, None)
+            stored = getattr(start.config, head.threshold_key, None), getattr(start.config, head.rate_key, None)
             stored = (NEVER, 0.0) if stored == (None, None) else stored
         for key, value in zip((head.threshold_key, head.rate_key), stored, strict=True):
-            setattr(config, key, value)
+            setattr(model.config, key, value)
+    with run.making_final() as folder:
+        save_model(model, weights, folder)
+        start.save(folder)
+    logger.info("saved %s", run.final)

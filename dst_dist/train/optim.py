@@ -12,11 +12,11 @@ from dst_dist import config
 def build_optimizer(
     groups: dict[str, list[tuple[str, Parameter]]], optim: config.Optim, fused: bool
 ) -> torch.optim.AdamW:
-    """Return AdamW over the trained parameters: a rate for each part, no decay on norms and biases.
+    """Build AdamW over the trained parameters: a rate for each part, no decay on norms and biases.
 
     Args:
         groups: the trained parameters of `text`, `connector`, `vision` and `heads`, by name.
-        fused: torch's fused kernel, for GPUs.
+        fused: whether to use torch's fused kernel, for GPUs.
     """
     rates = {
         "text": optim.learning_rate,
@@ -39,8 +39,8 @@ def build_optimizer(
 def rate_factor(step: int, num_steps: int, optim: config.Optim) -> float:
     """Return the share of the peak rate for optimizer step `step` (0 is the first).
 
-    It rises linearly over the warm-up, stays, and over the last `decay_share` of the steps behind the
-    warm-up follows the schedule to 0.
+    It rises linearly over the warm-up, stays at 1, and follows the schedule to 0 over the last `decay_share` of the
+    steps after the warm-up.
     """
     if step < optim.warmup_steps:
         return (step + 1) / optim.warmup_steps

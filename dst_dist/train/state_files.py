@@ -1,8 +1,8 @@
-"""Training state on disk: pieces of flattened tensors in safetensors files, read on any number of processes.
+"""Training state on disk: stretches of flattened tensors in safetensors files, read on any number of processes.
 
-Every parameter's state is a flat row of numbers; a process writes the stretches that it holds, so nothing is
-gathered, and a reader finds any stretch again by name and offset. A file is written front to back, and its
-checksum is made on the way.
+Each parameter's state is one flat row of numbers. A process writes the stretches that it holds, so nothing is
+gathered, and a reader finds any stretch by name and offset. A file is written front to back and its checksum is
+computed on the way.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from safetensors import safe_open
 
 from dst_dist.errors import CheckpointError
 
-DTYPES = {torch.float32: "F32", torch.int64: "I64", torch.uint8: "U8", torch.uint32: "U32"}
+DTYPES = {torch.float32: "F32", torch.uint8: "U8"}
 CHUNK_BYTES = 1 << 24
 
 
@@ -32,24 +32,21 @@ class Stretch:
 
     @property
     def key(self) -> str:
+        """Name in the file."""
         return f"{self.name}@{self.start}"
 
 
 def write_stretches(path: Path, stretches: Sequence[Stretch]) -> str:
-    """Write a safetensors file and flush it to the disk; returns its sha256.
+    """Write a safetensors file, flush it to the disk and return its sha256.
 
-    Written by hand because the library's writer wants all tensors in host memory at once; here only
-    one of them is copied from the device at a time.
+    The library's own writer wants all tensors in host memory at once; here one at a time is copied from the device.
     """
     header, offset = {}, 0
     for stretch in stretches:
-        size = stretch.values.numel() * stretch.values.element_size()
-        header[stretch.key] = {
-            "dtype": DTYPES[stretch.values.dtype],
-            "shape": list(stretch.values.shape),
-            "data_offsets": [offset, offset + size],
-        }
-        offset += size
+        end = offset + stretch.values.nbytes
+        shape = list(stretch.values.shape)
+        header[stretch.key] = {"dtype": DTYPES[stretch.values.dtype], "shape": shape, "data_offsets": [offset, end]}
+        offset = end
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
     digest = hashlib.sha256()
@@ -64,6 +61,7 @@ def write_stretches(path: Path, stretches: Sequence[Stretch]) -> str:
 
 
 def _pieces(head: bytes, stretches: Sequence[Stretch]) -> Iterable[bytes | memoryview]:
+    """Yield the file's bytes, in order."""
     yield head
     for stretch in stretches:
         data = memoryview(stretch.values.detach().cpu().contiguous().numpy()).cast("B")
@@ -72,11 +70,7 @@ def _pieces(head: bytes, stretches: Sequence[Stretch]) -> Iterable[bytes | memor
 
 
 class StretchReader:
-    """Reads stretches from the files of a checkpoint, whoever wrote them.
-
-    Raises:
-        CheckpointError: from `fill`, if a tensor is not there in whole.
-    """
+    """Finds stretches in the state files of a checkpoint."""
 
     def __init__(self, paths: Iterable[Path]):
         self._files = [safe_open(path, framework="pt") for path in paths]
@@ -86,14 +80,14 @@ class StretchReader:
                 name, _, start = key.rpartition("@")
                 self._places.setdefault(name, []).append((int(start), number, key))
 
-    @property
-    def names(self) -> set[str]:
-        return set(self._places)
-
     def fill(self, name: str, start: int, out: torch.Tensor) -> None:
-        """Fill `out`, 1-D, with entries [start, start + len(out)) of a tensor."""
+        """Fill `out`, 1-D, with entries [start, start + len(out)) of a tensor.
+
+        Raises:
+            CheckpointError: if some of them are missing.
+        """
         filled = 0
-        for first, number, key in sorted(self._places.get(name, [])):
+        for first, number, key in self._places.get(name, []):
             piece = self._files[number].get_slice(key)
             low, high = max(first, start), min(first + piece.get_shape()[0], start + len(out))
             if low < high:

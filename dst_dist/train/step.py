@@ -1,6 +1,7 @@
 """One optimizer step: forward and backward over its micro-batches, checks, one update."""
 
 import math
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,28 +16,35 @@ from dst_dist.model.losses import TERMS, Counts, NonFiniteError, compute_loss, w
 from dst_dist.model.memory_errors import memory_error_of_batch, memory_error_of_update
 from dst_dist.model.smolvlm_dst import DSTOutput
 from dst_dist.train.engine import Engine
-from dst_dist.train.progress import Stopwatch
 
 
-def step_batches(batches: Iterator[PackedBatch], watch: Stopwatch) -> Iterator[PackedBatch]:
-    """Yield this process's micro-batches of one optimizer step."""
-    while True:
-        batch = watch.timed(batches)
-        yield batch
-        if batch.spec.is_last:
-            return
+class Stopwatch:
+    """The time of an optimizer step so far, and the part of it spent waiting for data, in seconds."""
+
+    def __init__(self):
+        self.started_s, self.waited_s = time.perf_counter(), 0.0
+
+    def step_batches(self, batches: Iterator[PackedBatch]) -> Iterator[PackedBatch]:
+        """Yield this process's micro-batches of the step."""
+        is_last = False
+        while not is_last:
+            before = time.perf_counter()
+            batch = next(batches)
+            self.waited_s += time.perf_counter() - before
+            is_last = batch.spec.is_last
+            yield batch
 
 
 def optimizer_step(
     engine: Engine, recipe: Recipe, data: SampleDataset, batches: Iterator[PackedBatch], counts: Counts
 ) -> dict[str, Any]:
-    """Run forward and backward over a step's micro-batches, then one update; return what is logged (collective).
+    """Run forward and backward over a step's micro-batches, then one update; return the values to log (collective).
 
     Args:
-        counts: of the whole global batch.
+        counts: positions of the whole global batch, by term.
 
     Raises:
-        NonFiniteError: before the update, on all processes, naming samples and loss term.
+        NonFiniteError: before the update, on all processes, naming samples and, for a loss, the term.
     """
     engine.model.train()
     shares, specs, num_placeholders = [], [], 0
@@ -47,9 +55,8 @@ def optimizer_step(
         specs.append(batch.spec)
         num_placeholders += batch.num_placeholders
     own_shares = torch.stack(shares).double()
-    totals = engine.sum_over_processes(
-        torch.cat([own_shares.sum(0), own_shares.new_tensor([num_placeholders])])
-    ).tolist()
+    own_sums = torch.cat([own_shares.sum(0), own_shares.new_tensor([num_placeholders])])
+    totals = engine.sum_over_processes(own_sums).tolist()
     if not all(math.isfinite(total) for total in totals):
         raise NonFiniteError(find_non_finite(engine, data, own_shares, specs))
     norm = engine.gradient_norm()
@@ -64,15 +71,16 @@ def optimizer_step(
 def micro_batch_shares(engine: Engine, recipe: Recipe, batch: PackedBatch, counts: Counts) -> torch.Tensor:
     """Run forward and backward of one micro-batch; return its share of each of TERMS (collective)."""
     engine.begin_micro_batch(batch.spec.is_last)
-    output = forward(engine, recipe, batch := batch.to(engine.device))
+    batch = batch.to(engine.device)
+    output = forward(engine, recipe, batch)
     loss, terms = compute_loss(output, batch, counts, recipe.loss, recipe.labels.balance)
-    # Engines average gradients over processes; what is wanted is their sum.
+    # Engines average gradients over processes; the sum is needed.
     engine.backward(loss * engine.num_processes)
     return torch.stack([terms[name] for name in TERMS])
 
 
 def forward(engine: Engine, recipe: Recipe, batch: PackedBatch) -> DSTOutput:
-    """Return the wrapped model's output; all processes call the tower equally often (collective)."""
+    """Run the wrapped model on one micro-batch; all processes call the vision tower equally often (collective)."""
     return engine.model(
         input_ids=batch.input_ids,
         frames=batch.frames,
@@ -95,11 +103,16 @@ def find_non_finite(engine: Engine, data: SampleDataset, shares: torch.Tensor, s
 
 
 def data_names(data: SampleDataset, specs: list[MicroBatchSpec]) -> str:
+    """Return the ids of the samples of micro-batches."""
     return ", ".join(data.sample_id(draw.sample) for spec in specs for draw in spec.draws)
 
 
 def step_values(recipe: Recipe, totals: list[float], counts: Counts, norm: float) -> dict[str, Any]:
-    """Return the loss terms (means over the global batch), class counts and gradient norm of a step."""
+    """Return a step's loss terms (means over the global batch), class counts and gradient norm.
+
+    Args:
+        totals: the terms in order of TERMS, then the number of placeholder frames.
+    """
     terms = dict(zip(TERMS, totals, strict=False))
     values: dict[str, Any] = {"loss": weighted_sum(terms, recipe.loss)}
     values |= {f"loss/{name}": term for name, term in terms.items()}
@@ -112,8 +125,8 @@ def step_values(recipe: Recipe, totals: list[float], counts: Counts, norm: float
 
 
 def sizes(data: SampleDataset, samples: list[int], watch: Stopwatch) -> dict[str, Any]:
-    """Return size and speed of a step over all processes; the share of waiting is this process's."""
-    table, elapsed_s = data.samples[np.array(samples)], watch.elapsed_s
+    """Return size and speed of a step over all processes; the wait for data is this process's."""
+    table, elapsed_s = data.samples[np.array(samples)], time.perf_counter() - watch.started_s
     tokens, frames = int(table["tokens"].sum()), int(table["frames"].sum())
     return {
         "num_samples": len(samples),

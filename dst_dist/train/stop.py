@@ -1,4 +1,4 @@
-"""Stopping on request: a `STOP` file in the run folder, or SIGTERM or SIGUSR1 to the worker processes."""
+"""Stop on request: a `STOP` file in the run folder, or SIGTERM or SIGUSR1 to the worker processes."""
 
 import os
 import signal
@@ -9,24 +9,25 @@ from dst_dist.train.held_folder import HeldFolder
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 ONE_REQUEST_S = 2.0
-"""Signals within this time are one request: a cluster signals the workers and the launcher, which passes it on."""
+"""Signals within this time are one request: a cluster signals the workers, and the launcher, which passes it on."""
 
 
 class StopRequest:
-    """Knows whether this process was asked to stop. The loop asks all processes before it stops.
+    """Whether this process was asked to stop. Before they do, all processes must agree (`Trainer.run`).
 
-    The first signal only raises a flag, which is looked at once an optimizer step and between the
-    micro-batches of an evaluation. One that comes later leaves at once; checkpoints are safe at any instant.
+    The first signal sets a flag that is read once an optimizer step and between the micro-batches of an evaluation.
+    A later signal ends the process at once; checkpoints are safe at any instant.
+
+    Args:
+        watches_file: whether this process looks for the `STOP` file.
     """
 
     def __init__(self, run: HeldFolder, watches_file: bool):
-        self.run = run
-        self.file = run.stop_file
-        self.watches_file = watches_file
+        self.run, self.watches_file = run, watches_file
         self.first_signal_s: float | None = None
 
     def listen(self) -> None:
-        """Handle the signals from here on; called before anything slow."""
+        """Install the signal handlers; called before anything slow."""
         for number in SIGNALS:
             signal.signal(number, self._on_signal)
 
@@ -39,15 +40,15 @@ class StopRequest:
 
     @property
     def is_asked(self) -> bool:
-        """Return whether a signal or, where this process watches it, the file asks to stop."""
-        return self.first_signal_s is not None or (self.watches_file and self.file.exists())
+        """Whether there was a signal, or there is a file that this process watches."""
+        return self.first_signal_s is not None or (self.watches_file and self.run.stop_file.exists())
 
     def obeyed(self) -> None:
-        """Remove the file, so that the same command continues.
+        """Remove the file, so that the same command continues, and ignore signals from now on.
 
-        Signals mean nothing from here on: the launcher sends one to the processes that end after the first.
+        The launcher sends one to the processes that end after the first.
         """
         for number in SIGNALS:
             signal.signal(number, signal.SIG_IGN)
         if self.watches_file:
-            self.file.unlink(missing_ok=True)
+            self.run.stop_file.unlink(missing_ok=True)

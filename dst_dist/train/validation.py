@@ -1,6 +1,7 @@
-"""Validation in the loop: the split read with the gold history, equally many forwards on every process."""
+"""Validation during training: the split is read with the gold history, with equally many forwards on every process."""
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -20,17 +21,15 @@ def validate(
 ) -> Metrics | None:
     """Return loss terms and metrics of a split, the same on every process, or None if asked to stop (collective).
 
-    A threshold that the recipe leaves open is the best one on these clips.
+    A head's threshold is the recipe's, else the best one on these clips.
 
     Raises:
-        NonFiniteError: if the model says what is not a number.
+        NonFiniteError: if an output of the model is not finite.
     """
     engine.model.eval()
     specs = evaluation_specs(data, limits, engine.rank, engine.num_processes, recipe.eval.max_clips)
-    num_workers = recipe.data.num_workers
-    columns = read_model(
-        lambda batch: forward(engine, recipe, batch), data, specs, engine.device, num_workers, should_stop
-    )
+    model = partial(forward, engine, recipe)
+    columns = read_model(model, data, specs, engine.device, recipe.data.num_workers, should_stop)
     if columns is None:
         return None
     columns = join_readings(engine.gather_objects(columns))

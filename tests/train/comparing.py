@@ -1,4 +1,4 @@
-"""How far two trainings are from one another: what they logged, and what they left in `final/`."""
+"""How far two trainings are from each other: their logs, and the weights in `final/`."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,28 +18,28 @@ LOSS_TOLERANCE = 1e-5
 NORM_TOLERANCE = 1e-4
 """Relative, of a step's gradient norm: the only number that sees a wrong scale, since Adam and clipping do not."""
 WEIGHT_TOLERANCE = 3e-4
-"""Of the way that the weights went, all tensors together."""
+"""Relative to the distance that training moved the weights, all tensors together."""
 TENSOR_TOLERANCE = 3e-3
-"""Of the way that a tensor went, the worst of all tensors."""
+"""Relative to the distance that training moved a tensor, for the worst tensor."""
 
 LOSSES = ("loss", "loss/lm", "loss/dst_gen", "loss/dst_update", "loss/speaking")
 
 
 def weights_of(folder: Path) -> Weights:
-    """The tensors of a `final/` folder, a full model's or an adapter's."""
+    """Return the tensors of a `final/` folder, of a full model or an adapter."""
     (file,) = folder.glob("*.safetensors")
     return load_file(file)
 
 
 def initial_weights(words: Sequence[str], folder: Path) -> Weights:
-    """What a run with this recipe starts from, by the names that `final/` has."""
+    """Return the weights that a run with this recipe starts from, by the names in `final/`."""
     model = load_model(load_recipe(words))
     save_model(model, model.state_dict(), folder)
     return weights_of(folder)
 
 
 def differences(run: Launched, reference: Launched, initial: Weights) -> dict[str, float]:
-    """Largest relative difference of any step's losses and gradient norm, and distance of the final weights."""
+    """Return the largest relative difference of losses and of gradient norms, and the distance of the final weights."""
     ours, theirs = run.metrics(), reference.metrics()
     assert [line["step"] for line in ours] == [line["step"] for line in theirs]
     assert [line["num_tokens"] for line in ours] == [line["num_tokens"] for line in theirs]
@@ -53,7 +53,7 @@ def differences(run: Launched, reference: Launched, initial: Weights) -> dict[st
 
 
 def faults(found: Mapping[str, float]) -> list[str]:
-    """Which of `differences` are beyond their tolerance."""
+    """Return the `differences` that exceed their tolerance."""
     tolerances = {
         "loss": LOSS_TOLERANCE,
         "grad_norm": NORM_TOLERANCE,
@@ -64,7 +64,7 @@ def faults(found: Mapping[str, float]) -> list[str]:
 
 
 def tensor_differences(ours: Weights, theirs: Weights, initial: Weights) -> dict[str, float]:
-    """Distance of each trained tensor from the reference's as a share of that one's way; and of `all` together."""
+    """Return each trained tensor's distance from the reference, relative to how far that one moved; and for `all`."""
     assert ours.keys() == theirs.keys() == initial.keys()
     distance = {name: _norm(ours[name] - theirs[name]) for name in theirs}
     way = {name: _norm(theirs[name] - initial[name]) for name in theirs}
@@ -74,9 +74,9 @@ def tensor_differences(ours: Weights, theirs: Weights, initial: Weights) -> dict
 
 
 def has_gradient(name: str) -> bool:
-    """Whether a tensor has any: a bias of keys shifts all of a query's scores alike, which softmax undoes.
+    """Return whether a tensor has a gradient. A bias of keys has none: softmax ignores a shift of a query's scores.
 
-    What it gets is rounding noise, and Adam makes steps of full length of it.
+    It gets rounding noise only, from which Adam makes steps of full length.
     """
     return not name.endswith("k_proj.bias")
 

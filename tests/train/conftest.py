@@ -1,8 +1,10 @@
-"""A process from which trainings are forked, for the tests that need many."""
+"""A process from which trainings are forked, for the tests that need many; and runs that are finished."""
 
 import pytest
 
+from tests.train.finished import FULL, LORA, recipe_words
 from tests.train.forking import Starter
+from tests.train.in_process import own_logging, train
 
 
 @pytest.fixture(scope="session")
@@ -10,3 +12,31 @@ def starter():
     forks = Starter()
     yield forks
     forks.close()
+
+
+@pytest.fixture
+def own_logging_of_test():
+    """Undo what a command sets for the whole process."""
+    with own_logging():
+        yield
+
+
+@pytest.fixture(scope="session")
+def full(demo_words, tmp_path_factory):
+    """The folder of a finished run that trained everything."""
+    folder = tmp_path_factory.mktemp("runs") / "full"
+    assert train(recipe_words(demo_words, folder, *FULL)) == 0
+    return folder
+
+
+@pytest.fixture(scope="session")
+def lora(demo_words, tmp_path_factory):
+    """The folder of a finished LoRA run."""
+    folder = tmp_path_factory.mktemp("runs") / "lora"
+    assert train(recipe_words(demo_words, folder, *LORA)) == 0
+    return folder
+
+
+@pytest.fixture
+def earlier(request, full, lora):
+    return {"full": full, "lora": lora}[request.param]

@@ -1,4 +1,4 @@
-"""Processes for tests of checkpoints: threads with a small model each, alike as under DDP."""
+"""Processes for tests of checkpoints: threads with a small model each, the same as under DDP."""
 
 import threading
 
@@ -10,14 +10,14 @@ from dst_dist.processes import Processes
 
 
 class Meeting:
-    """Where the processes exchange values; a process that ends does not come any more, and the others fail."""
+    """Exchanges values between the processes; if one has ended, the others fail."""
 
     def __init__(self, number):
         self.barrier, self.values = threading.Barrier(number, timeout=20), [None] * number
 
 
 class FakeEngine(Processes):
-    """As much of `Engine` as a checkpoint needs, in a thread."""
+    """The part of `Engine` that a checkpoint needs, in a thread."""
 
     type = DistributedType.MULTI_GPU
     device = torch.device("cpu")
@@ -55,7 +55,7 @@ class FakeEngine(Processes):
 
 
 def on_processes(number, work, seed=0):
-    """Call `work(engine)` on so many processes; what each returned or raised, and the engines."""
+    """Call `work(engine)` on `number` processes; return what each returned or raised, and the engines."""
     meeting, results = Meeting(number), [None] * number
     engines = [FakeEngine(rank, meeting, seed) for rank in range(number)]
 

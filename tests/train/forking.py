@@ -1,7 +1,7 @@
 """Start trainings of several processes in a second each: forked from a process that has imported everything.
 
-`Starter` does for a test what `accelerate launch` does: the same environment (made by Accelerate itself), and when
-one process fails the others get SIGTERM. What is special about the launcher itself is tested with `tests.launching`.
+`Starter` does what `accelerate launch` does: it sets the same environment (made by Accelerate itself), and when one
+process fails it sends SIGTERM to the others. The launcher itself is tested with `tests.launching`.
 """
 
 import contextlib
@@ -26,26 +26,26 @@ GRACE_S = 3
 
 
 class Job:
-    """A training that runs."""
+    """A training in progress."""
 
     def __init__(self, folder: Path, log: Path):
         self.folder, self.log = folder, log
 
     @property
     def pids(self) -> list[int]:
-        """Process ids of the workers, by rank."""
+        """The process ids of the workers, by rank."""
         file = self.log.with_suffix(".pids")
         wait_for(file.exists)
         return json.loads(file.read_text())
 
     def send(self, number: signal.Signals) -> None:
-        """A signal to all workers that still live."""
+        """Send a signal to all workers that are still alive."""
         for pid in self.pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
 
     def wait(self, timeout_s: float = TIMEOUT_S) -> Launched:
-        """Wait for its end; `returncode` is that of the worker that failed first. Kills it if it takes too long."""
+        """Wait for the end, or kill the workers; `returncode` is that of the worker that failed first."""
         file = self.log.with_suffix(".exit")
         try:
             wait_for(file.exists, timeout_s)
@@ -109,7 +109,7 @@ class Starter:
 
 
 def wait_for(condition, timeout_s: float = TIMEOUT_S) -> None:
-    """Raises AssertionError if the condition does not come true in time."""
+    """Wait for a condition. Raises AssertionError if it does not become true in time."""
     stop = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < stop, f"waited {timeout_s} s"
@@ -139,7 +139,7 @@ def serve() -> None:
 
 
 def launcher_environment(engine: str) -> dict[str, str]:
-    """What `accelerate launch` would add to the environment of its workers."""
+    """Return what `accelerate launch` adds to the environment of its workers."""
     from accelerate.commands.launch import launch_command, launch_command_parser
 
     found: dict[str, str] = {}
@@ -152,7 +152,7 @@ def launcher_environment(engine: str) -> dict[str, str]:
 
 
 def launch_here(order: dict, environment: dict[str, str]) -> None:
-    """Fork the workers, and end them all when one fails; does not return."""
+    """Fork the workers, and end all when one fails; does not return."""
     log = Path(order["log"])
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(output, 1)
@@ -178,7 +178,7 @@ def launch_here(order: dict, environment: dict[str, str]) -> None:
 
 
 def work(order: dict) -> None:
-    """One worker, as `python -m` would run it; does not return."""
+    """Run one worker as `python -m` would; does not return."""
     sys.argv = [order["module"], *order["words"]]
     code = 1
     try:
@@ -191,7 +191,7 @@ def work(order: dict) -> None:
 
 
 def watch(pids: list[int]) -> int:
-    """Wait for all workers; the exit code of the first that failed (minus the signal), or 0."""
+    """Wait for all workers; return the exit code of the first that failed (minus the signal), or 0."""
     living, first, killing_at = set(pids), 0, float("inf")
     while living:
         for pid in list(living):
@@ -209,15 +209,17 @@ def watch(pids: list[int]) -> int:
 
 
 def end(pids: set[int], number: signal.Signals) -> None:
+    """Send a signal to processes that may have ended."""
     for pid in pids:
         with contextlib.suppress(psutil.NoSuchProcess):
             psutil.Process(pid).send_signal(number)
 
 
 def write_whole(path: Path, content) -> None:
-    beside = path.with_suffix(".part")
-    beside.write_text(json.dumps(content))
-    beside.replace(path)
+    """Write JSON so that it is never read half written."""
+    temporary = path.with_suffix(".part")
+    temporary.write_text(json.dumps(content))
+    temporary.replace(path)
 
 
 if __name__ == "__main__":

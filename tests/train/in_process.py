@@ -1,4 +1,4 @@
-"""A whole training in this process: seconds less than a launch."""
+"""A whole training in this process, which takes seconds less than a launch."""
 
 import contextlib
 import logging
@@ -13,7 +13,7 @@ from dst_dist.train.stop import SIGNALS
 
 @contextlib.contextmanager
 def own_logging():
-    """What a program sets for its whole process is set back."""
+    """Undo what a program sets for its whole process: logging, warnings and signal handlers."""
     root, show = logging.getLogger(), warnings.formatwarning
     handlers, level = root.handlers[:], root.level
     on_signal = {number: signal.getsignal(number) for number in SIGNALS}
@@ -29,7 +29,7 @@ def own_logging():
 
 
 def train(words):
-    """A whole training in this process; gives the exit code."""
+    """Train in this process; return the exit code."""
     try:
         with own_logging():
             return program.main(words)

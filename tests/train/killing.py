@@ -1,6 +1,6 @@
 """`python -m tests.train.killing <recipe>...`: the same training with faults, and with a record of what it does.
 
-Environment variables say what:
+Environment variables:
     FAULT=kill:inside rename:0:1   SIGKILL (or `full`: the disk is full) at a point, of a rank, the first time there
     FAULT_LOG=FILE                 a line `rank point` for each point that is passed
     IDS=FOLDER                     `<rank>.jsonl`: the clips of each micro-batch
@@ -47,9 +47,9 @@ POINTS = (
     "after prune",
     "inside final",
 )
-"""Every instant of a save (and of writing `final/`) at which a fault can be asked for."""
+"""Every instant of a save (and of writing `final/`) at which a fault can be injected."""
 AT_WORK = "inside accumulation"
-"""The point of each micro-batch between forward and backward."""
+"""The point between forward and backward of each micro-batch."""
 NOT_ON_MAIN = {"before state", "inside file", "after state", "after random"}
 """The points that the other processes pass too."""
 
@@ -57,11 +57,11 @@ Fault = Callable[[str], None]
 
 
 class Faults:
-    """Called at each point; does what was asked there, once.
+    """Called at each point; injects the fault at one of them, once.
 
     Args:
         kind: `kill`, `full`, or a function to call.
-        nth: the first, second, ... time that this process comes there.
+        nth: the first, second, ... time that this process passes the point.
     """
 
     def __init__(self, kind: str | Callable[[], None], point: str, nth: int = 1, log: Path | None = None):
@@ -87,7 +87,7 @@ class Faults:
 
 @contextlib.contextmanager
 def installed(fault: Fault):
-    """Trainings in this process pass the fault's points."""
+    """Make trainings in this process call `fault` at each point."""
     intact = loop.Checkpoints, state_files._pieces, final.save_model, step.compute_loss
 
     def pieces(head, of_stretches):
@@ -113,7 +113,7 @@ def installed(fault: Fault):
 
 
 def record_ids(folder: Path) -> None:
-    """Write the clips of each micro-batch as they come."""
+    """Write the clips of each micro-batch as it is trained."""
     intact = loop.optimizer_step
 
     def optimizer_step(engine, recipe, data, batches, counts):
@@ -131,7 +131,7 @@ def record_ids(folder: Path) -> None:
 
 
 def record_loaded(folder: Path) -> None:
-    """Write the state as it is right after it was loaded."""
+    """Write the state right after it was loaded."""
     intact = loop.resume
 
     def resume(engine, *others):
@@ -142,7 +142,9 @@ def record_loaded(folder: Path) -> None:
         for _, parameter in engine.unwrapped.named_parameters():
             whole = parameter.full_tensor() if hasattr(parameter, "full_tensor") else parameter
             digest.update(whole.detach().float().contiguous().numpy().tobytes())
-        rates = [{key: value for key, value in group.items() if key != "params"} for group in engine.param_groups]
+        rates = [
+            {key: value for key, value in group.items() if key != "params"} for group in engine.optimizer.param_groups
+        ]
         (folder / f"{RANK}.json").write_text(
             json.dumps({"weights": digest.hexdigest(), "groups": rates, "step": progress.step})
         )

@@ -1,4 +1,4 @@
-"""`python -m tests.train.not_finite loss|gradient <recipe>...`: training with one NaN on the second process, in step 2."""
+"""`python -m tests.train.not_finite loss|gradient <recipe>...`: training with a NaN on the second process in step 2."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""Recipes of short runs to cut and continue, and what is compared of two of them."""
+"""Recipes of short runs to cut and resume, and the comparison of two runs."""
 
 import json
 from pathlib import Path
@@ -12,11 +12,11 @@ MODES = {
     "full": ("finetune.mode=full",),
 }
 SPEED = {"tokens_per_s", "frames_per_s", "data_wait_share", "peak_memory_gib", "checkpoint_s"}
-"""What no two runs have alike."""
+"""Fields that differ between any two runs."""
 
 
 def cut_words(demo_words, mode: str = "lora", *extra: str) -> list[str]:
-    """9 clips of 16 frames: steps of 4, 4 and 1 make an epoch, each clip is a micro-batch. Saved and evaluated often."""
+    """Return a recipe of 9 clips of 16 frames: an epoch is steps of 4, 4 and 1, a clip a micro-batch; saved often."""
     return [
         "demo",
         *demo_words,
@@ -42,7 +42,7 @@ def status_of(folder: Path) -> dict:
 
 
 def curve(folder: Path) -> dict[tuple[str, int], dict]:
-    """All that was logged of each step and evaluation but its speed; the later line counts."""
+    """Return everything logged of each step and evaluation except SPEED; the later line counts."""
     lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
     return {
         (line["split"], line["step"]): {key: value for key, value in line.items() if key not in SPEED} for line in lines
@@ -50,13 +50,13 @@ def curve(folder: Path) -> dict[tuple[str, int], dict]:
 
 
 def checksums(checkpoint: Path) -> dict[str, str]:
-    """Of each process's weights, moments and random numbers."""
+    """Return the sha256 of each process's weights, moments and random state."""
     files = json.loads((checkpoint / "MANIFEST.json").read_text())["files"]
     return {name: about["sha256"] for name, about in files.items() if name != "training.json"}
 
 
 def whole_state(folder: Path) -> dict[str, torch.Tensor]:
-    """The flat tensors of a checkpoint, joined over the processes that wrote them."""
+    """Return the flat tensors of a checkpoint, joined over the processes that wrote them."""
     places: dict[str, list[tuple[int, torch.Tensor]]] = {}
     for file in folder.glob("state-*.safetensors"):
         for key, values in load_file(file).items():
@@ -69,7 +69,7 @@ def whole_state(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def same(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> bool:
-    """Bitwise."""
+    """Return whether the tensors are bitwise equal."""
     return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
@@ -79,7 +79,7 @@ def final_weights(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def assert_same_run(ours: Path, theirs: Path) -> None:
-    """Losses, metrics, rates, weights, moments and random numbers, all bitwise; links and ends too."""
+    """Compare losses, metrics, rates, weights, moments and random state bitwise, and links and status."""
     assert curve(ours) == curve(theirs)
     assert same(final_weights(ours), final_weights(theirs))
     for link in ("last", "best"):
@@ -92,7 +92,7 @@ def assert_same_run(ours: Path, theirs: Path) -> None:
 
 
 def clips_by_step(*folders: Path) -> dict[tuple[int, int], list]:
-    """(rank, step) -> the clips of each micro-batch; of several starts the last one that trained the step."""
+    """Return (rank, step) -> the clips of each micro-batch; of several starts the last one that trained the step."""
     found: dict[tuple[int, int], list] = {}
     for file in (file for folder in folders for file in folder.glob("*.jsonl")):
         of_start: dict[tuple[int, int], list] = {}

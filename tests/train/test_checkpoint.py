@@ -1,28 +1,24 @@
-"""Checkpoints by themselves: what is on the disk, that it comes back, and which stay.
+"""Checkpoints: which files they have, when they are complete, which are refused, and which stay.
 
-The processes are threads with a small model each, alike as under DDP; real engines are in test_resume.py.
+The processes are threads with a small model each, the same as under DDP; real engines are in test_resume.py.
 """
 
-import itertools
 import json
 import os
 import re
 
-import pytest
 import torch
-from safetensors.torch import load_file, safe_open
+from safetensors.torch import safe_open
 
 from dst_dist.errors import CheckpointError
 from dst_dist.files import sha256
 from dst_dist.run_folder import RunFolder
 from dst_dist.train.checkpoint import MANIFEST, Checkpoints, load, read_manifest, read_training
-from dst_dist.train.random_state import random_state, set_random_state
-from dst_dist.train.state_files import Stretch, StretchReader, write_stretches
 from tests.train.fake_engine import on_processes
 
 
 def saved(folder, steps, number=2, keep=2, best=(), fault=lambda point: None):
-    """Checkpoints of these steps; gives the results and engines of `on_processes`."""
+    """Save checkpoints of these steps; return the results and engines of `on_processes`."""
 
     def work(engine):
         checkpoints = Checkpoints(RunFolder(folder), keep, fault)
@@ -35,7 +31,7 @@ def saved(folder, steps, number=2, keep=2, best=(), fault=lambda point: None):
 
 
 def newest(folder, number=2):
-    """What a start finds: every process's answer of `newest_valid`."""
+    """Start; return what `newest_valid` returns on every process."""
 
     def work(engine):
         checkpoints = Checkpoints(RunFolder(folder), 2)
@@ -59,37 +55,6 @@ def same(ours, theirs):
 # Files
 
 
-def test_a_file_is_read_by_the_safetensors_library(tmp_path):
-    weight, counts = torch.randn(7), torch.arange(3)
-    digest = write_stretches(
-        tmp_path / "a.safetensors", [Stretch("layer.weight", 4, weight), Stretch("counts", 0, counts)]
-    )
-    found = load_file(tmp_path / "a.safetensors")
-    assert same(found, {"layer.weight@4": weight, "counts@0": counts})
-    assert digest == sha256(tmp_path / "a.safetensors")
-
-
-def test_stretches_of_several_files_are_joined(tmp_path):
-    whole = torch.randn(10)
-    files = [tmp_path / "0.safetensors", tmp_path / "1.safetensors"]
-    write_stretches(files[0], [Stretch("w", 6, whole[6:]), Stretch("w", 0, whole[:2])])
-    write_stretches(files[1], [Stretch("w", 2, whole[2:6]), Stretch("empty", 0, whole[:0])])
-    reader = StretchReader(files)
-    for start, stop in itertools.combinations(range(11), 2):
-        out = torch.empty(stop - start)
-        reader.fill("w", start, out)
-        assert torch.equal(out, whole[start:stop])
-    with pytest.raises(CheckpointError, match="4 of the 6 entries wanted of w"):
-        StretchReader(files[1:]).fill("w", 0, torch.empty(6))
-
-
-def test_a_file_larger_than_a_piece(tmp_path, monkeypatch):
-    monkeypatch.setattr("dst_dist.train.state_files.CHUNK_BYTES", 64)
-    whole = torch.randn(1000)
-    assert write_stretches(tmp_path / "a.safetensors", [Stretch("w", 0, whole)]) == sha256(tmp_path / "a.safetensors")
-    assert torch.equal(load_file(tmp_path / "a.safetensors")["w@0"], whole)
-
-
 def test_the_manifest_names_every_other_file(tmp_path):
     saved(tmp_path, [3])
     folder = tmp_path / "checkpoints/step-00000003"
@@ -105,78 +70,34 @@ def test_the_manifest_names_every_other_file(tmp_path):
     assert read_training(folder) == {"progress": {"step": 3}, "shapes": shapes}
 
 
-def test_replicas_share_the_writing(tmp_path):
-    saved(tmp_path, [1], number=2)
-    sizes = [
-        sum(
-            tensor.numel()
-            for tensor in load_file(tmp_path / f"checkpoints/step-00000001/state-0000{rank}.safetensors").values()
-        )
-        for rank in (0, 1)
-    ]
-    # 32 parameters, of each the weight and two moments.
-    assert sum(sizes) == 96 and abs(sizes[0] - sizes[1]) <= 12
-
-
-def test_everything_is_on_the_disk_before_the_name_says_so(tmp_path, monkeypatch):
+def test_everything_is_on_the_disk_before_the_rename(tmp_path, monkeypatch):
     """Each file is flushed, then its folder, then the folder is renamed, then the folder above is flushed."""
     events, intact = [], os.fsync
 
     def fsync(descriptor):
-        name = os.path.basename(os.readlink(f"/proc/self/fd/{descriptor}"))
-        # A file that is still written under another name.
-        events.append(re.sub(r"^\.(.+)\.\d+$", r"\1", name))
+        events.append(os.path.basename(os.readlink(f"/proc/self/fd/{descriptor}")))
         intact(descriptor)
 
     monkeypatch.setattr(os, "fsync", fsync)
     saved(tmp_path, [1], number=1, fault=lambda point: events.append(point))
+    # Text files are flushed under a temporary name: `.training.json.<process>`.
+    events = [re.sub(r"^\.(.+)\.\d+$", r"\1", event) for event in events]
     events = [event for event in events if "." in event or event in ("checkpoints", "before rename", "after rename")]
-    beside = events[events.index("MANIFEST.json") + 1]
-    assert beside.startswith("step-00000001.unfinished-")
+    temporary = events[events.index("MANIFEST.json") + 1]
+    assert temporary.startswith("step-00000001.unfinished-")
     assert events == [
         "state-00000.safetensors",
         "random-00000.safetensors",
         "training.json",
         "MANIFEST.json",
-        beside,
+        temporary,
         "before rename",
         "after rename",
         "checkpoints",
     ]
 
 
-# There and back
-
-
-@pytest.mark.parametrize("number, later", [(1, 1), (2, 2), (2, 1), (1, 2), (2, 4), (4, 1), (3, 2)])
-def test_weights_moments_and_step_come_back(tmp_path, number, later):
-    _, engines = saved(tmp_path, [1, 2, 3], number)
-    path = tmp_path / "checkpoints/step-00000003"
-
-    def work(engine):
-        load(path, engine, 3)
-
-    results, others = on_processes(later, work, seed=1)
-    assert results == [None] * later
-    for other in others:
-        assert same(other.whole_state, engines[0].whole_state)
-        assert all(float(state["step"]) == 3 for state in other.optimizer.state.values())
-
-
-def test_a_save_before_the_first_step(tmp_path):
-    on_processes(2, lambda engine: Checkpoints(RunFolder(tmp_path), 2).save(engine, 0, {}, False))
-    _, (fresh, _) = on_processes(2, lambda engine: load(tmp_path / "checkpoints/step-00000000", engine, 0), seed=1)
-    assert all(not state["exp_avg"].any() and float(state["step"]) == 0 for state in fresh.optimizer.state.values())
-    _, (stepped, _) = on_processes(2, lambda engine: None)
-    assert same(dict(fresh.unwrapped.named_parameters()), dict(stepped.unwrapped.named_parameters()))
-
-
-def test_random_numbers_come_back(tmp_path):
-    write_stretches(tmp_path / "a.safetensors", random_state(torch.device("cpu")))
-    first = torch.rand(3).tolist()
-    assert torch.rand(3).tolist() != first
-    set_random_state(StretchReader([tmp_path / "a.safetensors"]), torch.device("cpu"))
-    assert torch.rand(3).tolist() == first
+# Loading
 
 
 def test_other_parameters_are_refused(tmp_path):
@@ -188,7 +109,7 @@ def test_other_parameters_are_refused(tmp_path):
         load(path, engine, 1)
 
     (error,), _ = on_processes(1, with_another)
-    assert isinstance(error, CheckpointError) and "2.weight are not in it, none are in it alone" in str(error)
+    assert isinstance(error, CheckpointError) and "1 in all: 2.weight was frozen and is [2, 2];" in str(error)
 
     def smaller(engine):
         """Its first 6 numbers would fit."""
@@ -196,25 +117,23 @@ def test_other_parameters_are_refused(tmp_path):
         load(path, engine, 1)
 
     (error,), _ = on_processes(1, smaller)
-    assert isinstance(
-        error, CheckpointError
-    ) and "1 parameters have other shapes now: 1.weight was [2, 5] and is [2, 3]" in str(error)
+    assert isinstance(error, CheckpointError) and "1 in all: 1.weight was [2, 5] and is [2, 3];" in str(error)
 
 
-def test_any_damage_to_a_manifest_gives_way_to_the_checkpoint_before(tmp_path):
-    """Every byte of it in turn, three bits each; whichever checkpoint is chosen, nothing else is raised."""
+def test_any_damage_to_a_manifest_raises_oserror_or_valueerror(tmp_path):
+    """Three bits of every byte in turn are flipped; the checkpoint before is used."""
     saved(tmp_path, [1, 2], number=1)
     file = tmp_path / "checkpoints/step-00000002/MANIFEST.json"
     whole = file.read_bytes()
-    good, spoiled = read_manifest(file.parent), 0
+    good, damaged = read_manifest(file.parent), 0
     for place in range(len(whole)):
         for bit in (1, 4, 32):
             file.write_bytes(whole[:place] + bytes([whole[place] ^ bit]) + whole[place + 1 :])
             try:
-                spoiled += read_manifest(file.parent) != good
-            except (OSError, ValueError, KeyError, TypeError, AttributeError):
-                spoiled += 1
-    assert spoiled > len(whole)
+                damaged += read_manifest(file.parent) != good
+            except (OSError, ValueError):
+                damaged += 1
+    assert damaged > len(whole)
     file.write_bytes(whole.replace(b'"bytes"', b'"bytez"', 1))
     (chosen,), _ = on_processes(1, Checkpoints(RunFolder(tmp_path), 2).newest_valid)
     assert chosen.name == "step-00000001"
@@ -245,12 +164,12 @@ def test_a_saved_step_is_not_written_again(tmp_path):
     assert os.readlink(tmp_path / "best") == "checkpoints/step-00000001"
 
 
-def test_links_are_mended(tmp_path):
+def test_links_are_set_again(tmp_path):
     saved(tmp_path, [1, 2], number=1, best=(1, 2))
     checkpoints = Checkpoints(RunFolder(tmp_path), 2)
     checkpoints.link_again(tmp_path / "checkpoints/step-00000001", 1)
     assert os.readlink(tmp_path / "last") == os.readlink(tmp_path / "best") == "checkpoints/step-00000001"
-    # Its best one is gone: no link is better than one to nowhere.
+    # The best one is gone, so there is no link either.
     checkpoints.link_again(tmp_path / "checkpoints/step-00000001", 7)
     assert not (tmp_path / "best").is_symlink()
 

@@ -1,4 +1,4 @@
-"""Whatever happens to a save or to its files afterwards, a good checkpoint is found, or it is said that there is none."""
+"""Whatever happens to a save or to its files afterwards, a good checkpoint is found, or an error names the damage."""
 
 import builtins
 import errno
@@ -24,7 +24,7 @@ POINTS_OF_A_SAVE = tuple(point for point in POINTS if point != "inside final")
 
 
 class Killed(BaseException):
-    """A process that is no more."""
+    """A process that was killed."""
 
 
 def dies():
@@ -43,7 +43,7 @@ CASES = [(point, rank) for point in POINTS_OF_A_SAVE for rank in ((0, 1) if poin
 
 
 def faulty_save(folder, kind, point, rank):
-    """A good checkpoint of steps 1 and 2, then a save of step 3 in which a process meets its fault."""
+    """Save steps 1 and 2, then step 3 with a fault on one process."""
     saved(folder, [1, 2], best=(1,))
     faults = [Faults(kind, point if at == rank else "") for at in (0, 1)]
     of_thread = threading.local()
@@ -66,12 +66,12 @@ def faulty_save(folder, kind, point, rank):
 def test_a_kill_anywhere_leaves_a_good_checkpoint(tmp_path, point, rank):
     results = faulty_save(tmp_path, dies, point, rank)
     assert isinstance(results[rank], Killed)
-    stands = POINTS.index(point) >= POINTS.index("after rename")
-    path = tmp_path / f"checkpoints/step-0000000{3 if stands else 2}"
+    is_complete = POINTS.index(point) >= POINTS.index("after rename")
+    path = tmp_path / f"checkpoints/step-0000000{3 if is_complete else 2}"
     assert newest(tmp_path) == [path, path]
     assert not [name for name in names(tmp_path) if "." in name]
     # Training comes to this step again, and all is as without the fault.
-    Checkpoints(RunFolder(tmp_path), 2).link_again(path, 3 if stands else 1)
+    Checkpoints(RunFolder(tmp_path), 2).link_again(path, 3 if is_complete else 1)
     _, engines = saved(tmp_path, [3], best=(3,))
     assert names(tmp_path) == ["step-00000002", "step-00000003"]
     assert (tmp_path / "last").resolve().name == (tmp_path / "best").resolve().name == "step-00000003"
@@ -88,12 +88,12 @@ def test_a_full_disk_anywhere_stops_all_and_leaves_a_good_checkpoint(tmp_path, p
         assert results[rank].errno == errno.ENOSPC
         assert "No space left on device" in str(results[1 - rank])
     assert not any(".unfinished-" in name for name in names(tmp_path)), "what was written goes, to make room"
-    stands = POINTS.index(point) >= POINTS.index("after rename")
-    assert newest(tmp_path) == [tmp_path / f"checkpoints/step-0000000{3 if stands else 2}"] * 2
+    is_complete = POINTS.index(point) >= POINTS.index("after rename")
+    assert newest(tmp_path) == [tmp_path / f"checkpoints/step-0000000{3 if is_complete else 2}"] * 2
 
 
-def test_a_disk_that_is_full_in_truth(tmp_path):
-    """/dev/full takes nothing."""
+def test_a_truly_full_disk():
+    """Every write to /dev/full fails."""
     with pytest.raises(OSError, match="No space left"):
         write_stretches(Path("/dev/full"), [Stretch("w", 0, torch.zeros(100))])
 
@@ -108,19 +108,23 @@ def flip(file):
     file.write_bytes(content)
 
 
-DAMAGES = {"truncated": (truncate, "has"), "deleted": (os.unlink, "is missing"), "flipped": (flip, "was changed")}
+DAMAGES = {
+    "truncated": (truncate, "has"),
+    "deleted": (os.unlink, "cannot be read (No such file or directory)"),
+    "flipped": (flip, "was changed"),
+}
 
 
 @pytest.mark.parametrize("file", ["state-00001.safetensors", "random-00000.safetensors", "training.json"])
 @pytest.mark.parametrize("damage, says", DAMAGES.values(), ids=DAMAGES)
-def test_a_damaged_newest_gives_way_to_the_one_before(tmp_path, caplog, file, damage, says):
+def test_the_checkpoint_before_a_damaged_one_is_used(tmp_path, caplog, file, damage, says):
     saved(tmp_path, [1, 2, 3])
     damage(tmp_path / "checkpoints/step-00000003" / file)
     check_gives_way(tmp_path, caplog, f"{file} {says}")
 
 
 @pytest.mark.parametrize("content", [None, "", '{"files": {"training.js', '{"fils": {}}', '{"files": 3}', "[]"])
-def test_a_damaged_manifest_does_too(tmp_path, caplog, content):
+def test_the_checkpoint_before_a_damaged_manifest_is_used(tmp_path, caplog, content):
     saved(tmp_path, [1, 2, 3])
     manifest = tmp_path / "checkpoints/step-00000003" / MANIFEST
     manifest.unlink() if content is None else manifest.write_text(content)
@@ -128,7 +132,7 @@ def test_a_damaged_manifest_does_too(tmp_path, caplog, content):
 
 
 def check_gives_way(folder, caplog, says):
-    """The one before is used, the log says why, and the step can be saved again."""
+    """The one before is used, the log has the reason, and the step can be saved again."""
     assert newest(folder) == [folder / "checkpoints/step-00000002"] * 2
     assert f"step-00000003 cannot be used, the one before is tried: {says}" in caplog.text
     assert names(folder) == ["step-00000002", "step-00000003.broken-1"]
@@ -136,7 +140,7 @@ def check_gives_way(folder, caplog, says):
     assert newest(folder) == [folder / "checkpoints/step-00000003"] * 2
 
 
-def test_where_none_is_good_nothing_is_trained_again_unasked(tmp_path):
+def test_without_a_good_checkpoint_the_run_does_not_begin_again(tmp_path):
     saved(tmp_path, [1, 2, 3])
     for step in (2, 3):
         flip(tmp_path / f"checkpoints/step-0000000{step}/training.json")
@@ -166,7 +170,7 @@ def test_verifying_reads_each_byte_once(tmp_path, monkeypatch, number):
     assert sorted(name for name in opened if name != MANIFEST) == sorted(files)
 
 
-def test_a_folder_with_another_pickle_in_it_runs_nothing(tmp_path, monkeypatch):
+def test_pickles_in_a_checkpoint_are_never_loaded(tmp_path, monkeypatch):
     saved(tmp_path, [1], number=1)
     path = tmp_path / "checkpoints/step-00000001"
     for name in ("optimizer.pt", "pytorch_model.bin", "state-00009.safetensors", "random-00000.pt", ".metadata"):

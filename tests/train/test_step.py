@@ -4,7 +4,7 @@ import json
 
 import torch
 
-from dst_dist.train import step, validation
+from dst_dist.train import step
 from dst_dist.train.engine import Engine
 from tests.train.in_process import train
 from tests.train.runs import cut_words
@@ -37,17 +37,6 @@ def test_out_of_memory_names_the_micro_batch_and_the_keys(demo_words, tmp_path, 
 
 def out_of_memory(*_):
     raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
-
-
-def test_out_of_memory_in_an_evaluation_names_its_micro_batch(demo_words, tmp_path, monkeypatch):
-    monkeypatch.setattr(validation, "forward", out_of_memory)
-    assert train([*cut_words(demo_words), f"output_dir={tmp_path}/run"]) == 1
-    reason = json.loads((tmp_path / "run/status.json").read_text())["reason"]
-    assert (
-        "out of memory in a micro-batch of 1 samples, " in reason
-        and "(garden/garden-val-" in reason
-        and "train.max_frames" in reason
-    )
 
 
 def test_out_of_memory_in_the_update_names_what_would_make_it_smaller(demo_words, tmp_path, monkeypatch):

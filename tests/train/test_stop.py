@@ -1,4 +1,4 @@
-"""Stopping on request: from any phase, on all processes together, saved, and continued to the same end."""
+"""Stopping on request: in any phase, on all processes together, saved, and resumed to the same result."""
 
 import os
 import signal
@@ -40,7 +40,7 @@ def straight_on_two(starter, words, tmp_path_factory):
 
 
 def continues(words, folder, straight, step):
-    """It stopped after this step, and the same command goes on to the end."""
+    """Check that it stopped after this step, and that the same command finishes it."""
     assert status_of(folder) == {**STOPPED, "step": step}
     assert (folder / "last").resolve().name == f"step-{step:08d}"
     assert not (folder / "STOP").exists()
@@ -166,7 +166,7 @@ def test_a_second_signal_leaves_at_once_without_harm(starter, words, straight_on
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.long)])
 def test_the_launcher_is_told_to_end(words, straight_on_two, starter, tmp_path, number):
-    """SIGTERM, which it passes on, or Ctrl-C: harmless. (What comes 30 s after SIGTERM is the kill of test_kill.py.)"""
+    """SIGTERM, which it passes on, or Ctrl-C, is harmless. (30 s after SIGTERM it kills: see test_loop_kill.py.)"""
     folder = tmp_path / "run"
     command = [*launching._command("cpu_ddp", 2), "-m", "dst_dist.train", *words, f"output_dir={folder}"]
     with open(tmp_path / "output", "w") as output:
@@ -191,7 +191,7 @@ def test_the_launcher_is_told_to_end(words, straight_on_two, starter, tmp_path, 
 
 @pytest.mark.long
 def test_killed_30_seconds_after_sigterm(starter, words, straight_on_two, tmp_path):
-    """Workers that do not come to their next step in time: the launcher's SIGKILL is as harmless as any."""
+    """Workers that do not reach their next step in time get SIGKILL from the launcher, which is harmless."""
     folder = tmp_path / "run"
     command = [*launching._command("cpu_ddp", 2), "-m", "tests.train.slow", *words, f"output_dir={folder}"]
     environment = launching._environment({"SLOW_S": "100"})

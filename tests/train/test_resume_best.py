@@ -1,13 +1,14 @@
-"""The best checkpoint, and stopping where none gets better: of one measure, also over a cut."""
+"""The best checkpoint, and early stopping, also when a run is cut and resumed."""
 
-import re
 from typing import get_args
 
 import pytest
 
 from dst_dist.config import Checkpoint
-from dst_dist.train import loop, validation
+from dst_dist.errors import ConfigError
+from dst_dist.train import loop
 from dst_dist.train.checkpoint import read_training
+from dst_dist.train.resume import Progress
 from tests.train.cutting import Cut, cut, cut_run
 from tests.train.in_process import train
 from tests.train.killing import Faults, installed
@@ -15,7 +16,7 @@ from tests.train.runs import assert_same_run, curve, cut_words, status_of
 
 
 def test_early_stopping_and_best(demo_words, tmp_path, capsys):
-    """A rate of 0 never improves: the first evaluation stays the best, and two more are waited for."""
+    """With a learning rate of 0 the first evaluation stays the best; the run ends after two more."""
     extra = (
         "optim.learning_rate=0",
         "eval.patience=2",
@@ -50,9 +51,9 @@ def test_patience_counts_evaluations_however_often_they_come(demo_words, tmp_pat
     """Every two steps, the best at 2 and 4 worse; then, after a cut, every step: 5 is the best, 6 and 7 are not."""
     values, intact = {2: 1.0, 4: 2.0, 5: 0.5, 6: 0.6, 7: 0.7}, loop.TrainLog.evaluation
 
-    def evaluation(log, step, split, metrics):
+    def evaluation(log, step, metrics):
         metrics["loss"] = values[step]
-        intact(log, step, split, metrics)
+        intact(log, step, metrics)
 
     monkeypatch.setattr(loop.TrainLog, "evaluation", evaluation)
     words = [*cut_words(demo_words, "lora", "eval.patience=2"), f"output_dir={tmp_path}/run"]
@@ -67,8 +68,8 @@ def test_patience_counts_evaluations_however_often_they_come(demo_words, tmp_pat
 @pytest.mark.parametrize(
     "word", ["checkpoint.best=val/speaking/average_precision", "data.val=[kitchen]", "eval.max_clips=2"]
 )
-def test_a_best_measured_otherwise_is_chosen_anew(demo_words, tmp_path, capsys, word):
-    """A loss of 20 would stand against every precision, and one of easy clips against all later ones."""
+def test_the_best_is_chosen_anew_when_it_is_measured_in_another_way(demo_words, tmp_path, capsys, word):
+    """A loss of 20 cannot be compared with a precision, nor a loss on easy clips with one on others."""
     words = [*cut_words(demo_words, "lora", "eval.every_steps=1"), f"output_dir={tmp_path}/run"]
     with installed(Faults(cut, "after prune", 4)), pytest.raises(Cut):
         train(words)
@@ -79,34 +80,18 @@ def test_a_best_measured_otherwise_is_chosen_anew(demo_words, tmp_path, capsys, 
     assert best > 4 and (tmp_path / "run/best").resolve().name == f"step-{best:08d}"
 
 
-def with_nan(output, name):
-    """The output with NaN for all logits that `name` is read from."""
-    if name == "lm_loss":
-        return output._replace(lm_logits=output.lm_logits * float("nan"))
-    head = name.removesuffix("_logits")
-    logits = {**output.decision_logits, head: output.decision_logits[head] * float("nan")}
-    return output._replace(decision_logits=logits)
-
-
-@pytest.mark.parametrize("name", ["lm_loss", "speaking_logits"])
-def test_a_validation_that_is_not_finite_stops_and_is_no_best(demo_words, tmp_path, monkeypatch, name):
-    intact, calls = validation.forward, []
-
-    def forward(engine, recipe, batch):
-        output = intact(engine, recipe, batch)
-        if not engine.model.training and engine.rank == 0:
-            calls.append(batch)
-            return output if len(calls) < 5 else with_nan(output, name)
-        return output
-
-    monkeypatch.setattr(validation, "forward", forward)
-    assert train([*cut_words(demo_words), f"output_dir={tmp_path}/run"]) == 1
-    reason = status_of(tmp_path / "run")["reason"]
-    assert re.match(rf"NonFiniteError: evaluation: {name} is not finite in \d clips: garden/garden-val-", reason), (
-        reason
-    )
-    # Three clips an evaluation: the second one, after step 6.
-    assert (tmp_path / "run/best").resolve().name == "step-00000003"
+def test_an_evaluation_without_the_metric_is_not_the_best():
+    """A head that decides nothing has no precision, but may have one later. A metric that never comes is an error."""
+    silent = {"speaking/threshold": 0.5, "speaking/recall": 0.0}
+    spoken, progress = silent | {"speaking/precision": 0.25}, Progress()
+    for step, metrics, is_best in ((1, silent, False), (2, spoken, True), (3, silent, False)):
+        progress.step = step
+        assert progress.note_evaluation(metrics, "speaking/precision") == is_best
+        assert progress.evaluated_step == step
+    assert (progress.best_step, progress.best_value) == (2, 0.25)
+    for name in ("dst_update/precision", "lm/perplexity"):
+        with pytest.raises(ConfigError, match=f"no metric val/{name}; there are speaking/recall, speaking/threshold"):
+            progress.note_evaluation(silent, name)
 
 
 def test_every_metric_that_may_be_best_is_measured(demo_words, tmp_path):

@@ -1,4 +1,4 @@
-"""Another recipe in a folder that has a finished run: continued where that was asked for, never begun again unasked."""
+"""Another recipe in the folder of a finished run: resumed only with `--allow-changed`, otherwise moved aside."""
 
 import json
 import shutil
@@ -17,13 +17,13 @@ ALLOWED = ("--allow-changed", "train.max_steps")
 
 @pytest.fixture(scope="module")
 def words(demo_words):
-    """Whose rates do not depend on the number of steps."""
+    """A recipe whose learning rates do not depend on the number of steps."""
     return cut_words(demo_words, "lora", "data.val=[]", "optim.schedule=constant", "optim.warmup_steps=0")
 
 
 @pytest.fixture(scope="module")
 def longer(words, tmp_path_factory):
-    """5 steps at one go."""
+    """5 steps without a stop."""
     folder = tmp_path_factory.mktemp("longer") / "run"
     assert train([*words, "train.max_steps=5", f"output_dir={folder}"]) == 0
     return folder
@@ -48,7 +48,7 @@ def words_of(words, folder, *extra):
 
 def is_finished(words, folder, *extra):
     run = RunFolder(folder)
-    return run.is_over and run.holds(load_recipe(words_of(words, folder, *extra)).model_dump(mode="json"))
+    return run.is_over and run.has_recipe(load_recipe(words_of(words, folder, *extra)).model_dump(mode="json"))
 
 
 def test_a_finished_run_goes_on_where_the_change_is_allowed(words, longer, folder):
@@ -59,8 +59,8 @@ def test_a_finished_run_goes_on_where_the_change_is_allowed(words, longer, folde
     assert {path.name for path in folder.iterdir()} == {path.name for path in longer.iterdir()}
 
 
-def test_it_may_be_cut_and_go_on(words, longer, folder):
-    """The earlier final model stands until the new one does, and is never taken for it."""
+def test_it_may_be_stopped_and_resumed(words, longer, folder):
+    """The earlier final model stays until the new one is complete, and is never mistaken for it."""
     before = final_weights(folder)
     with installed(Faults(lambda: (folder / "STOP").touch(), AT_WORK, 2)):
         assert train(words_of(words, folder, *ALLOWED)) == 85
@@ -100,7 +100,7 @@ def test_free_keys_may_change_with_it(words, longer, folder):
     "extra, says",
     [(["optim.weight_decay=0.5", *ALLOWED], "weight_decay"), (["--allow-changed", "train.max_step"], "max_steps")],
 )
-def test_what_else_differs_is_refused(words, folder, extra, says):
+def test_other_differences_are_refused(words, folder, extra, says):
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.suffix != ".log"}
     assert train(words_of(words, folder, *extra)) == 2
     assert "add --allow-changed" in status_of(folder)["reason"] and says in status_of(folder)["reason"]
@@ -118,18 +118,18 @@ def test_without_a_checkpoint_it_cannot_go_on(words, folder):
     assert (folder / "final").is_dir() and [path.name for path in folder.parent.iterdir()] == ["run"]
 
 
-def test_unasked_it_is_moved_aside_and_said(words, folder, capsys):
+def test_without_allow_changed_it_is_moved_aside_with_a_warning(words, folder, capsys):
     assert train(words_of(words, folder)) == 0
     assert "held another run, which is now" in capsys.readouterr().out
     assert json.loads((folder / "metrics.jsonl").read_text().splitlines()[0])["step"] == 1
     assert (folder.with_name("run.earlier-1") / "final").is_dir()
 
 
-# A run that starts from what lies in its own folder
+# A run that starts from a model in its own folder
 
 
 def adapter_on(base, folder):
-    """A folder that names its base, as far as it must."""
+    """Make an adapter folder that names its base."""
     folder.mkdir()
     (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "base_model_name_or_path": str(base)}))
     return folder
@@ -165,7 +165,7 @@ def test_a_run_does_not_start_from_its_own_folder(words, tmp_path, monkeypatch, 
 
 
 @pytest.mark.parametrize("model", ["run-2/final", "run.earlier-1/final", "run/../run-2", "adapter", "hub/name"])
-def test_models_beside_the_run_are_no_part_of_it(tmp_path, monkeypatch, model):
+def test_a_run_may_start_from_a_model_outside_its_folder(tmp_path, monkeypatch, model):
     monkeypatch.chdir(tmp_path)
     for folder in ("run-2/final", "run.earlier-1/final", "run/final"):
         (tmp_path / folder).mkdir(parents=True)

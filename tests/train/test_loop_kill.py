@@ -1,6 +1,6 @@
-"""Kill a training of two processes anywhere, start the same command again, and nothing of it shows.
+"""Kill a training of two processes anywhere and start the same command again: the result is the same.
 
-Ordinarily a few kills; with `--long` at every point of a save on every process, and at random instants.
+A few kills; with `--long` at every point of a save on every process, and at random instants.
 """
 
 import errno
@@ -25,7 +25,7 @@ WITH_FAULTS = "tests.train.killing"
 ALL_FAULTS = [(point, rank) for point in POINTS for rank in ((0, 1) if point in NOT_ON_MAIN else (0,))]
 RANDOM_KILLS = 30
 NTH = {"inside prune": 2, "inside final": 1, "before link best": 1, "inside link best": 1, "after link best": 1}
-"""Which passing of a point the fault comes at; the third where not said, the first where a run has just one."""
+"""At which passing of a point the fault is injected: the third by default, the first where a run passes only once."""
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def words(demo_words):
 
 @pytest.fixture(scope="module")
 def straight(starter, words, tmp_path_factory):
-    """A run that nothing disturbed, and the points that it passed."""
+    """The folder of a run without faults, whose points are checked."""
     folder = tmp_path_factory.mktemp("straight") / "run"
     log = folder.with_name("faults.log")
     starter.run("cpu_ddp", words, folder, module=WITH_FAULTS, env={"FAULT_LOG": str(log)}).check()
@@ -45,7 +45,7 @@ def straight(starter, words, tmp_path_factory):
 
 
 def assert_hit(starter, words, folder, point, rank, kind, nth):
-    """Start with a fault, which must end the training there."""
+    """Start with a fault and check that it ended the training there."""
     log = folder.with_name("faults.log")
     log.unlink(missing_ok=True)
     env = {"FAULT": f"{kind}:{point}:{rank}:{nth}", "FAULT_LOG": str(log)}
@@ -59,7 +59,7 @@ FEW = [("inside file", 1), ("before manifest", 0), ("inside prune", 0)]
 
 
 def test_killed_at_a_few_points(starter, words, straight, tmp_path):
-    """One run, killed three times; it gets further each time."""
+    """One run is killed three times, each time later."""
     for point, rank in FEW:
         assert_hit(starter, words, tmp_path / "run", point, rank, "kill", 2)
     starter.run("cpu_ddp", words, tmp_path / "run").check()
@@ -83,7 +83,7 @@ def test_at_every_point(starter, words, straight, tmp_path, kind):
     for point, rank in ALL_FAULTS:
         folder = tmp_path / f"{point}-{rank}".replace(" ", "-") / "run"
         if (kind, point) == ("full", "inside prune"):
-            continue  # It stops nothing: see test_checkpoint.py.
+            continue  # It stops nothing: see test_checkpoint_faults.py.
         assert_hit(starter, words, folder, point, rank, kind, NTH.get(point, 3))
         hit.append((point, rank))
         starter.run("cpu_ddp", words, folder).check()
@@ -94,7 +94,7 @@ def test_at_every_point(starter, words, straight, tmp_path, kind):
 
 @pytest.mark.long
 def test_at_random_instants(starter, words, straight, tmp_path):
-    """SIGKILL to both workers after a random time, again and again, until a run comes to its end by itself."""
+    """SIGKILL after a random time, again and again, until a run finishes."""
     rng, kills, finished = random.Random(0), 0, 0
     began = time.monotonic()
     starter.run("cpu_ddp", words, tmp_path / "timed").check()
@@ -141,7 +141,7 @@ def test_the_real_command_is_killed_and_started_again(words, straight, tmp_path)
 
 
 def test_a_second_start_in_one_folder_is_refused(starter, words, straight, tmp_path):
-    """And the first one is not disturbed, nor what it says of itself."""
+    """The first one and its status are not disturbed."""
     folder = tmp_path / "run"
     first = starter.start("cpu_ddp", words, folder)
     wait_for(lambda: (folder / "checkpoints/step-00000001").is_dir())
@@ -161,7 +161,7 @@ DAMAGES = {
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 def test_a_damaged_newest_checkpoint(demo_words, tmp_path, damage, capsys):
-    """The one before is used, the log says why, and the curve is that of an undisturbed run."""
+    """The one before is used, the log has the reason, and the run is the same as without damage."""
     words = cut_words(demo_words, "full")
     assert train([*words, f"output_dir={tmp_path}/straight"]) == 0
     with installed(Faults("full", AT_WORK, 18)):
@@ -179,7 +179,7 @@ def test_a_damaged_newest_checkpoint(demo_words, tmp_path, damage, capsys):
 
 
 def test_a_full_disk_in_the_log(demo_words, tmp_path, monkeypatch):
-    """A line of metrics.jsonl that could not be written whole stops the run; the next start mends it."""
+    """A line of metrics.jsonl that cannot be written stops the run; the next start removes the half line."""
     from dst_dist.train.progress import TrainLog
 
     words = [*cut_words(demo_words, "full", "data.val=[]"), f"output_dir={tmp_path}/run"]

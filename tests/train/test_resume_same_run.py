@@ -1,4 +1,4 @@
-"""A run goes on only as the run it was: what differs is named, and refused unless it is allowed to."""
+"""A run is resumed only as the same run: what differs is named and raises an error unless it is allowed."""
 
 import itertools
 import json
@@ -10,8 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from dst_dist.train.checkpoint import read_training
 from dst_dist.train import resume
+from dst_dist.train.checkpoint import read_training
 from tests.train.cutting import Cut, cut
 from tests.train.in_process import train
 from tests.train.killing import AT_WORK, Faults, installed
@@ -29,7 +29,7 @@ def cut_folder(demo_words, tmp_path_factory):
 
 @pytest.fixture
 def continued(cut_folder, tmp_path):
-    """`continued(words)`: go on with a copy; gives exit code and what status.json says."""
+    """`continued(words)` resumes a copy and returns the exit code and the reason in status.json."""
 
     def go_on(words):
         if not (tmp_path / "run").exists():
@@ -74,7 +74,7 @@ def test_a_changed_key_is_named_and_refused_unless_allowed(continued, demo_words
     assert continued([*words, "--allow-changed", "loss.lm", "--allow-changed", "optim.learning_rate"]) == (0, "done")
 
 
-def test_what_was_allowed_may_be_allowed_again(continued, demo_words, tmp_path):
+def test_allow_changed_may_be_repeated(continued, demo_words, tmp_path):
     """As a job that is queued again does: stopped before and after the first checkpoint with the changed key."""
     words = [*cut_words(demo_words, "lora", "loss.lm=2", "checkpoint.every_steps=1"), "--allow-changed", "loss.lm"]
     for point in (AT_WORK, "after prune"):
@@ -92,7 +92,7 @@ def test_changed_data_is_refused_unless_allowed(continued, demo_words, other_dat
 
 
 def test_other_pictures_under_the_same_clips_are_refused(continued, demo, demo_words, tmp_path):
-    """Two files change places: no clip tells. Then one is gone, and grey frames would stand in."""
+    """Two frames files are exchanged, which no clip shows. Then one is missing and grey frames replace it."""
     shutil.copytree(demo, tmp_path / "data")
     words = cut_words(demo_words, "lora", f"data.root={tmp_path}/data")
     first, *_, last = sorted((tmp_path / "data/kitchen/frames").glob("*train*.arrow"))
@@ -105,7 +105,7 @@ def test_other_pictures_under_the_same_clips_are_refused(continued, demo, demo_w
     assert code == 2 and "dataset (the training data: " in reason
 
 
-def test_clips_cut_otherwise_are_refused_by_the_keys_that_cut_them(continued, demo_words):
+def test_clips_cut_in_another_way_are_refused_naming_the_keys(continued, demo_words):
     words = cut_words(demo_words, "lora", "train.max_frames=8")
     code, reason = continued(words)
     assert code == 2 and "samples (how clips are cut: by data.max_seq_len, train.max_tokens, train.max_frames" in reason
@@ -114,7 +114,7 @@ def test_clips_cut_otherwise_are_refused_by_the_keys_that_cut_them(continued, de
 
 @pytest.mark.parametrize("file", ["config.json", "tokenizer.json"])
 def test_a_changed_config_or_tokenizer_is_refused_unless_allowed(continued, demo, demo_words, file):
-    """The same name and weights: nothing else would tell."""
+    """Name and weights are the same: only the digest differs."""
     path, words = demo / "model" / file, cut_words(demo_words)
     kept = path.read_text()
     content = json.loads(kept)
@@ -134,7 +134,7 @@ def test_a_changed_config_or_tokenizer_is_refused_unless_allowed(continued, demo
 
 
 def test_a_changed_frozen_weight_is_refused_unless_allowed(continued, demo, other_model, demo_words, tmp_path):
-    """The same recipe, but the folder it names has other weights now: only their hash tells."""
+    """The recipe is the same, but its model folder has other weights: only their digest differs."""
     words = cut_words(demo_words)
     saved = tmp_path / "saved"
     (demo / "model/model.safetensors").rename(saved)
@@ -154,13 +154,12 @@ def test_another_model_is_refused(continued, demo_words, other_model):
 
 
 def test_a_checkpoint_of_an_earlier_version_is_refused_by_name(continued, demo_words, tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        resume,
-        "read_training",
-        lambda path: {key: value for key, value in read_training(path).items() if key != "model"},
-    )
+    def without_model(path):
+        return {key: value for key, value in read_training(path).items() if key != "model"}
+
+    monkeypatch.setattr(resume, "read_training", without_model)
     code, reason = continued([*cut_words(demo_words), "--allow-changed", "model"])
-    assert code == 2 and "an earlier version of dst_dist wrote it, without model; continue with that version" in reason
+    assert code == 2 and "an earlier version of dst_dist wrote it, without model; go on with that version" in reason
 
 
 def test_other_trained_parameters_are_refused_even_if_allowed(continued, demo_words):
@@ -177,7 +176,7 @@ def test_what_does_not_change_the_training_is_free(continued, demo_words):
     assert continued(words) == (0, "done")
 
 
-# Nothing but tensors and JSON is read
+# Only tensors and JSON are read
 
 
 class Trap:

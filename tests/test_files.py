@@ -1,0 +1,55 @@
+"""Files are seen in whole or not at all."""
+
+import os
+
+import pytest
+
+from dst_dist.files import flush, free_name, replacing, sha256, write_whole
+
+
+def test_a_file_is_written_in_a_new_folder_and_replaced(tmp_path):
+    file = tmp_path / "new/a.txt"
+    write_whole(file, "first\n")
+    write_whole(file, (f"{line}\n" for line in ("é", "second")))
+    assert file.read_text(encoding="utf-8") == "é\nsecond\n"
+    assert [path.name for path in file.parent.iterdir()] == ["a.txt"]
+
+
+def test_a_failure_keeps_the_earlier_content_and_leaves_no_temporary_file(tmp_path):
+    def lines():
+        yield "new\n"
+        raise OSError("the disk is full")
+
+    file = tmp_path / "a.txt"
+    write_whole(file, "earlier\n")
+    with pytest.raises(OSError, match="the disk is full"):
+        write_whole(file, lines())
+    assert file.read_text() == "earlier\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_the_content_is_on_the_disk_before_the_rename(tmp_path, monkeypatch):
+    file, seen = tmp_path / "a.txt", []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: seen.append((os.fstat(descriptor).st_size, file.exists())))
+    with replacing(file) as temporary:
+        temporary.write_text("12345")
+        assert not seen
+    assert seen == [(5, False)] and file.exists()
+
+
+def test_a_folder_can_be_flushed(tmp_path):
+    flush(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        flush(tmp_path / "none")
+
+
+def test_sha256_of_a_known_text(tmp_path):
+    (tmp_path / "a").write_bytes(b"abc")
+    assert sha256(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_the_first_free_name(tmp_path):
+    assert free_name(tmp_path / "run", "earlier") == tmp_path / "run.earlier-1"
+    for number in (1, 3):
+        (tmp_path / f"run.earlier-{number}").mkdir()
+    assert free_name(tmp_path / "run", "earlier") == tmp_path / "run.earlier-2"

@@ -1,0 +1,59 @@
+"""Collectives: values of all processes, and errors that all of them see. The processes are threads."""
+
+import os
+
+import pytest
+import torch
+
+from dst_dist.errors import ConfigError
+from dst_dist.processes import Processes
+from tests.train.fake_engine import on_processes
+
+
+def test_a_single_process_needs_no_group():
+    alone = Processes(0, 1, torch.device("cpu"))
+    assert alone.is_main
+    assert alone.sum_over_processes(torch.tensor([1.0, 2.0])).tolist() == [1, 2]
+    assert (alone.any_process(True), alone.any_process(False)) == (True, False)
+    assert alone.gather_objects({"a": 1}) == [{"a": 1}] and alone.from_main("b") == "b"
+
+
+@pytest.mark.parametrize("launched, seen", [("2", 1), ("1", 2), ("2", 2)])
+def test_processes_that_were_not_launched_together_are_refused(monkeypatch, launched, seen):
+    """The last: Accelerate sees two, but torch has no group of them."""
+    monkeypatch.setenv("WORLD_SIZE", launched)
+    with pytest.raises(ConfigError, match=f"{launched} processes were launched, but Accelerate sees {seen} and"):
+        Processes(0, seen, torch.device("cpu"))
+
+
+def test_results_come_in_order_of_rank():
+    results, _ = on_processes(3, lambda engine: engine.on_every(lambda: engine.rank * 10))
+    assert results == [[0, 10, 20]] * 3
+
+
+def test_an_error_on_one_process_is_raised_on_all():
+    def fails(engine):
+        def action():
+            if engine.rank == 1:
+                raise OSError("the disk is full")
+
+        engine.on_every(action)
+
+    results, _ = on_processes(3, fails)
+    assert [str(result) for result in results] == [
+        "on another process: the disk is full",
+        "the disk is full",
+        "on another process: the disk is full",
+    ]
+
+
+def test_only_the_main_process_acts_and_all_see_its_error():
+    called = []
+
+    def work(engine):
+        engine.on_main(lambda: called.append(engine.rank))
+        engine.on_main(lambda: os.stat("/nowhere/file"))
+
+    results, _ = on_processes(2, work)
+    assert called == [0]
+    assert all(isinstance(result, OSError) and "No such file" in str(result) for result in results)

@@ -1,0 +1,42 @@
+"""Stretches of flattened tensors: written to safetensors files, found again by name and offset."""
+
+import itertools
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from dst_dist.errors import CheckpointError
+from dst_dist.files import sha256
+from dst_dist.train.state_files import Stretch, StretchReader, write_stretches
+
+
+def test_a_file_is_read_by_the_safetensors_library(tmp_path):
+    file = tmp_path / "a.safetensors"
+    weight, random = torch.randn(7), torch.get_rng_state()
+    digest = write_stretches(file, [Stretch("layer.weight", 4, weight), Stretch("random", 0, random)])
+    found = load_file(file)
+    assert found.keys() == {"layer.weight@4", "random@0"}
+    assert torch.equal(found["layer.weight@4"], weight) and torch.equal(found["random@0"], random)
+    assert digest == sha256(file)
+
+
+def test_stretches_of_several_files_are_joined(tmp_path):
+    whole = torch.randn(10)
+    files = [tmp_path / "0.safetensors", tmp_path / "1.safetensors"]
+    write_stretches(files[0], [Stretch("w", 6, whole[6:]), Stretch("w", 0, whole[:2])])
+    write_stretches(files[1], [Stretch("w", 2, whole[2:6]), Stretch("empty", 0, whole[:0])])
+    reader = StretchReader(files)
+    for start, stop in itertools.combinations(range(11), 2):
+        out = torch.empty(stop - start)
+        reader.fill("w", start, out)
+        assert torch.equal(out, whole[start:stop])
+    with pytest.raises(CheckpointError, match="4 of the 6 entries wanted of w"):
+        StretchReader(files[1:]).fill("w", 0, torch.empty(6))
+
+
+def test_a_file_larger_than_a_piece(tmp_path, monkeypatch):
+    monkeypatch.setattr("dst_dist.train.state_files.CHUNK_BYTES", 64)
+    whole = torch.randn(1000)
+    assert write_stretches(tmp_path / "a.safetensors", [Stretch("w", 0, whole)]) == sha256(tmp_path / "a.safetensors")
+    assert torch.equal(load_file(tmp_path / "a.safetensors")["w@0"], whole)
