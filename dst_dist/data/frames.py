@@ -82,12 +82,12 @@ class FrameReader:
     """Reads frames as the model takes them, uint8 [3, size, size]; keeps the `max_open` files read last open."""
 
     def __init__(self, size: int, max_open: int = 8):
-        self._size, self._max_open = size, max_open
+        self.size, self._max_open = size, max_open
         self._open = lru_cache(max_open)(open_frames)
 
     def __reduce__(self):
         # A data worker that is not forked gets a pickled reader: without its files, which would be copied whole.
-        return FrameReader, (self._size, self._max_open)
+        return FrameReader, (self.size, self._max_open)
 
     def read(self, path: str, rows: Sequence[int], out: np.ndarray) -> np.ndarray:
         """Fill `out`, uint8 [n, 3, size, size], with rows of a frames file.
@@ -103,7 +103,7 @@ class FrameReader:
             return good
         for position, row in enumerate(rows):
             try:
-                out[position] = preprocess(decode_jpeg(file.jpeg(row)), self._size)
+                out[position] = preprocess(decode_jpeg(file.jpeg(row)), self.size)
                 good[position] = True
             except DECODE_ERRORS:
                 out[position] = GREY
