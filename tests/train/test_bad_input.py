@@ -198,7 +198,7 @@ def test_without_a_recipe_the_error_names_the_packaged_ones(world, capsys):
 
 
 def test_under_the_launcher_the_status_has_2_and_the_error_is_printed_once(world):
-    done = launch("cpu_ddp", world.words("data.train=[garage]"), world.run, timeout_s=100)
+    done = launch("cpu_ddp", world.words("data.train=[garage]"), world.run)
     assert done.returncode == 1
     assert done.status["code"] == 2
     assert done.output.count("data.train: garage: no such file") == 1
