@@ -14,7 +14,7 @@ LEADER_SPEAKS_FIRST_S = 5.0
 
 
 def let_leader_speak() -> None:
-    """Wait on every process but the node's leader, which prints the error and ends; the launcher then ends the others."""
+    """Wait on every process but the node's leader, which prints the error; then the launcher ends the others."""
     if not is_node_leader():
         # The launcher's SIGTERM is no longer a request to stop.
         signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -60,7 +60,7 @@ class Progress:
         if value is None:
             return False
         sign = -1 if metric.less_is_better else 1
-        if self.best_value is not None and sign * value <= sign * self.best_value:
+        if self.best_value is not None and not sign * value > sign * self.best_value:
             return False
         self.best_value, self.best_step, self.num_since_best = value, self.step, 0
         return True
