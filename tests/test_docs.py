@@ -47,6 +47,17 @@ def missing_paths(page: Path) -> list[str]:
     return [code for code in codes if not any((root / code).exists() for root in roots)]
 
 
+def missing_names(page: Path) -> list[str]:
+    """Inline code `file.py: name` whose name is not in the file."""
+    found = []
+    for code in CODE.findall(FENCED.sub("", page.read_text())):
+        file, _, name = code.partition(": ")
+        paths = [path for root in (page.parent, REPOSITORY / "dst_dist", REPOSITORY) if (path := root / file).is_file()]
+        if file.endswith(".py") and re.fullmatch(r"[\w.]+", name) and paths:
+            found += [code] if name.split(".")[-1] not in paths[0].read_text() else []
+    return found
+
+
 def unknown_keys(text: str) -> list[str]:
     """Inline code that looks like a recipe's key and is none."""
     sections = "|".join(Recipe.model_fields)
@@ -78,6 +89,7 @@ def test_links_lead_somewhere(page):
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
 def test_paths_and_keys_exist(page):
     assert missing_paths(page) == []
+    assert missing_names(page) == []
     assert unknown_keys(page.read_text()) == []
 
 
@@ -86,6 +98,8 @@ def test_a_missing_path_and_an_unknown_key_are_seen(tmp_path):
     codes = ("data/clips.py: Clip", "dst_dist/data/clisp.py", "data.rot", "optim.lr=3", "data.root=/x", "eval.keep")
     page.write_text(" ".join(f"`{code}`" for code in codes))
     assert missing_paths(page) == ["dst_dist/data/clisp.py"]
+    page.write_text(f"{page.read_text()} `dst_dist/data/clips.py: Clisp` `dst_dist/data/clips.py: Clip`")
+    assert missing_names(page) == ["dst_dist/data/clips.py: Clisp"]
     assert unknown_keys(page.read_text()) == ["data.rot", "optim.lr", "eval.keep"]
 
 
