@@ -26,4 +26,4 @@ if [[ " $* " == *" --long "* ]]; then
 fi
 ruff check . && ruff format --check -q . || exit
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
-exec python -m pytest tests "$@"
+exec python -m pytest "$@"
