@@ -14,6 +14,8 @@ from pathlib import Path
 import torch
 from accelerate.utils import DistributedType
 
+from dst_dist.processes import Processes
+from dst_dist.run_folder import RunFolder
 from dst_dist.train.checkpoint import Checkpoints
 from dst_dist.train.engine_state import held_state, stretches
 
@@ -21,10 +23,10 @@ LAYER = 16 << 20
 """Numbers of one layer: 64 MiB."""
 
 
-class OneProcess:
-    """As much of `Engine` as a save needs."""
+class OneProcess(Processes):
+    """The part of `Engine` that a save needs."""
 
-    type, device, rank, num_processes, is_main = DistributedType.NO, torch.device("cpu"), 0, 1, True
+    type, device, rank, num_processes = DistributedType.NO, torch.device("cpu"), 0, 1
 
     def __init__(self, gib: float):
         self.unwrapped = torch.nn.ParameterList(
@@ -61,7 +63,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
     engine, run = OneProcess(options.gib), options.folder / "checkpoint_speed"
-    checkpoints = Checkpoints(run, keep=2)
+    checkpoints = Checkpoints(RunFolder(run), keep=2)
     held_state(engine)  # The moments are made before the clock runs.
     ours, plain = [], []
     run.mkdir(parents=True)
