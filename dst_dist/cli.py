@@ -27,7 +27,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Return the command line; words of a recipe may stand before and after options. SystemExit(2) on bad usage."""
     parser = argparse.ArgumentParser(prog="dst-dist", description="Commands beside training.")
     commands = parser.add_subparsers(required=True, metavar="command")
-    for declare in (_demo, _evaluate, _stream, _report, _slurm):
+    for declare in (_demo, _features, _evaluate, _stream, _report, _slurm):
         declare(commands)
     options, rest = parser.parse_known_args(arguments)
     unknown = [word for word in rest if word.startswith("-") or not hasattr(options, "words")]
@@ -53,6 +53,20 @@ def _run_demo(options: argparse.Namespace) -> None:
     set_up_logging(is_main=True)
     make_demo(options.out, seed=options.seed, blank=options.blank)
     print(f"made {options.out}")
+
+
+def _features(commands) -> None:
+    command = commands.add_parser("features", help="encode all frames of a recipe once, into its data.feature_cache")
+    command.add_argument("words", nargs="+", metavar="recipe", help="as for training: recipes, then key=value")
+    command.set_defaults(run=_run_features)
+
+
+def _run_features(options: argparse.Namespace) -> None:
+    from dst_dist.features import make_features
+    from dst_dist.logs import set_up_logging
+
+    set_up_logging(is_main())
+    make_features(options.words)
 
 
 def _evaluate(commands) -> None:

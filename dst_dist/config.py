@@ -5,53 +5,13 @@ Precedence: defaults < YAML files left to right < `key=value`. `dst_dist/recipes
 
 import importlib.util
 import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from dst_dist.metrics import METRICS
-
-
-def _number(value: Any) -> Any:
-    """Return the number that a text spells: YAML 1.1 reads `2e-5` as a string."""
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
-
-
-def _dataset(value: Any) -> Any:
-    """Return a dataset's name, or names with their weights; one fault, where pydantic would name both of its tries."""
-    weights = value.items() if isinstance(value, dict) else ()
-    if isinstance(value, str) or (weights and all(type(name) is str and type(count) is int for name, count in weights)):
-        return value
-    raise ValueError("must be a dataset's name, or {name: weight} with a whole number")
-
-
-Text = Annotated[str, Field(min_length=1)]
-Float = Annotated[float, BeforeValidator(_number), AfterValidator(float)]
-NonNegative = Annotated[Float, Field(ge=0)]
-Positive = Annotated[Float, Field(gt=0)]
-Share = Annotated[Float, Field(ge=0, le=1)]
-Whole = Annotated[int, Field(ge=0, lt=2**31)]
-Count = Annotated[int, Field(ge=1, lt=2**31)]
-Dataset = Annotated[str | dict[str, int], BeforeValidator(_dataset)]
-
-
-class Section(BaseModel):
-    """A section of the recipe. The sentence below a key is its documentation."""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        strict=True,
-        frozen=True,
-        allow_inf_nan=False,
-        validate_default=True,
-        use_attribute_docstrings=True,
-    )
+from dst_dist.recipe_types import Count, Dataset, Float, NonNegative, Positive, Section, Share, Text, Whole
 
 
 class Model(Section):
@@ -140,6 +100,8 @@ class Data(Section):
     """Most tokens of a sample; a longer clip is split."""
     context_seconds: NonNegative = 10.0
     """Seconds of frames that open the next part of a split clip, without labels."""
+    feature_cache: Text | None = None
+    """Folder that keeps what the frozen tower makes of each frame, so that each is encoded once; none if null."""
     num_workers: Whole = 2
     """Data workers of each process; 0 reads in the training process."""
 
@@ -286,6 +248,15 @@ class Recipe(Section):
     eval: Eval = Eval()
     checkpoint: Checkpoint = Checkpoint()
     log: Log = Log()
+
+    @model_validator(mode="after")
+    def _caches_a_frozen_tower(self) -> "Recipe":
+        if self.data.feature_cache is not None and self.finetune.train.vision:
+            raise ValueError(
+                "data.feature_cache keeps what a frozen tower makes of frames, and finetune.train.vision trains the "
+                "tower; set one of them to null or false"
+            )
+        return self
 
     def to_yaml(self) -> str:
         """Return the resolved recipe as YAML; loading it again gives an equal recipe."""

@@ -1,14 +1,21 @@
 """The processes of a run and the values they exchange, for training and evaluation."""
 
+import os
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import torch
 import torch.distributed as dist
+from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather_object
 
 from dst_dist import launched
 from dst_dist.errors import ConfigError
+
+PATIENCE = timedelta(days=1)
+"""Time that a process waits for the others: one has the longest videos, and one checks all frames at first. NCCL's
+default of ten minutes would end them. If one fails, the launcher ends the others anyway."""
 
 
 class Processes:
@@ -71,3 +78,12 @@ class Processes:
     def on_main(self, action: Callable[[], Any]) -> None:
         """Call on the main process while the others wait; OSError on all of them if it failed (collective)."""
         self.on_every(action if self.is_main else lambda: None)
+
+
+def start_processes() -> Processes:
+    """Join the launched processes and return this one; each holds the whole model (collective)."""
+    # Nothing is sharded here, so that a launch file of any training engine works too.
+    for engine in ("ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_FSDP"):
+        os.environ.pop(engine, None)
+    state = PartialState(cpu=not torch.cuda.is_available(), timeout=PATIENCE)
+    return Processes(state.process_index, state.num_processes, state.device)

@@ -12,6 +12,7 @@ FREE_KEYS = (
     "eval",
     "checkpoint",
     "data.root",
+    "data.feature_cache",
     "data.num_workers",
     "data.val",
     "data.test",

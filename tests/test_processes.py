@@ -1,10 +1,13 @@
 """Collectives: values of all processes, and errors that all of them see. The processes are threads."""
 
 import os
+from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from dst_dist import processes
 from dst_dist.errors import ConfigError
 from dst_dist.processes import Processes
 from tests.train.fake_engine import on_processes
@@ -57,3 +60,28 @@ def test_only_the_main_process_acts_and_all_see_its_error():
     results, _ = on_processes(2, work)
     assert called == [0]
     assert all(isinstance(result, OSError) and "No such file" in str(result) for result in results)
+
+
+def joined(monkeypatch, launched, seen):
+    """Start a process of these numbers; return the settings that Accelerate is given."""
+    given = {}
+
+    def state(**settings):
+        given.update(settings)
+        return SimpleNamespace(num_processes=seen, process_index=0, device=torch.device("cpu"))
+
+    monkeypatch.setattr(processes, "PartialState", state)
+    monkeypatch.setattr("dst_dist.processes.dist.is_initialized", lambda: True)
+    monkeypatch.setattr("dst_dist.processes.dist.get_world_size", lambda: launched)
+    monkeypatch.setenv("WORLD_SIZE", str(launched))
+    processes.start_processes()
+    return given
+
+
+def test_one_may_take_hours_longer_than_another(monkeypatch):
+    assert joined(monkeypatch, 2, 2)["timeout"] >= timedelta(hours=12)
+
+
+def test_processes_that_do_not_see_each_other_raise(monkeypatch):
+    with pytest.raises(ConfigError, match="2 processes were launched, but Accelerate sees 1"):
+        joined(monkeypatch, 2, 1)

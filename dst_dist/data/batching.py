@@ -17,8 +17,10 @@ from dst_dist.data.samples import Limits, Sample
 from dst_dist.errors import DataError
 from dst_dist.heads import HEAD_NAMES
 
-TOKENS_PER_FRAME_COST = 100
-"""Cost of a frame in the vision tower, in tokens of the text model; it only balances processes."""
+ENCODED_FRAME_COST = 100
+"""Cost of a frame that the vision tower encodes, in tokens of the text model."""
+CACHED_FRAME_COST = 0
+"""Cost of a frame whose features are read."""
 
 
 class Draw(NamedTuple):
@@ -49,7 +51,7 @@ class PackedBatch:
     """
 
     input_ids: torch.Tensor  # int64 [T]
-    frames: torch.Tensor  # uint8 [N, 3, S, S]
+    frames: torch.Tensor  # uint8 [N, 3, S, S], or features [N, ...]
     segment_lengths: list[int]  # tokens of each sample, summing to T
     lm_positions: torch.Tensor  # int64 [P]
     lm_targets: torch.Tensor  # int64 [P]
@@ -125,12 +127,18 @@ class BatchPlan:
 
 
 def pack(
-    draws: Sequence[Draw], tokens: np.ndarray, frames: np.ndarray, limits: Limits, num_processes: int
+    draws: Sequence[Draw],
+    tokens: np.ndarray,
+    frames: np.ndarray,
+    limits: Limits,
+    num_processes: int,
+    frame_cost: int = ENCODED_FRAME_COST,
 ) -> list[list[list[Draw]]]:
     """Return draws as micro-batches within the limits, spread over processes.
 
     Args:
         tokens, frames: sizes by sample index, each within the limits.
+        frame_cost: of a frame, in tokens of the text model; it only balances processes.
 
     Returns:
         [process][micro-batch] -> draws; every process has the same number of micro-batches, some may be empty.
@@ -138,7 +146,7 @@ def pack(
     chosen = np.array([draw.sample for draw in draws], dtype=np.int64)
     sizes = np.stack([tokens[chosen], frames[chosen]], axis=1).astype(np.int64)
     assert (sizes <= limits).all(), "a sample is cut to the limits of a micro-batch"
-    cost = (sizes @ (1, TOKENS_PER_FRAME_COST)).tolist()
+    cost = (sizes @ (1, frame_cost)).tolist()
     order = sorted(range(len(draws)), key=lambda index: (-cost[index], draws[index]))
     rounds = int(max(1, *-(-sizes.sum(axis=0) // (np.array(limits) * num_processes))))
     bins = _fill(order, cost, sizes, limits, rounds, num_processes)
@@ -182,14 +190,22 @@ def _fill(
 
 
 def micro_batches(
-    step: int, epoch: int, draws: Sequence[Draw], samples: np.ndarray, limits: Limits, rank: int, num_processes: int
+    step: int,
+    epoch: int,
+    draws: Sequence[Draw],
+    samples: np.ndarray,
+    limits: Limits,
+    rank: int,
+    num_processes: int,
+    frame_cost: int = ENCODED_FRAME_COST,
 ) -> list[MicroBatchSpec]:
     """Return one process's micro-batches of a step.
 
     Args:
         samples: the dataset's table of samples, with fields `tokens` and `frames`.
+        frame_cost: as in `pack`.
     """
-    dealt = pack(draws, samples["tokens"], samples["frames"], limits, num_processes)
+    dealt = pack(draws, samples["tokens"], samples["frames"], limits, num_processes, frame_cost)
     mine = dealt[rank]
     num_frames = [[sum(int(samples["frames"][draw.sample]) for draw in members) for members in own] for own in dealt]
     rounds = [max(of_round) for of_round in zip(*num_frames, strict=True)]
@@ -200,24 +216,25 @@ def micro_batches(
 
 
 class MicroBatchSampler:
-    """Yields one process's micro-batches in the order of the plan, from any step on."""
+    """Yields one process's micro-batches in the order of the plan, from any step on.
 
-    def __init__(
-        self, plan: BatchPlan, samples: np.ndarray, limits: Limits, rank: int, num_processes: int, start: int, stop: int
-    ):
-        self.plan, self.samples, self.limits = plan, samples, limits
-        self.rank, self.num_processes, self.start, self.stop = rank, num_processes, start, stop
+    Args:
+        own: arguments of `micro_batches` after the draws: table of samples, limits, rank, processes, cost of a frame.
+    """
+
+    def __init__(self, plan: BatchPlan, *own, start: int, stop: int):
+        self.plan, self.own, self.start, self.stop = plan, own, start, stop
 
     def __iter__(self) -> Iterator[MicroBatchSpec]:
         for step, epoch, draws in self.plan.steps(self.start, self.stop):
-            yield from micro_batches(step, epoch, draws, self.samples, self.limits, self.rank, self.num_processes)
+            yield from micro_batches(step, epoch, draws, *self.own)
 
 
-def collate(samples: Sequence[Sample], spec: MicroBatchSpec, frames: np.ndarray, pad_id: int) -> PackedBatch:
+def collate(samples: Sequence[Sample], spec: MicroBatchSpec, frames: torch.Tensor, pad_id: int) -> PackedBatch:
     """Return samples packed into one row, with labels shifted: the target of a position is the token after it.
 
     Args:
-        frames: uint8 [N, 3, S, S], the samples' frames one after another.
+        frames: uint8 [N, 3, S, S] or features [N, ...], the samples' frames one after another.
     """
     lengths = [len(sample.input_ids) for sample in samples] or [1]
     starts = np.cumsum([0, *lengths[:-1]])
@@ -230,7 +247,7 @@ def collate(samples: Sequence[Sample], spec: MicroBatchSpec, frames: np.ndarray,
 
     return PackedBatch(
         input_ids=joined([sample.input_ids for sample in samples]) if samples else torch.tensor([pad_id]),
-        frames=torch.from_numpy(frames),
+        frames=frames,
         segment_lengths=lengths,
         lm_positions=joined([at + start - 1 for _, start, at, _ in places]),
         lm_targets=joined([sample.labels[at] for sample, _, at, _ in places]),

@@ -13,9 +13,10 @@ import torch
 import torch.utils.data
 
 from dst_dist import config
-from dst_dist.data.batching import Draw, MicroBatchSpec, PackedBatch, collate
+from dst_dist.data.batching import CACHED_FRAME_COST, ENCODED_FRAME_COST, Draw, MicroBatchSpec, PackedBatch, collate
 from dst_dist.data.clips import Clip, ClipIndex
 from dst_dist.data.conversation import IGNORE, frame_list
+from dst_dist.data.features import FeatureReader
 from dst_dist.data.frames import FrameReader
 from dst_dist.data.frames_check import FrameFaults
 from dst_dist.data.negatives import Negatives
@@ -92,7 +93,10 @@ class SampleDataset(torch.utils.data.Dataset):
     """Samples of a split as plain arrays; indexed by a `MicroBatchSpec` it returns a `PackedBatch`.
 
     Clips are tokenized again whenever a sample is made, so an index of 20,000 clips stays a few MiB of arrays.
-    Frames are decoded once per sample, straight into the micro-batch's own array.
+    Frames are decoded, or their features read, once per sample, straight into the micro-batch's own array.
+
+    Attributes:
+        reader: gives the frames of a micro-batch; a FeatureReader in place of it gives their features.
 
     Args:
         image_size: S, the side of the tower's square input in pixels.
@@ -111,7 +115,7 @@ class SampleDataset(torch.utils.data.Dataset):
         self.weights = np.array([clips.weights[clip] for clip in self.samples["clip"]], dtype=np.int64)
         available = {head: self.samples[f"{head}_negatives"] for head in HEAD_NAMES}
         self.negatives = Negatives(negative_rate, seed, self.weights, available)
-        self._reader = FrameReader(image_size)
+        self.reader: FrameReader | FeatureReader = FrameReader(image_size)
 
     def _split_all(self) -> np.ndarray:
         rows, faults, counts = [], [], Counter()
@@ -171,6 +175,11 @@ class SampleDataset(torch.utils.data.Dataset):
     def _cuts(self) -> bytes:
         return np.stack([self.samples[name] for name in CUT_FIELDS], axis=1).tobytes()
 
+    @property
+    def frame_cost(self) -> int:
+        """Cost of a frame in tokens of the text model, for `pack`."""
+        return CACHED_FRAME_COST if isinstance(self.reader, FeatureReader) else ENCODED_FRAME_COST
+
     def __len__(self) -> int:
         return len(self.samples)
 
@@ -197,11 +206,11 @@ class SampleDataset(torch.utils.data.Dataset):
         """
         samples = [self.sample(draw, spec.epoch) for draw in spec.draws]
         num_frames = [len(sample.frames) for sample in samples]
-        frames = np.empty((sum(num_frames), 3, self.image_size, self.image_size), np.uint8)
+        frames = self.reader.empty(sum(num_frames))
         faults, num_placeholders = [], 0
-        for draw, sample, out in zip(spec.draws, samples, np.split(frames, np.cumsum(num_frames)), strict=False):
+        for draw, sample, out in zip(spec.draws, samples, frames.split(num_frames), strict=False):
             clip = self._clip(draw.sample)
-            bad = sample.frames[~self._reader.read(clip.frames_path, sample.frames.tolist(), out)]
+            bad = sample.frames[~self.reader.read(clip.frames_path, sample.frames.tolist(), out)]
             num_placeholders += len(bad)
             if len(bad) and self.on_missing == "error":
                 name = f"{self.sample_id(draw.sample)} in {clip.video}"

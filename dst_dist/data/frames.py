@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import torch
 
 from dst_dist.data.images import DECODE_ERRORS, decode_jpeg, open_jpeg, preprocess
 from dst_dist.errors import DataError
@@ -85,28 +86,36 @@ class FrameReader:
         self.size, self._max_open = size, max_open
         self._open = lru_cache(max_open)(open_frames)
 
+    def with_open_files(self, max_open: int) -> "FrameReader":
+        """Return a reader of the same frames that keeps so many files open."""
+        return FrameReader(self.size, max_open)
+
+    def empty(self, number: int) -> torch.Tensor:
+        """Return room for so many frames, uint8 [number, 3, size, size]."""
+        return torch.empty(number, 3, self.size, self.size, dtype=torch.uint8)
+
     def __reduce__(self):
         # A data worker that is not forked gets a pickled reader: without its files, which would be copied whole.
         return FrameReader, (self.size, self._max_open)
 
-    def read(self, path: str, rows: Sequence[int], out: np.ndarray) -> np.ndarray:
+    def read(self, path: str, rows: Sequence[int], out: torch.Tensor) -> np.ndarray:
         """Fill `out`, uint8 [n, 3, size, size], with rows of a frames file.
 
         Returns:
             bool [n], False where a row is missing or corrupt and its frame is GREY; the caller counts it or stops.
         """
-        good = np.zeros(len(rows), dtype=bool)
+        good, pixels = np.zeros(len(rows), dtype=bool), out.numpy()
         try:
             file = self._open(path)
         except DataError:
-            out[:] = GREY
+            pixels[:] = GREY
             return good
         for position, row in enumerate(rows):
             try:
-                out[position] = preprocess(decode_jpeg(file.jpeg(row)), self.size)
+                pixels[position] = preprocess(decode_jpeg(file.jpeg(row)), self.size)
                 good[position] = True
             except DECODE_ERRORS:
-                out[position] = GREY
+                pixels[position] = GREY
         return good
 
 

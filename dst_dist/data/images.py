@@ -6,6 +6,8 @@ import struct
 import numpy as np
 from PIL import Image
 
+PIXELS_VERSION = "pillow-lanczos-1"
+"""Changes whenever the pixels of a frame change; kept features were made from the pixels of one version."""
 MAX_PIXELS = 64_000_000
 """Largest image that is decoded."""
 DECODE_ERRORS = (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)

@@ -10,13 +10,13 @@ from dst_dist import config
 from dst_dist.data.dataset import SampleDataset
 from dst_dist.data.samples import SampleMaker
 from dst_dist.errors import ConfigError
-from dst_dist.evaluate.sharing import start_processes
+from dst_dist.features import use_features
 from dst_dist.heads import HEADS, NEVER
 from dst_dist.logs import logger
 from dst_dist.model.adapters import read_adapter_config
 from dst_dist.model.loading import load_for_inference
 from dst_dist.model.smolvlm_dst import SmolVLMForDST
-from dst_dist.processes import Processes
+from dst_dist.processes import Processes, start_processes
 from dst_dist.recipes.loading import load_recipe
 from dst_dist.run_folder import RunFolder
 from dst_dist.setup import DataSetup
@@ -68,7 +68,9 @@ class FinishedRun:
         processes = start_processes()
         data = setup.datasets(processes.from_main(setup.check() if processes.is_main else None)).get(split)
         model = load_for_inference(folder.final, base).to(processes.device)
-        model.compute_dtype = torch.bfloat16 if recipe.train.precision == "bf16" else None
+        if recipe.train.precision == "bf16":
+            model.compute_dtype = torch.bfloat16
+            _round_frozen_parts(model, recipe)
         model.vision_batch_size = recipe.model.vision_batch_size
         run = cls(folder, split, recipe, model, setup, data, processes, _count_trained_on(folder, split, data))
         for head in (head for head in HEADS if getattr(model.config, head.threshold_key) == NEVER):
@@ -78,6 +80,11 @@ class FinishedRun:
                 "%s: the head was never trained, it decides %s (threshold %g)", head.name, decides, threshold
             )
         return run
+
+    def use_features(self) -> None:
+        """Read kept features in place of the split's frames, if the recipe names a feature cache (collective)."""
+        if self.recipe.data.feature_cache is not None:
+            use_features(self.processes, self.recipe, self.model, {self.split: self.data})
 
     def check_for_streaming(self) -> None:
         """Raise ConfigError if a stream's contexts grow longer than the model's positions."""
@@ -104,6 +111,14 @@ class FinishedRun:
         """Share of positives in training by head; None if the model has no record of it."""
         rates = {head.name: getattr(self.model.config, head.rate_key) for head in HEADS}
         return None if None in rates.values() else rates
+
+
+def _round_frozen_parts(model: SmolVLMForDST, recipe: config.Recipe) -> None:
+    """Give what encodes frames the dtype that it had in training, where its frozen parts are bfloat16."""
+    trained = recipe.finetune.train
+    for module, is_trained in ((model.model.vision_model, trained.vision), (model.model.connector, trained.connector)):
+        if not is_trained:
+            module.to(torch.bfloat16)
 
 
 def _named_base(folder: RunFolder, overrides: Sequence[str]) -> str | None:

@@ -88,6 +88,7 @@ def _evaluate(
 def _teacher_forced(run: FinishedRun, clips: ClipIndex) -> Result | None:
     """Return the result on the main process, None on the others (collective)."""
     recipe, data, processes = run.recipe, run.data, run.processes
+    run.use_features()
     most = recipe.eval.max_clips
     specs = readings.evaluation_specs(data, run.setup.limits, processes.rank, processes.num_processes, most)
 
@@ -123,6 +124,9 @@ def _streamed(run: FinishedRun, clips: ClipIndex, on_the_clock: bool) -> Result 
     similarity = open_similarity(run.recipe.eval.similarity, str(run.model.device))
     run.check_for_streaming()
     check_openings(run.data.clips.index, run.data.maker)
+    if not on_the_clock:
+        # In use, frames have to be encoded; a measured delay has that in it.
+        run.use_features()
     streams = _watch_all(run, clips, 1 if on_the_clock else run.recipe.eval.num_streams)
     if streams is None:
         return None

@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
-import numpy as np
 import torch
 
 from dst_dist.data.clips import Clip
@@ -51,7 +50,7 @@ def stream_file(run_folder: Path, video: Path, task: Path, overrides: Sequence[s
     prompt = "with the prompt of the task" if clip.prompt else "without a prompt: the task gives none"
     yield f"{clip.fps:g} frames a second, {prompt}"
     frames = read_video(video, clip.fps, run.setup.model_files.image_size)
-    yield from stream_lines(Streamer(run.model, clip, *run.stream_settings), frames)
+    yield from stream_lines(Streamer(run.model, clip, *run.stream_settings), map(torch.tensor, frames))
 
 
 def _clips_of(video: str, clips: Iterable[Clip], split: str) -> list[Clip]:
@@ -68,7 +67,7 @@ def _clips_of(video: str, clips: Iterable[Clip], split: str) -> list[Clip]:
     return [clip for clip in clips if clip.video == found[0]]
 
 
-def stream_lines(streamer: Streamer, frames: Iterable[np.ndarray]) -> Iterator[str]:
+def stream_lines(streamer: Streamer, frames: Iterable[torch.Tensor]) -> Iterator[str]:
     """Show a streamer a video, with the user's turns of its task at their frames; yield lines as things happen.
 
     Args:
@@ -77,7 +76,7 @@ def stream_lines(streamer: Streamer, frames: Iterable[np.ndarray]) -> Iterator[s
     task, given = streamer.task, given_turns(streamer.task)
     yield f"{task.id}: {task.goal}"
     for frame in frames:
-        events = streamer.push_frame(torch.tensor(frame))
+        events = streamer.push_frame(frame)
         begin = f"  {streamer.frame_index / task.fps:8.1f} s  "
         yield from (begin + _event_text(event) for event in events)
         for turn in given.pop(streamer.frame_index, []):

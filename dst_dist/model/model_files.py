@@ -13,9 +13,9 @@ from transformers.utils import cached_file
 from dst_dist.config import Recipe
 from dst_dist.data.token_writer import special_ids
 from dst_dist.errors import ConfigError, collect
+from dst_dist.model.frame_pooling import pooled_side
 from dst_dist.model.loading import check_before_loading
 from dst_dist.model.model_config import model_unavailable, read_model_config
-from dst_dist.model.smolvlm_dst import pooled_side
 
 PROBE = 'Task: Don\'t turn it 125 degrees!\n- S12: fit  part 3.5\nDST: [{"id": "S12", "transition": "start"}]'
 """Text that tokenizers with different rules of splitting write differently."""

@@ -34,7 +34,7 @@ def evaluation_specs(
     """
     chosen = np.flatnonzero(np.isin(dataset.samples["clip"], spread(len(dataset.clips.index), max_clips)))
     draws = [Draw(int(index), 0) for index in chosen]
-    return micro_batches(0, 0, draws, dataset.samples, limits, rank, num_processes)
+    return micro_batches(0, 0, draws, dataset.samples, limits, rank, num_processes, dataset.frame_cost)
 
 
 @torch.no_grad()

@@ -5,15 +5,14 @@ from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 from transformers import SmolVLMConfig, SmolVLMForConditionalGeneration
 from transformers import initialization as init
 
-from dst_dist.errors import ConfigError
 from dst_dist.heads import HEAD_MODULES, HEADS
 from dst_dist.model.adapters import load_merged, read_adapter_config
 from dst_dist.model.attention import SEGMENTED_CAUSAL
+from dst_dist.model.frame_pooling import frame_grid, pool_patches, pooled_side
 from dst_dist.model.kv_cache import KVCache
 from dst_dist.model.model_config import SETTINGS
 from dst_dist.model.weight_checks import check_weights
@@ -38,47 +37,6 @@ class DSTOutput(NamedTuple):
     lm_logits: torch.Tensor
     decision_logits: dict[str, torch.Tensor]
     anchor: torch.Tensor
-
-
-def frame_grid(config: SmolVLMConfig) -> int:
-    """Return the side of the connector's grid: 9 (81 tokens) for 2.2B, 8 (64 tokens) for 500M and 256M."""
-    return config.vision_config.image_size // config.vision_config.patch_size // config.scale_factor
-
-
-def pooled_side(config: SmolVLMConfig, tokens_per_frame: int) -> int:
-    """Return k, where `tokens_per_frame` = k * k.
-
-    Raises:
-        ConfigError: if the number is no square between 1 and the whole grid.
-    """
-    grid, side = frame_grid(config), math.isqrt(max(tokens_per_frame, 0))
-    if side * side != tokens_per_frame or not 1 <= side <= grid:
-        allowed = ", ".join(str(k * k) for k in range(1, grid + 1))
-        raise ConfigError(f"model.tokens_per_frame: {tokens_per_frame} is not possible with this model, use {allowed}")
-    return side
-
-
-def pool_patches(patches: torch.Tensor, scale: int, side: int) -> torch.Tensor:
-    """Average the connector's grid to side x side before its projection, which is linear and so commutes.
-
-    Pooling first makes the projection's input smaller by the same factor; the stock connector then runs
-    as it is. A side that does not divide the grid averages torch's adaptive cells.
-
-    Args:
-        patches: [N, (grid * scale)^2, C], the tower's output.
-        scale: the connector's pixel-shuffle factor.
-
-    Returns:
-        [N, (side * scale)^2, C].
-    """
-    count, channels = patches.shape[0], patches.shape[2]
-    grid = math.isqrt(patches.shape[1]) // scale
-    if side == grid:
-        return patches
-    cells = patches.view(count, grid, scale, grid, scale, channels).permute(0, 2, 4, 5, 1, 3)
-    pooled = F.adaptive_avg_pool2d(cells.reshape(count, scale * scale * channels, grid, grid), side)
-    pooled = pooled.view(count, scale, scale, channels, side, side).permute(0, 4, 1, 5, 2, 3)
-    return pooled.reshape(count, (side * scale) ** 2, channels)
 
 
 class SmolVLMForDST(SmolVLMForConditionalGeneration):
@@ -157,13 +115,13 @@ class SmolVLMForDST(SmolVLMForConditionalGeneration):
 
         Args:
             input_ids: int64 [T], K image tokens for each frame.
-            frames: uint8 [N, 3, S, S], in the order of their tokens; N may be 0.
+            frames: as in `encode_frames`, in the order of their tokens; N may be 0.
             segment_lengths: tokens of each sample, sum = T.
             lm_positions: int64 [P], where the language head is read; P may be 0.
             decision_positions: int64 [D], where both decision heads are read; D may be 0.
             min_vision_calls: see `encode_frames`.
         """
-        with self._autocast():
+        with self._autocast(input_ids.device):
             hidden = self.hidden_states(input_ids, frames, segment_lengths, min_vision_calls)
             lm_logits, anchor = _read(self.lm_head, hidden, lm_positions)
         with torch.autocast(hidden.device.type, enabled=False):
@@ -200,14 +158,14 @@ class SmolVLMForDST(SmolVLMForConditionalGeneration):
     def _run_text_model(
         self, input_ids: torch.Tensor, frame_embeddings: torch.Tensor, positions: torch.Tensor, **attention: object
     ) -> torch.Tensor:
-        with self._autocast():
+        with self._autocast(input_ids.device):
             embeddings = self._fuse(input_ids, frame_embeddings)[None]
             options = {"position_ids": positions[None], "attention_mask": None, "use_cache": False}
             return self.model.text_model(inputs_embeds=embeddings, **options, **attention).last_hidden_state[0]
 
     def next_tokens(self, hidden: torch.Tensor) -> torch.Tensor:
         """Return the likeliest next token, int64 [n], from states [n, hidden]; never `<image>`, a frame's token."""
-        with self._autocast():
+        with self._autocast(hidden.device):
             logits = self.lm_head(hidden)
         logits[:, self.config.image_token_id] = -torch.inf
         return logits.argmax(-1)
@@ -222,36 +180,75 @@ class SmolVLMForDST(SmolVLMForConditionalGeneration):
             return torch.stack([one.double().softmax(-1)[:, 1] for one in logits], dim=1)
 
     def encode_frames(self, frames: torch.Tensor, min_calls: int = 1) -> torch.Tensor:
-        """Return the embeddings of frames, uint8 [N, 3, S, S] -> [N, K, hidden].
+        """Return the embeddings of frames, [N, K, hidden].
 
         The tower runs in chunks of at most `vision_batch_size`, and at least `min_calls` times: under
         FSDP2 every process must call it equally often, so one with fewer frames adds blank ones. Their
         embeddings are cut off again, which leaves the connector and a trained tower in the graph with zero
         gradients even where N = 0. A frozen tower stays out of the graph.
 
+        Args:
+            frames: uint8 [N, 3, S, S], or what `frame_features` returned for them.
+
         Raises:
             ValueError: if the frames have another dtype or size.
         """
-        size = self.config.vision_config.image_size
-        if frames.dtype != torch.uint8 or frames.shape[1:] != (3, size, size):
-            raise ValueError(f"frames must be uint8 [N, 3, {size}, {size}], found {frames.dtype} {list(frames.shape)}")
-        count = len(frames)
-        calls = max(min_calls, math.ceil(count / self.vision_batch_size), 1)
-        if count < calls:
-            frames = torch.cat([frames, frames.new_zeros(calls - count, *frames.shape[1:])])
-        with self._autocast():
-            patches = torch.cat([self._encode_patches(chunk) for chunk in frames.tensor_split(calls)])
+        count, size = len(frames), self.config.vision_config.image_size
+        if frames.dtype == torch.uint8 and frames.shape[1:] == (3, size, size):
+            calls = max(min_calls, math.ceil(count / self.vision_batch_size), 1)
+            patches = self._encode_patches(_with_blanks(frames, calls), calls)
+        elif frames.is_floating_point() and frames.shape[1:] == self.embedding_shape:
+            return frames
+        elif frames.is_floating_point() and frames.shape[1:] == self.patch_shape:
+            patches = _with_blanks(frames, 1).flatten(1, 2)
+        else:
+            shapes = f"uint8 [N, 3, {size}, {size}], or features of {self.patch_shape} or {self.embedding_shape} each"
+            raise ValueError(f"frames must be {shapes}, found {frames.dtype} {list(frames.shape)}")
+        with self._autocast(frames.device):
             return self.model.connector(patches)[:count]
 
-    def _encode_patches(self, frames: torch.Tensor) -> torch.Tensor:
-        """Return the pooled output of the tower, [n, K * scale^2, C]."""
+    @torch.no_grad()
+    def frame_features(self, frames: torch.Tensor, behind_connector: bool) -> torch.Tensor:
+        """Return what a frozen part of the model makes of frames, to be kept and given in their place.
+
+        Args:
+            frames: uint8 [N, 3, S, S].
+            behind_connector: return embeddings, for a connector that is frozen too.
+
+        Returns:
+            The tower's pooled output [N, *patch_shape], or embeddings [N, *embedding_shape], in the dtype in which the
+            part that follows reads them: the compute dtype.
+        """
+        if behind_connector:
+            features = self.encode_frames(frames)
+        else:
+            calls = math.ceil(len(frames) / self.vision_batch_size)
+            features = self._encode_patches(frames, calls).view(-1, *self.patch_shape)
+        return features.to(self.compute_dtype or torch.float32)
+
+    @property
+    def patch_shape(self) -> tuple[int, int, int]:
+        """Shape of a frame's pooled patches, before the connector: a grid of the tower's channels."""
+        side = self.pooled_side * self.config.scale_factor
+        return side, side, self.config.vision_config.hidden_size
+
+    @property
+    def embedding_shape(self) -> tuple[int, int]:
+        """Shape of a frame's embeddings, behind the connector."""
+        return self.config.tokens_per_frame, self.config.text_config.hidden_size
+
+    def _encode_patches(self, frames: torch.Tensor, num_calls: int) -> torch.Tensor:
+        """Return the pooled output of the tower, [N, K * scale^2, C], of uint8 frames in so many calls."""
         tower = self.model.vision_model
         trained = any(parameter.requires_grad for parameter in tower.parameters())
-        with torch.set_grad_enabled(trained and torch.is_grad_enabled()):
-            pixels = (frames.float() / 127.5 - 1).to(tower.embeddings.patch_embedding.weight.dtype)
-            # The tower itself, not get_image_features: that one drops all-zero images.
-            patches = tower(pixels).last_hidden_state
-            return pool_patches(patches, self.config.scale_factor, self.pooled_side)
+        dtype, patches = tower.embeddings.patch_embedding.weight.dtype, []
+        with self._autocast(frames.device), torch.set_grad_enabled(trained and torch.is_grad_enabled()):
+            for chunk in frames.tensor_split(num_calls):
+                pixels = (chunk.float() / 127.5 - 1).to(dtype)
+                # The tower itself, not get_image_features: that one drops all-zero images.
+                output = tower(pixels).last_hidden_state
+                patches.append(pool_patches(output, self.config.scale_factor, self.pooled_side))
+        return torch.cat(patches)
 
     def _fuse(self, input_ids: torch.Tensor, frame_embeddings: torch.Tensor) -> torch.Tensor:
         """Return the token embeddings [T, hidden], with those of frames in the places of image tokens, in order."""
@@ -263,11 +260,17 @@ class SmolVLMForDST(SmolVLMForConditionalGeneration):
             raise ValueError(f"{len(places)} image tokens, but {count} frames of {per_frame} tokens each")
         return embeddings.index_copy(0, places, tokens.to(embeddings.dtype))
 
-    def _autocast(self):
+    def _autocast(self, device: torch.device):
         if self.compute_dtype is None:
             return nullcontext()
         # The cache would keep a compute-dtype copy of every trained weight until the forward ends.
-        return torch.autocast(self.device.type, dtype=self.compute_dtype, cache_enabled=False)
+        return torch.autocast(device.type, dtype=self.compute_dtype, cache_enabled=False)
+
+
+def _with_blanks(frames: torch.Tensor, count: int) -> torch.Tensor:
+    """Return the frames with blank ones behind them, `count` at least."""
+    missing = count - len(frames)
+    return torch.cat([frames, frames.new_zeros(missing, *frames.shape[1:])]) if missing > 0 else frames
 
 
 def _read(head: nn.Module, hidden: torch.Tensor, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

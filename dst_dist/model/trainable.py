@@ -4,6 +4,7 @@ import functools
 
 import torch
 from peft import PeftModel
+from peft.utils import ModulesToSaveWrapper
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
@@ -73,6 +74,13 @@ def unwrap(model: nn.Module) -> SmolVLMForDST:
     """Return the SmolVLMForDST inside DDP, DeepSpeed, torch.compile and peft wrappers."""
     model = without_wrappers(model)
     return model.get_base_model() if isinstance(model, PeftModel) else model
+
+
+def active_module(module: nn.Module) -> nn.Module:
+    """Return the module that runs: the trained copy where peft keeps one in place of the base's."""
+    if isinstance(module, ModulesToSaveWrapper):
+        return module.modules_to_save[module.active_adapters[0]]
+    return module
 
 
 def without_wrappers(model: nn.Module) -> SmolVLMForDST | PeftModel:

@@ -42,7 +42,7 @@ class Batch:
 
     @torch.no_grad()
     def encode(self, frames: torch.Tensor) -> torch.Tensor:
-        """Return embeddings [N, K, hidden] of uint8 [N, 3, S, S]."""
+        """Return embeddings [N, K, hidden] of frames, uint8 [N, 3, S, S], or of their features."""
         return self.model.encode_frames(frames.to(self.model.device))
 
     @torch.no_grad()

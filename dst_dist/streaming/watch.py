@@ -10,6 +10,7 @@ import torch
 
 from dst_dist.data.clips import Clip, Turn
 from dst_dist.data.dataset import SampleDataset
+from dst_dist.data.features import FeatureReader
 from dst_dist.data.frames import FrameReader
 from dst_dist.errors import DataError
 from dst_dist.heads import HEAD_ROLES, HEADS
@@ -62,7 +63,7 @@ class _Rows:
     ):
         self._data, self._waiting, self._new_stream = data, enumerate(clips), new_stream
         self._batch = Batch(model, num_streams)
-        self._reader = FrameReader(data.image_size, max_open=num_streams + 1)
+        self._reader = data.reader.with_open_files(num_streams + 1)
         self._frames_ahead = FRAMES_AHEAD if num_streams > 1 else 1
         self._lap_s = time.perf_counter()
         started = (self._next() for _ in range(num_streams))
@@ -108,7 +109,7 @@ class _Rows:
     def _embeddings(self, stream: Stream) -> Iterator[torch.Tensor]:
         """Yield the clip's frames, [K, hidden] each."""
         for frames in read_frames(stream, self._reader, self._data.on_missing, self._frames_ahead):
-            yield from self._batch.encode(torch.from_numpy(frames))
+            yield from self._batch.encode(frames)
 
 
 def _follow(stream: Stream, frames: Iterable[torch.Tensor]) -> Generator[Feed, Reading, Watched]:
@@ -136,8 +137,10 @@ def given_turns(clip: Clip) -> dict[int, list[Turn]]:
     return given
 
 
-def read_frames(stream: Stream, reader: FrameReader, on_missing: str, num_ahead: int = 1) -> Iterator[np.ndarray]:
-    """Yield the frames of a stream's clip, uint8 [n, 3, size, size] with n <= num_ahead.
+def read_frames(
+    stream: Stream, reader: FrameReader | FeatureReader, on_missing: str, num_ahead: int = 1
+) -> Iterator[torch.Tensor]:
+    """Yield the frames of a stream's clip, uint8 [n, 3, size, size] or features [n, ...], with n <= num_ahead.
 
     Missing frames are grey, and counted in the stream's counts.
 
@@ -147,7 +150,7 @@ def read_frames(stream: Stream, reader: FrameReader, on_missing: str, num_ahead:
     clip = stream.task
     for first in range(clip.start_frame, clip.end_frame, num_ahead):
         indexes = range(first, min(first + num_ahead, clip.end_frame))
-        frames = np.empty((len(indexes), 3, reader.size, reader.size), np.uint8)
+        frames = reader.empty(len(indexes))
         missing = np.flatnonzero(~reader.read(clip.frames_path, indexes, frames))
         if len(missing) and on_missing == "error":
             raise DataError(

@@ -9,10 +9,11 @@ import torch
 from dst_dist.data.batching import BatchPlan, Draw, MicroBatchSampler, PackedBatch
 from dst_dist.data.dataset import make_loader
 from dst_dist.exit import DONE, STOPPED
+from dst_dist.features import use_features
 from dst_dist.files import write_whole
 from dst_dist.logs import logger
 from dst_dist.model.loading import load_model
-from dst_dist.model.trainable import parameter_groups
+from dst_dist.model.trainable import parameter_groups, unwrap
 from dst_dist.setup import DataSetup, Faults
 from dst_dist.train.checkpoint import Checkpoints
 from dst_dist.train.description import describe
@@ -54,6 +55,8 @@ class Trainer:
 
         # Model and optimizer
         model = load_model(recipe)
+        if recipe.data.feature_cache is not None:
+            use_features(self.engine, recipe, unwrap(model), self.datasets, lambda: stop.is_asked)
         frozen = frozen_digest(self.engine, model)
         optimizer = build_optimizer(parameter_groups(model), recipe.optim, fused=self.engine.device.type == "cuda")
         self.engine.prepare(model, optimizer)
@@ -155,9 +158,8 @@ class Trainer:
 
     def batches_from(self, step: int) -> Iterator[PackedBatch]:
         """Return this process's micro-batches from an optimizer step on, made by data workers."""
-        rank, num_processes = self.engine.rank, self.engine.num_processes
-        samples, limits = self.data.samples, self.setup.limits
-        sampler = MicroBatchSampler(self.plan, samples, limits, rank, num_processes, step, self.num_steps)
+        own = self.data.samples, self.setup.limits, self.engine.rank, self.engine.num_processes, self.data.frame_cost
+        sampler = MicroBatchSampler(self.plan, *own, start=step, stop=self.num_steps)
         return iter(make_loader(self.data, sampler, self.recipe.data.num_workers, self.engine.device))
 
     def open_folder(self, allowed: list[str]) -> None:

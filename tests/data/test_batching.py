@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from dst_dist.data.batching import (
-    TOKENS_PER_FRAME_COST,
+    ENCODED_FRAME_COST,
     BatchPlan,
     Draw,
     MicroBatchSampler,
@@ -87,8 +87,8 @@ def test_starting_at_any_step_equals_running_there(start):
     assert list(plan.steps(start, 21)) == all_steps(plan, 3)[start:]
     table = make_table(50)
     for rank in range(2):
-        whole = list(MicroBatchSampler(plan, table, LIMITS, rank, 2, 0, 21))
-        jumped = list(MicroBatchSampler(plan, table, LIMITS, rank, 2, start, 21))
+        whole = list(MicroBatchSampler(plan, table, LIMITS, rank, 2, start=0, stop=21))
+        jumped = list(MicroBatchSampler(plan, table, LIMITS, rank, 2, start=start, stop=21))
         assert jumped == [spec for spec in whole if spec.step >= start]
 
 
@@ -99,7 +99,7 @@ def test_the_same_samples_make_the_same_step_on_any_number_of_processes():
     for num_processes in PROCESSES:
         found = {key: [] for key in expected}
         for rank in range(num_processes):
-            for spec in MicroBatchSampler(plan, table, LIMITS, rank, num_processes, 0, 6):
+            for spec in MicroBatchSampler(plan, table, LIMITS, rank, num_processes, start=0, stop=6):
                 found[spec.step, spec.epoch] += spec.draws
         assert {key: sorted(draws) for key, draws in found.items()} == expected
 
@@ -127,7 +127,7 @@ def test_no_process_waits_long_for_another(num_processes):
     for seed in range(20):
         table = make_table(128, seed, largest=2048)
         dealt = pack([Draw(i, 0) for i in range(128)], table["tokens"], table["frames"], LIMITS, num_processes)
-        cost = table["tokens"] + TOKENS_PER_FRAME_COST * table["frames"]
+        cost = table["tokens"] + ENCODED_FRAME_COST * table["frames"]
         work = np.array([[sum(cost[draw.sample] for draw in members) for members in own] for own in dealt])
         assert work.sum(axis=1).max() <= 1.1 * work.sum(axis=1).mean()
         # What counts is the slowest of every round, as all wait for it.

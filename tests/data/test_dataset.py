@@ -111,7 +111,7 @@ def equal(one, other):
 
 def test_workers_make_the_same_micro_batches_in_the_same_order(demo_dataset):
     plan = BatchPlan(demo_dataset.weights, 8, 0, demo_dataset.fingerprint)
-    sampler = MicroBatchSampler(plan, demo_dataset.samples, Limits(600, 36), 1, 2, 1, 6)
+    sampler = MicroBatchSampler(plan, demo_dataset.samples, Limits(600, 36), 1, 2, start=1, stop=6)
     alone = list(make_loader(demo_dataset, sampler, 0, CPU))
     assert [batch.spec for batch in alone] == list(sampler) and len(alone) > 5
     helped = list(make_loader(demo_dataset, sampler, 2, CPU))

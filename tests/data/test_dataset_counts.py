@@ -18,7 +18,7 @@ def steps_of(dataset, num_processes, limits, epochs=1, global_batch_size=8):
     steps = {}
     stop = epochs * plan.steps_per_epoch
     for rank in range(num_processes):
-        sampler = MicroBatchSampler(plan, dataset.samples, limits, rank, num_processes, 0, stop)
+        sampler = MicroBatchSampler(plan, dataset.samples, limits, rank, num_processes, start=0, stop=stop)
         for batch in make_loader(dataset, sampler, 0, CPU):
             steps.setdefault(batch.spec.step, {}).setdefault(rank, []).append(batch)
     return steps

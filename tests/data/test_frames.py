@@ -10,6 +10,7 @@ import zlib
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 
 from dst_dist.data import frames, images
 from dst_dist.data.frames import GREY, FrameReader, open_frames, write_frames
@@ -21,9 +22,9 @@ SIZE = 16
 
 
 def read(path, rows, reader=None):
-    out = np.full((len(rows), 3, SIZE, SIZE), 3, np.uint8)
+    out = torch.full((len(rows), 3, SIZE, SIZE), 3, dtype=torch.uint8)
     good = (reader or FrameReader(SIZE)).read(str(path), rows, out)
-    return good.tolist(), out
+    return good.tolist(), out.numpy()
 
 
 @pytest.fixture(params=["binary stream", "base64 stream", "base64 file", "large binary file"])

@@ -1,13 +1,8 @@
-"""Which process streams which videos, and how long the others wait."""
+"""Which process streams which videos."""
 
 from dataclasses import replace
-from datetime import timedelta
 from types import SimpleNamespace
 
-import pytest
-import torch
-
-from dst_dist.errors import ConfigError
 from dst_dist.evaluate import sharing
 from tests.data.dialogs import make_clip
 
@@ -33,28 +28,3 @@ def test_every_clip_belongs_to_one_process():
     for number in (1, 2, 3, 5):
         shares = [share_of(clips, rank, number) for rank in range(number)]
         assert sorted(sum(shares, [])) == list(range(6))
-
-
-def joined(monkeypatch, launched, seen):
-    """Start a process of these numbers; return the settings that Accelerate is given."""
-    given = {}
-
-    def state(**settings):
-        given.update(settings)
-        return SimpleNamespace(num_processes=seen, process_index=0, device=torch.device("cpu"))
-
-    monkeypatch.setattr(sharing, "PartialState", state)
-    monkeypatch.setattr("dst_dist.processes.dist.is_initialized", lambda: True)
-    monkeypatch.setattr("dst_dist.processes.dist.get_world_size", lambda: launched)
-    monkeypatch.setenv("WORLD_SIZE", str(launched))
-    sharing.start_processes()
-    return given
-
-
-def test_one_may_take_hours_longer_than_another(monkeypatch):
-    assert joined(monkeypatch, 2, 2)["timeout"] >= timedelta(hours=12)
-
-
-def test_processes_that_do_not_see_each_other_raise(monkeypatch):
-    with pytest.raises(ConfigError, match="2 processes were launched, but Accelerate sees 1"):
-        joined(monkeypatch, 2, 1)

@@ -10,8 +10,9 @@ from torch.utils._pytree import tree_map
 from transformers import SmolVLMForConditionalGeneration
 
 from dst_dist.config import Loss
+from dst_dist.model.frame_pooling import frame_grid
 from dst_dist.model.losses import compute_loss
-from dst_dist.model.smolvlm_dst import SmolVLMForDST, frame_grid
+from dst_dist.model.smolvlm_dst import SmolVLMForDST
 from tests.model.tiny import IMAGE_TOKEN, count_terms, inputs, pack, sample
 
 LIMITS = {torch.float32: 1e-3, torch.bfloat16: 5e-2}

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import SmolVLMForConditionalGeneration
 
-from dst_dist.model.smolvlm_dst import pooled_side
+from dst_dist.model.frame_pooling import pooled_side
 from tests.gpu import equality, table
 from tests.gpu.equality import Check, check_model
 from tests.gpu.make_models import NAMED_TOKENS, SHAPES, VOCABULARY, make_tokenizer

@@ -5,11 +5,9 @@ import torch
 import torch.nn.functional as F
 
 from dst_dist.config import Loss
-from dst_dist.errors import ConfigError
 from dst_dist.model.losses import compute_loss
-from dst_dist.model.smolvlm_dst import SmolVLMForDST, frame_grid, pool_patches
 from tests.model.finetuning import backward, gradients
-from tests.model.tiny import IMAGE_TOKEN, count_terms, inputs, pack, random_frames, sample, tiny_config, tiny_model
+from tests.model.tiny import IMAGE_TOKEN, count_terms, inputs, pack, random_frames, sample, tiny_model
 
 # Frame tokens
 
@@ -29,29 +27,6 @@ def test_pooling_averages_the_connectors_grid(tokens):
         grid = whole.transpose(1, 2).reshape(3, 32, 3, 3)
         expected = F.adaptive_avg_pool2d(grid, side).flatten(2).transpose(1, 2)
         torch.testing.assert_close(model.encode_frames(frames), expected)
-
-
-@pytest.mark.parametrize(("side", "expected"), [(1, [5]), (2, [3, 4, 6, 7]), (3, list(range(1, 10)))])
-def test_pool_patches_by_hand(side, expected):
-    patches = torch.arange(1.0, 10).reshape(1, 9, 1)
-    assert pool_patches(patches, 1, side).flatten().tolist() == expected
-
-
-def test_pool_patches_averages_patches_of_the_same_place_within_their_cell():
-    # A grid of 2 x 2 cells of 2 x 2 patches; each patch says its place within its cell.
-    patches = torch.tensor([[0.0, 1], [2, 3]]).repeat(2, 2).reshape(1, 16, 1)
-    assert pool_patches(patches, 2, 1).flatten().tolist() == [0, 1, 2, 3]
-
-
-@pytest.mark.parametrize("tokens", [2, 8, 16, 81, -1])
-def test_an_impossible_number_of_frame_tokens_names_the_possible_ones(tokens):
-    with pytest.raises(ConfigError, match="tokens_per_frame.*1, 4, 9$"):
-        SmolVLMForDST(tiny_config(tokens_per_frame=tokens))
-
-
-@pytest.mark.parametrize(("size", "patch", "scale", "grid"), [(384, 14, 3, 9), (512, 16, 4, 8)])
-def test_the_grids_of_the_published_models(size, patch, scale, grid):
-    assert frame_grid(tiny_config(image_size=size, patch_size=patch, scale_factor=scale)) == grid
 
 
 @pytest.mark.parametrize("extra", [-1, 1])
@@ -78,7 +53,7 @@ def test_an_all_zero_frame_is_a_frame():
     ids=["float", "half as high", "narrow", "one frame"],
 )
 def test_frames_of_another_dtype_or_size_are_errors(frames):
-    with pytest.raises(ValueError, match=r"frames must be uint8 \[N, 3, 48, 48\], found torch\."):
+    with pytest.raises(ValueError, match=r"frames must be uint8 \[N, 3, 48, 48\], or features of .* found torch\."):
         tiny_model().encode_frames(frames)
 
 
@@ -153,3 +128,38 @@ def test_chunks_and_blank_frames_leave_the_gradients_alone():
     output = model(**inputs(batch), min_vision_calls=5)
     compute_loss(output, batch, count_terms(batch), Loss(), "classes")[0].backward()
     torch.testing.assert_close(gradients(model), whole, rtol=1e-4, atol=1e-6)
+
+
+# Features
+
+
+@pytest.mark.parametrize("behind", [False, True])
+@pytest.mark.parametrize("tokens, dtype", [(1, None), (4, None), (9, None), (4, torch.bfloat16)])
+def test_features_in_place_of_frames_give_the_same_logits_and_gradients(tokens, dtype, behind):
+    model = tiny_model(tokens_per_frame=tokens)
+    model.compute_dtype = dtype
+    model.model.vision_model.requires_grad_(False)
+    model.model.connector.requires_grad_(not behind)
+    batch = pack([sample(model.config, 3, seed=1), sample(model.config, 2, seed=2)])
+    counts = count_terms(batch)
+    found = []
+    features = model.frame_features(batch.frames, behind)
+    assert features.dtype == (dtype or torch.float32)
+    assert features.shape[1:] == (model.embedding_shape if behind else model.patch_shape)
+    for frames in (batch.frames, features):
+        batch.frames = frames
+        loss, _ = compute_loss(model(**inputs(batch)), batch, counts, Loss(), "classes")
+        loss.backward()
+        found.append({name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None} | {"": loss})
+        model.zero_grad()
+    live, cached = found
+    assert live.keys() == cached.keys() and any("connector" in name for name in live) != behind
+    assert all(torch.equal(live[name], cached[name]) for name in live)
+
+
+def test_a_trained_connector_stays_in_the_graph_without_a_frame():
+    model = tiny_model(tokens_per_frame=1)
+    features = model.frame_features(random_frames(2), behind_connector=False)[:0]
+    model.encode_frames(features).sum().backward()
+    grads = [parameter.grad for parameter in model.model.connector.parameters()]
+    assert all(grad is not None and not grad.any() for grad in grads)

@@ -6,7 +6,8 @@ import torch
 from transformers import LlamaConfig, SmolVLMConfig, SmolVLMVisionConfig
 
 from dst_dist.data.batching import PackedBatch
-from dst_dist.model.smolvlm_dst import SmolVLMForDST, frame_grid
+from dst_dist.model.frame_pooling import frame_grid
+from dst_dist.model.smolvlm_dst import SmolVLMForDST
 
 IMAGE_TOKEN = 60
 PAD = 2

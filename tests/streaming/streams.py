@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 
@@ -51,7 +50,7 @@ def run_of(model, maker, thresholds=NEVER, on_full_context="carry_state", image_
         return make(task, maker, thresholds, on_full_context)
 
     return SimpleNamespace(
-        model=model, data=SimpleNamespace(image_size=image_size, on_missing=on_missing), new_stream=new_stream
+        model=model, data=SimpleNamespace(reader=FrameReader(image_size), on_missing=on_missing), new_stream=new_stream
     )
 
 
@@ -81,9 +80,9 @@ def shortened(clip, num_frames):
 
 
 def pixels(clip, size=48):
-    frames = np.empty((clip.end_frame - clip.start_frame, 3, size, size), np.uint8)
+    frames = torch.empty(clip.end_frame - clip.start_frame, 3, size, size, dtype=torch.uint8)
     assert FrameReader(size).read(clip.frames_path, range(clip.start_frame, clip.end_frame), frames).all()
-    return torch.from_numpy(frames)
+    return frames
 
 
 def teacher_forced(model, maker, clip, size=48):

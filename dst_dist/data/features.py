@@ -1,0 +1,238 @@
+"""Files of features: what a frozen part of the model makes of each frame, kept so that no frame is encoded twice.
+
+A features file belongs to one frames file and is memory-mapped. It holds a header of HEADER_BYTES, the features of each
+row, and a byte for each row: whether its frame was good.
+"""
+
+import json
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from dst_dist.data.frames import GREY, FrameReader, open_frames
+from dst_dist.errors import DataError
+from dst_dist.files import replacing, sha256
+
+SUFFIX = ".features"
+HEADER_BYTES = 4096
+"""A multiple of the page size, so that the features behind it are aligned."""
+FORMAT = 1
+GREY_FILE = f"grey{SUFFIX}"
+"""Holds one row: the features of a grey frame, which stands for every missing one."""
+NUMPY_DTYPES = {torch.float32: np.dtype(np.float32), torch.bfloat16: np.dtype(np.uint16)}
+"""How features lie on the disk, by their dtype; numpy has no bfloat16."""
+
+Encode = Callable[[torch.Tensor], torch.Tensor]
+"""Returns the features of frames, uint8 [n, 3, S, S] -> [n, *shape], on the CPU."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Shape and dtype of a frame's features."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of a frame's features."""
+        return int(np.prod(self.shape)) * self.dtype.itemsize
+
+
+@dataclass(frozen=True)
+class _Source:
+    """The frames file that features were made from."""
+
+    num_bytes: int
+    mtime_ns: int
+    sha256: str
+
+
+class FeatureStore:
+    """The features files of one model in a folder.
+
+    Args:
+        folder: its name has the digest of all that decides a frame's features; of another model it is another folder.
+        root: the data root. A features file has the place below `folder` that its frames file has below the root.
+    """
+
+    def __init__(self, folder: Path, root: Path, layout: Layout):
+        self.folder, self.layout = folder, layout
+        self._root = Path(os.path.realpath(root))
+
+    def is_fresh(self, frames_path: str) -> bool:
+        """Return whether there are features of the frames file as it is now.
+
+        Size and time of the frames file decide. If only the time differs, its content does, and the time is noted.
+        """
+        try:
+            header = read_header(self.path(frames_path))
+            now = os.stat(frames_path)
+        except OSError:
+            return False
+        if header is None or header["num_bytes"] != now.st_size or not self._has_layout(header):
+            return False
+        if header["mtime_ns"] == now.st_mtime_ns:
+            return True
+        return header["sha256"] == sha256(Path(frames_path)) and self._note_time(frames_path, header, now.st_mtime_ns)
+
+    def write(self, frames_path: str, encode: Encode, image_size: int, rows_at_once: int, num_threads: int) -> None:
+        """Encode a frames file and write its features; the file appears when it is complete and on the disk.
+
+        Args:
+            rows_at_once: frames of one call of `encode`.
+            num_threads: threads that decode ahead.
+
+        Raises:
+            DataError: if the frames file cannot be opened.
+            OSError: if the features cannot be written.
+        """
+        num_rows, now = len(open_frames(frames_path)), os.stat(frames_path)
+        source = _Source(now.st_size, now.st_mtime_ns, sha256(Path(frames_path)))
+        chunks = [range(start, min(start + rows_at_once, num_rows)) for start in range(0, num_rows, rows_at_once)]
+        good = []
+        with replacing(self.path(frames_path)) as part, open(part, "wb") as file:
+            file.write(self._header(source, num_rows))
+            for frames, is_good in _decode(frames_path, chunks, image_size, num_threads):
+                self._append(file, encode(frames))
+                good.append(is_good)
+            file.write(b"".join(one.tobytes() for one in good))
+
+    def write_grey(self, encode: Encode, image_size: int) -> None:
+        """Write the features of a grey frame, unless they are there."""
+        path = self.folder / GREY_FILE
+        header = read_header(path)
+        if header is None or not self._has_layout(header):
+            with replacing(path) as part, open(part, "wb") as file:
+                file.write(self._header(_Source(0, 0, ""), 1))
+                self._append(file, encode(torch.full((1, 3, image_size, image_size), GREY, dtype=torch.uint8)))
+                file.write(b"\1")
+
+    def path(self, frames_path: str) -> Path:
+        """Return the place of a frames file's features."""
+        return self.folder / f"{Path(frames_path).relative_to(self._root)}{SUFFIX}"
+
+    def _append(self, file, features: torch.Tensor) -> None:
+        assert features.shape[1:] == self.layout.shape and features.dtype == self.layout.dtype
+        file.write(features.contiguous().view(torch.uint8).numpy().tobytes())
+
+    def _header(self, source: _Source, num_rows: int) -> bytes:
+        values = {"format": FORMAT, "num_rows": num_rows, **self._layout_values(), **asdict(source)}
+        return json.dumps(values).encode().ljust(HEADER_BYTES)
+
+    def _has_layout(self, header: dict) -> bool:
+        return all(header.get(key) == value for key, value in self._layout_values().items())
+
+    def _layout_values(self) -> dict:
+        return {"shape": list(self.layout.shape), "dtype": str(self.layout.dtype).removeprefix("torch.")}
+
+    def _note_time(self, frames_path: str, header: dict, mtime_ns: int) -> bool:
+        source = _Source(header["num_bytes"], mtime_ns, header["sha256"])
+        descriptor = os.open(self.path(frames_path), os.O_WRONLY)
+        try:
+            # One block. If it is cut short, the header cannot be read and the file is made again.
+            os.pwrite(descriptor, self._header(source, header["num_rows"]), 0)
+        finally:
+            os.close(descriptor)
+        return True
+
+
+def _decode(
+    frames_path: str, chunks: Sequence[range], image_size: int, num_threads: int
+) -> Iterator[tuple[torch.Tensor, np.ndarray]]:
+    """Yield the frames of each chunk of rows and which are good, in order; threads decode a few chunks ahead."""
+    reader = FrameReader(image_size)
+
+    def read(rows: range) -> tuple[torch.Tensor, np.ndarray]:
+        frames = reader.empty(len(rows))
+        return frames, reader.read(frames_path, rows, frames)
+
+    with ThreadPoolExecutor(num_threads) as pool:
+        waiting = deque()
+        for rows in chunks:
+            waiting.append(pool.submit(read, rows))
+            if len(waiting) > num_threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def read_header(path: Path) -> dict | None:
+    """Return the header of a features file, or None if there is no whole file."""
+    try:
+        with open(path, "rb") as file:
+            header = json.loads(file.read(HEADER_BYTES))
+            num_bytes = os.fstat(file.fileno()).st_size
+        if header["format"] != FORMAT:
+            return None
+        row = int(np.prod(header["shape"])) * getattr(torch, header["dtype"]).itemsize
+        return header if num_bytes == HEADER_BYTES + header["num_rows"] * (row + 1) else None
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+class FeatureReader:
+    """Reads features as `FrameReader` reads frames; keeps the `max_open` files read last mapped.
+
+    Raises:
+        DataError: if the features of a grey frame are missing.
+    """
+
+    def __init__(self, store: FeatureStore, max_open: int = 8):
+        self._store, self._max_open = store, max_open
+        self._open = lru_cache(max_open)(self._map)
+        grey = self._map_file(store.folder / GREY_FILE)
+        if grey is None:
+            raise DataError(f"{store.folder}: holds no {GREY_FILE}; run dst-dist features again")
+        self._grey = self._tensor(grey[0])
+
+    def __reduce__(self):
+        return FeatureReader, (self._store, self._max_open)
+
+    def with_open_files(self, max_open: int) -> "FeatureReader":
+        """Return a reader of the same features that keeps so many files open."""
+        return FeatureReader(self._store, max_open)
+
+    def empty(self, number: int) -> torch.Tensor:
+        """Return room for the features of so many frames, [number, *shape]."""
+        return torch.empty(number, *self._store.layout.shape, dtype=self._store.layout.dtype)
+
+    def read(self, path: str, rows: Sequence[int], out: torch.Tensor) -> np.ndarray:
+        """Fill `out`, [n, *shape], with the features of rows of a frames file.
+
+        Returns:
+            bool [n], False where a frame is missing or corrupt and its features are those of a grey one.
+        """
+        rows, file = np.asarray(rows, dtype=np.int64), self._open(path)
+        if file is None:
+            out[:] = self._grey
+            return np.zeros(len(rows), bool)
+        features, is_good = file
+        inside = (rows >= 0) & (rows < len(features))
+        good = inside & is_good[np.where(inside, rows, 0)] if len(features) else inside
+        out[torch.from_numpy(good)] = self._tensor(features[rows[good]])
+        out[torch.from_numpy(~good)] = self._grey
+        return good
+
+    def _tensor(self, values: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(np.array(values)).view(self._store.layout.dtype)
+
+    def _map(self, frames_path: str) -> tuple[np.ndarray, np.ndarray] | None:
+        return self._map_file(self._store.path(frames_path))
+
+    def _map_file(self, path: Path) -> tuple[np.ndarray, np.ndarray] | None:
+        """Return a file's features [rows, *shape] and which rows are good, bool [rows]; None if there is no file."""
+        header = read_header(path)
+        if header is None:
+            return None
+        layout, num_rows = self._store.layout, header["num_rows"]
+        data = np.memmap(path, np.uint8, mode="r", offset=HEADER_BYTES) if num_rows else np.empty(0, np.uint8)
+        features = data[: num_rows * layout.num_bytes].view(NUMPY_DTYPES[layout.dtype])
+        return features.reshape(num_rows, *layout.shape), data[num_rows * layout.num_bytes :].view(bool)

@@ -1,0 +1,46 @@
+"""Types of the recipe's values, and the base of its sections."""
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+
+def _number(value: Any) -> Any:
+    """Return the number that a text spells: YAML 1.1 reads `2e-5` as a string."""
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _dataset(value: Any) -> Any:
+    """Return a dataset's name, or names with their weights; one fault, where pydantic would name both of its tries."""
+    weights = value.items() if isinstance(value, dict) else ()
+    if isinstance(value, str) or (weights and all(type(name) is str and type(count) is int for name, count in weights)):
+        return value
+    raise ValueError("must be a dataset's name, or {name: weight} with a whole number")
+
+
+Text = Annotated[str, Field(min_length=1)]
+Float = Annotated[float, BeforeValidator(_number), AfterValidator(float)]
+NonNegative = Annotated[Float, Field(ge=0)]
+Positive = Annotated[Float, Field(gt=0)]
+Share = Annotated[Float, Field(ge=0, le=1)]
+Whole = Annotated[int, Field(ge=0, lt=2**31)]
+Count = Annotated[int, Field(ge=1, lt=2**31)]
+Dataset = Annotated[str | dict[str, int], BeforeValidator(_dataset)]
+
+
+class Section(BaseModel):
+    """A section of the recipe. The sentence below a key is its documentation."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        frozen=True,
+        allow_inf_nan=False,
+        validate_default=True,
+        use_attribute_docstrings=True,
+    )
