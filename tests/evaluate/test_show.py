@@ -4,8 +4,8 @@ import json
 from dataclasses import replace
 from functools import partial
 
-import numpy as np
 import pytest
+import torch
 
 from dst_dist import cli
 from dst_dist.data.clips import Turn
@@ -35,7 +35,7 @@ def test_lines_come_as_things_happen(world):
     def frames():
         for number in range(3):
             given.append(number)
-            yield np.zeros((3, 48, 48), np.uint8)
+            yield torch.zeros(3, 48, 48, dtype=torch.uint8)
 
     lines = stream_lines(
         Streamer(
@@ -64,7 +64,7 @@ def test_lines_have_the_turns_that_watching_the_clip_gives(world):
     thresholds = {"dst_update": 2.0, "speaking": -1.0}
     (watched,) = watch_run(run_of(model, data.maker, thresholds), [clip], 1, partial(Stream, max_new_tokens=12))
     streamer = Streamer(model, clip, data.maker, thresholds, max_new_tokens=12)
-    lines = list(stream_lines(streamer, (frame.numpy() for frame in pixels(clip))))
+    lines = list(stream_lines(streamer, pixels(clip)))
     assert [line.split("assistant: ")[1].rsplit("  [")[0] for line in lines if "assistant: " in line] == [
         event.text for event in watched.events
     ]
