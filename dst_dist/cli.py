@@ -27,7 +27,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Return the command line; words of a recipe may stand before and after options. SystemExit(2) on bad usage."""
     parser = argparse.ArgumentParser(prog="dst-dist", description="Commands beside training.")
     commands = parser.add_subparsers(required=True, metavar="command")
-    for declare in (_demo, _features, _evaluate, _stream, _report, _slurm):
+    for declare in (_demo, _plan, _features, _evaluate, _stream, _report, _slurm):
         declare(commands)
     options, rest = parser.parse_known_args(arguments)
     unknown = [word for word in rest if word.startswith("-") or not hasattr(options, "words")]
@@ -53,6 +53,24 @@ def _run_demo(options: argparse.Namespace) -> None:
     set_up_logging(is_main=True)
     make_demo(options.out, seed=options.seed, blank=options.blank)
     print(f"made {options.out}")
+
+
+def _plan(commands) -> None:
+    command = commands.add_parser("plan", help="say what a recipe will take: steps, memory by part, whether it fits")
+    command.add_argument("words", nargs="+", metavar="recipe", help="as for training: recipes, then key=value")
+    command.add_argument("--engine", default="zero2", help="a file of launch/, without its ending")
+    command.add_argument("--processes", type=int, default=8)
+    command.add_argument("--gpu-gib", type=float, default=80, help="memory of a process's GPU")
+    command.add_argument("--tokens-per-s", type=float, help="rate of one process, from an earlier run's log")
+    command.set_defaults(run=_run_plan)
+
+
+def _run_plan(options: argparse.Namespace) -> None:
+    from dst_dist.plan.show import Machine, plan_lines
+
+    machine = Machine(options.engine, options.processes, options.gpu_gib, options.tokens_per_s)
+    for line in plan_lines(options.words, machine):
+        print(line, flush=True)
 
 
 def _features(commands) -> None:

@@ -11,7 +11,7 @@ import yaml
 from pydantic import Field, field_validator, model_validator
 
 from dst_dist.metrics import METRICS
-from dst_dist.recipe_types import Count, Dataset, Float, NonNegative, Positive, Section, Share, Text, Whole
+from dst_dist.recipe_types import AutoOrCount, Count, Dataset, Float, NonNegative, Positive, Section, Share, Text, Whole
 
 
 class Model(Section):
@@ -170,14 +170,14 @@ class Train(Section):
     """Optimizer steps of the whole run."""
     global_batch_size: Count = 64
     """Samples of one optimizer step over all processes."""
-    max_tokens: Count = 8192
-    """Most tokens of a micro-batch on one process; sets the memory of activations."""
+    max_tokens: AutoOrCount = 8192
+    """Most tokens of a micro-batch on one process; `auto` takes the most that fit, in steps of 1024."""
     max_frames: Count = 2048
     """Most frames of a micro-batch on one process."""
     precision: Literal["bf16", "fp32"] = "bf16"
     """Precision of computing; trained weights and moments are float32 in any case."""
-    gradient_checkpointing: bool = True
-    """Recompute activations in the backward pass: less memory, about a third more computing."""
+    gradient_checkpointing: Literal["auto", True, False] = "auto"
+    """Recompute activations in the backward pass, a third more computing; `auto` does if it does not fit otherwise."""
 
 
 class Eval(Section):

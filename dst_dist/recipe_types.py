@@ -1,6 +1,6 @@
 """Types of the recipe's values, and the base of its sections."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -23,6 +23,17 @@ def _dataset(value: Any) -> Any:
     raise ValueError("must be a dataset's name, or {name: weight} with a whole number")
 
 
+def _auto_or_whole(least: int) -> BeforeValidator:
+    """Return a check for `auto` or a whole number; one fault, where pydantic would name both of its tries."""
+
+    def check(value: Any) -> Any:
+        if value == "auto" or (type(value) is int and least <= value < 2**31):
+            return value
+        raise ValueError(f"must be 'auto' or a whole number from {least}")
+
+    return BeforeValidator(check)
+
+
 Text = Annotated[str, Field(min_length=1)]
 Float = Annotated[float, BeforeValidator(_number), AfterValidator(float)]
 NonNegative = Annotated[Float, Field(ge=0)]
@@ -30,6 +41,8 @@ Positive = Annotated[Float, Field(gt=0)]
 Share = Annotated[Float, Field(ge=0, le=1)]
 Whole = Annotated[int, Field(ge=0, lt=2**31)]
 Count = Annotated[int, Field(ge=1, lt=2**31)]
+AutoOrWhole = Annotated[int | Literal["auto"], _auto_or_whole(0)]
+AutoOrCount = Annotated[int | Literal["auto"], _auto_or_whole(1)]
 Dataset = Annotated[str | dict[str, int], BeforeValidator(_dataset)]
 
 

@@ -32,9 +32,8 @@ class DataSetup:
         base: str | None = None,
         training_rate: float | None = None,
     ):
-        self.recipe = recipe
+        self.use(recipe)
         self._training_rate = recipe.labels.neg_frame_sampling_rate if training_rate is None else training_rate
-        self.limits = Limits(recipe.train.max_tokens, recipe.train.max_frames)
         self.faults: list[str] = []
         self._checked: tuple[Faults, dict[str, SampleDataset]] | None = None
         self.model_files = collect(self.faults, lambda: ModelFiles.read(recipe, base))
@@ -47,6 +46,13 @@ class DataSetup:
         count_shared_videos({split: clips.index for split, clips in self.clips.items()}, shared)
         for clips in list(self.clips.values())[:1]:
             clips.notes.extend(shared.lines())
+
+    def use(self, recipe: Recipe) -> None:
+        """Set the recipe, and the limits of micro-batches that follow from it."""
+        self.recipe = recipe
+        # However many tokens `auto` comes to, a sample has `data.max_seq_len` at most.
+        most = recipe.data.max_seq_len if recipe.train.max_tokens == "auto" else recipe.train.max_tokens
+        self.limits = Limits(most, recipe.train.max_frames)
 
     def check(self) -> Faults:
         """Check the frames of every split, and that all clips can be cut; called on one process a node.

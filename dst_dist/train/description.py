@@ -19,6 +19,11 @@ def describe(
     trained = ", ".join(f"{part} {count:,}" for part, count in counts.items())
     where = f"{engine.kind} on {engine.num_processes} x {engine.device.type}"
     logger.info(f"{where}, {recipe.train.precision}; trained parameters: {trained}")
+    checkpointing = "on" if recipe.train.gradient_checkpointing else "off"
+    logger.info(
+        f"micro-batches of at most {recipe.train.max_tokens} tokens and {recipe.train.max_frames} frames, "
+        f"gradient checkpointing {checkpointing}"
+    )
     for split, data in datasets.items():
         clips, table = data.clips.index, data.samples
         logger.info(

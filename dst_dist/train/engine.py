@@ -56,6 +56,17 @@ class Engine(Processes):
         """`deepspeed`, `fsdp`, or `ddp`, which on one process is plain training."""
         return {DistributedType.DEEPSPEED: "deepspeed", DistributedType.FSDP: "fsdp"}.get(self.type, "ddp")
 
+    @property
+    def launch_file(self) -> str:
+        """The file of launch/ that this engine is set up as, without its ending or `cpu_`."""
+        if self.type == DistributedType.DEEPSPEED:
+            zero = self.accelerator.state.deepspeed_plugin.deepspeed_config["zero_optimization"]
+            offloads = zero.get("offload_optimizer", {}).get("device", "none") != "none"
+            return "zero2_offload" if offloads else "zero2"
+        if self.type == DistributedType.FSDP:
+            return "fsdp" if self.accelerator.state.fsdp_plugin.reshard_after_forward else "fsdp_no_reshard"
+        return "ddp"
+
     def prepare(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         """Wrap model and optimizer for the engine; afterwards use `self.model` and `self.optimizer` (collective)."""
         # FSDP2 shards what each process has; different weights would become a mixture.

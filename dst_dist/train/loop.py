@@ -14,6 +14,7 @@ from dst_dist.files import write_whole
 from dst_dist.logs import logger
 from dst_dist.model.loading import load_model
 from dst_dist.model.trainable import parameter_groups, unwrap
+from dst_dist.plan.auto import decided
 from dst_dist.setup import DataSetup, Faults
 from dst_dist.train.checkpoint import Checkpoints
 from dst_dist.train.description import describe
@@ -38,7 +39,7 @@ class Trainer:
     """
 
     def __init__(self, run: HeldFolder, setup: DataSetup, faults: Faults | None, stop: StopRequest, allowed: list[str]):
-        self.recipe, self.run_folder, self.setup, self.stop = setup.recipe, run, setup, stop
+        self.run_folder, self.setup, self.stop = run, setup, stop
         recipe = setup.recipe
 
         # Processes
@@ -50,6 +51,8 @@ class Trainer:
         # Data, and the order of its samples
         self.datasets = setup.datasets(faults)
         self.data = self.datasets["train"]
+        self.recipe = recipe = decided(self.engine, self.engine.launch_file, setup, self.data, run.config_file)
+        setup.use(recipe)
         self.plan = BatchPlan(self.data.weights, recipe.train.global_batch_size, recipe.seed, self.data.fingerprint)
         self.num_steps = recipe.train.max_steps or recipe.train.num_epochs * self.plan.steps_per_epoch
 

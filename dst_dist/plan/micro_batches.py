@@ -1,0 +1,56 @@
+"""The largest micro-batches of a run, from its plan."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from dst_dist.data.batching import BatchPlan, Draw, pack
+from dst_dist.data.dataset import SampleDataset
+from dst_dist.data.samples import Limits
+from dst_dist.heads import HEAD_NAMES
+from dst_dist.plan.simulate import MicroBatchShape
+
+STEPS_LOOKED_AT = 200
+
+
+@dataclass(frozen=True)
+class Largest:
+    """The micro-batches with the most tokens and the most frames, and how many a process has in a step at most."""
+
+    by_tokens: MicroBatchShape
+    by_frames: MicroBatchShape
+    num_a_step: int
+
+
+def largest_micro_batches(data: SampleDataset, plan: BatchPlan, limits: Limits, num_processes: int) -> Largest:
+    """Return the largest micro-batches of the first STEPS_LOOKED_AT steps."""
+    tokens, frames = data.samples["tokens"], data.samples["frames"]
+    shapes, num_a_step = [], 0
+    for _, _, draws in plan.steps(0, min(STEPS_LOOKED_AT, plan.steps_per_epoch)):
+        dealt = pack(draws, tokens, frames, limits, num_processes, data.frame_cost)
+        num_a_step = max(num_a_step, *map(len, dealt))
+        shapes += [shape_of(data, members) for members in _nonempty(dealt)]
+    by_tokens = max(shapes, key=lambda shape: (shape.num_tokens, shape.num_frames))
+    return Largest(by_tokens, max(shapes, key=lambda shape: (shape.num_frames, shape.num_tokens)), num_a_step)
+
+
+def shape_of(data: SampleDataset, draws: Iterable[Draw]) -> MicroBatchShape:
+    """Return the sizes of a micro-batch of these draws; every negative counts as a decision position."""
+    rows = data.samples[[draw.sample for draw in draws]]
+    head = HEAD_NAMES[0]
+    num_decisions = int(rows[f"{head}_positives"].sum() + rows[f"{head}_negatives"].sum())
+    lengths = tuple(int(length) for length in rows["tokens"])
+    return MicroBatchShape(lengths, int(rows["frames"].sum()), int(rows["lm"].sum()), num_decisions)
+
+
+def full_micro_batch(max_tokens: int, max_seq_len: int, like: MicroBatchShape) -> MicroBatchShape:
+    """Return a micro-batch of `max_tokens` tokens with frames and supervised tokens in the measure of `like`."""
+    lengths = [max_seq_len] * (max_tokens // max_seq_len)
+    if rest := max_tokens - sum(lengths):
+        lengths.append(rest)
+    share = max_tokens / like.num_tokens
+    counts = (round(count * share) for count in (like.num_frames, like.num_lm, like.num_decisions))
+    return MicroBatchShape(tuple(lengths), *counts)
+
+
+def _nonempty(dealt: list[list[list[Draw]]]) -> Iterator[list[Draw]]:
+    return (members for of_process in dealt for members in of_process if members)

@@ -1,0 +1,116 @@
+"""`dst-dist plan`: what a recipe will take, before anything is launched."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from dst_dist.data.batching import BatchPlan
+from dst_dist.data.frames_check import FrameFaults
+from dst_dist.errors import ConfigError
+from dst_dist.plan.auto import KEYS, largest_of, memory_of
+from dst_dist.plan.fit import GIB, Fit, decide, with_train
+from dst_dist.plan.micro_batches import Largest
+from dst_dist.plan.simulate import build_model, logits_bytes
+from dst_dist.plan.states import ENGINES, traffic_of
+from dst_dist.recipes.loading import load_recipe
+from dst_dist.setup import DataSetup
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where a recipe is to run.
+
+    Attributes:
+        engine: a file of launch/, without its ending or `cpu_`.
+        gpu_gib: memory of a process's device.
+        tokens_per_s: rate of one process, measured by an earlier run; None if unknown.
+    """
+
+    engine: str
+    processes: int
+    gpu_gib: float
+    tokens_per_s: float | None = None
+
+
+def plan_lines(words: Sequence[str], machine: Machine) -> Iterator[str]:
+    """Yield lines for people: steps, the memory of a process by part, whether it fits, what to change, and the time.
+
+    Raises:
+        ConfigError, DataError: if the recipe, its data or its model cannot be used; frames are not looked at.
+    """
+    recipe = load_recipe(words)
+    engine = machine.engine.removeprefix("cpu_")
+    if engine not in ENGINES:
+        raise ConfigError(f"--engine {machine.engine}: a plan knows {', '.join(ENGINES)}")
+    setup = DataSetup(recipe, splits=("train",))
+    data = setup.datasets({"train": FrameFaults()})["train"]
+    measure = partial(memory_of, setup, engine, machine.processes, int(machine.gpu_gib * GIB))
+    largest = partial(largest_of, setup, data, machine.processes)
+    chosen = _decide(recipe, largest, measure)
+    plan = BatchPlan(data.weights, recipe.train.global_batch_size, recipe.seed, data.fingerprint)
+    steps = recipe.train.max_steps or recipe.train.num_epochs * plan.steps_per_epoch
+    tokens, frames = (int(data.weights @ data.samples[name]) for name in ("tokens", "frames"))
+    yield f"{machine.engine} on {machine.processes} processes of {machine.gpu_gib:g} GiB"
+    yield (
+        f"  an epoch: {plan.num_draws} samples, {tokens} tokens, {frames} frames, {plan.steps_per_epoch} steps; "
+        f"{steps} steps in all"
+    )
+    size, memory = largest(chosen), measure(chosen, largest(chosen))
+    yield from _memory_lines(size, memory, logits_bytes(chosen, setup.model_files.config, memory.shape))
+    for key in (key for key in KEYS if getattr(recipe.train, key) == "auto"):
+        yield f"  train.{key}: auto is {str(getattr(chosen.train, key)).lower()} here"
+    yield from _advice(chosen, largest, measure, memory)
+    model = build_model(recipe, setup.model_files.config)
+    for kind, num_bytes in traffic_of(model, engine, size.num_a_step).items():
+        yield f"  sent by a process in a step, {kind}: {num_bytes / GIB:.2f} GiB"
+    if machine.tokens_per_s:
+        share = tokens * steps / plan.steps_per_epoch / machine.processes
+        yield f"  at {machine.tokens_per_s:g} tokens/s a process: {share / machine.tokens_per_s / 3600:.1f} hours"
+
+
+def _decide(recipe, largest, measure):
+    """Return the recipe without `auto`; where nothing fits, the smallest values."""
+    try:
+        return decide(recipe, largest, measure)
+    except ConfigError:
+        return with_train(recipe, gradient_checkpointing=True, max_tokens=recipe.data.max_seq_len)
+
+
+def _memory_lines(largest: Largest, memory: Fit, logits: int) -> Iterator[str]:
+    by_tokens, by_frames, states, work = largest.by_tokens, largest.by_frames, memory.states, memory.micro_batch
+    yield (
+        f"  largest micro-batches: {by_tokens.num_tokens} tokens with {by_tokens.num_frames} frames, "
+        f"{by_frames.num_frames} frames with {by_frames.num_tokens} tokens; {largest.num_a_step} a step"
+    )
+    parts = {
+        "weights": states.weights,
+        "master copies": states.masters,
+        "gradients": states.gradients,
+        "moments": states.moments,
+        "buffers of communication": states.buffers,
+        "frames": work.frames,
+        "vision tower at its peak": work.tower,
+        "activations": work.text - logits,
+        "logits": logits,
+    }
+    for name, num_bytes in parts.items():
+        yield f"  {name:26} {num_bytes / GIB:8.2f} GiB"
+    verdict = "fits" if memory.fits else "does not fit"
+    yield f"  {'peak':26} {memory.peak / GIB:8.2f} GiB of {memory.room / GIB:.2f} usable: {verdict}"
+
+
+def _advice(recipe, largest, measure, memory: Fit) -> Iterator[str]:
+    """Yield the keys that would make a plan fit, or nothing if it fits."""
+    if memory.fits:
+        return
+    tried = {
+        "train.gradient_checkpointing=true": with_train(recipe, gradient_checkpointing=True),
+        f"train.max_tokens={recipe.data.max_seq_len}": with_train(
+            recipe, gradient_checkpointing=True, max_tokens=recipe.data.max_seq_len
+        ),
+    }
+    for words, other in tried.items():
+        if measure(other, largest(other)).fits:
+            yield f"  it fits with {words}"
+            return
+    yield "  neither checkpointing nor smaller micro-batches are enough: shard with fsdp, or use finetune.mode=lora"
