@@ -31,6 +31,13 @@ def _dataset(value: Any) -> Any:
     raise ValueError("must be a dataset's name, or {name: weight} with a whole number")
 
 
+def _workers(value: Any) -> Any:
+    """Return a number of workers or `auto`; one fault, where pydantic would name both of its tries."""
+    if value == "auto" or (type(value) is int and 0 <= value < 2**31):
+        return value
+    raise ValueError("must be 'auto' or a whole number from 0")
+
+
 Text = Annotated[str, Field(min_length=1)]
 Float = Annotated[float, BeforeValidator(_number), AfterValidator(float)]
 NonNegative = Annotated[Float, Field(ge=0)]
@@ -38,6 +45,7 @@ Positive = Annotated[Float, Field(gt=0)]
 Share = Annotated[Float, Field(ge=0, le=1)]
 Whole = Annotated[int, Field(ge=0, lt=2**31)]
 Count = Annotated[int, Field(ge=1, lt=2**31)]
+Workers = Annotated[int | Literal["auto"], BeforeValidator(_workers)]
 Dataset = Annotated[str | dict[str, int], BeforeValidator(_dataset)]
 
 
@@ -140,8 +148,8 @@ class Data(Section):
     """Most tokens of a sample; a longer clip is split."""
     context_seconds: NonNegative = 10.0
     """Seconds of frames that open the next part of a split clip, without labels."""
-    num_workers: Whole = 2
-    """Data workers of each process; 0 reads in the training process."""
+    num_workers: Workers = "auto"
+    """Data workers of each process; `auto` goes by the node's cores, 0 reads in the training process."""
 
 
 class Labels(Section):

@@ -13,11 +13,10 @@ from PIL import Image
 from transformers.image_utils import load_image
 
 from dst_dist.data.clips import Step
-from dst_dist.data.frames import FrameReader, write_frames
+from dst_dist.data.frames import write_frames
 from dst_dist.data.images import preprocess, to_rgb
 from dst_dist.errors import ConfigError, DataError
 from dst_dist.streaming.video_input import read_task, read_video, sample
-from tests.data.handmade import noisy_jpeg
 
 SIZE = 8
 
@@ -39,15 +38,6 @@ def test_a_folder_is_read_in_the_order_people_mean(tmp_path):
     assert all(frame.shape == (3, SIZE, SIZE) and frame.dtype == np.uint8 for frame in frames)
     with Image.open(tmp_path / "frame10.jpg") as image:
         np.testing.assert_array_equal(frames[2], preprocess(to_rgb(image), SIZE))
-
-
-def test_a_folder_and_a_frames_file_give_the_pixels_of_training(tmp_path):
-    jpeg = noisy_jpeg(tmp_path / "1.jpg")
-    write_frames(tmp_path / "v.arrow", [jpeg])
-    trained = np.empty((1, 3, SIZE, SIZE), np.uint8)
-    assert FrameReader(SIZE).read(str(tmp_path / "v.arrow"), [0], trained).all()
-    for path in (tmp_path, tmp_path / "v.arrow"):
-        np.testing.assert_array_equal(list(read_video(path, 2.0, SIZE)), trained)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
