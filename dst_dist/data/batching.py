@@ -172,33 +172,32 @@ def _fill(
     """
     bins: list[list[int]] = [[] for _ in range(rounds * num_processes)]
     tokens_left, frames_left = [limits.tokens] * len(bins), [limits.frames] * len(bins)
-    by_cost = [(0, place) for place in range(len(bins))]
-    # Heaps of (minus the room, cost, bin): the bin with the most room first.
-    few_tokens: list[tuple[int, int, int]] = []
-    few_frames: list[tuple[int, int, int]] = []
+    # A bin is cost << 32 | place: ordered as the pair would be, and compared in less time.
+    by_cost = list(range(len(bins)))
+    # Heaps of (minus the room, bin): the bin with the most room first.
+    few_tokens: list[tuple[int, int]] = []
+    few_frames: list[tuple[int, int]] = []
     for index, cost, tokens, frames in items:
         while few_tokens and -few_tokens[0][0] >= tokens:
-            _, filled, place = heapq.heappop(few_tokens)
-            heapq.heappush(by_cost, (filled, place))
+            heapq.heappush(by_cost, heapq.heappop(few_tokens)[1])
         while few_frames and -few_frames[0][0] >= frames:
-            _, filled, place = heapq.heappop(few_frames)
-            heapq.heappush(by_cost, (filled, place))
+            heapq.heappush(by_cost, heapq.heappop(few_frames)[1])
         while by_cost:
-            filled, place = by_cost[0]
+            place = by_cost[0] & 0xFFFFFFFF
             if tokens_left[place] < tokens:
-                heapq.heappush(few_tokens, (-tokens_left[place], filled, place))
+                heapq.heappush(few_tokens, (-tokens_left[place], by_cost[0]))
             elif frames_left[place] < frames:
-                heapq.heappush(few_frames, (-frames_left[place], filled, place))
+                heapq.heappush(few_frames, (-frames_left[place], by_cost[0]))
             else:
                 break
             heapq.heappop(by_cost)
         else:
-            filled, place = 0, len(bins)
-            by_cost = [(0, other) for other in range(place, place + num_processes)]
+            place = len(bins)
+            by_cost = list(range(place, place + num_processes))
             bins += [[] for _ in range(num_processes)]
             tokens_left += [limits.tokens] * num_processes
             frames_left += [limits.frames] * num_processes
-        heapq.heapreplace(by_cost, (filled + cost, place))
+        heapq.heapreplace(by_cost, by_cost[0] + (cost << 32))
         bins[place].append(index)
         tokens_left[place] -= tokens
         frames_left[place] -= frames
