@@ -56,6 +56,24 @@ def test_preprocess_is_stock_resampling():
         assert abs(result.astype(int) - other).max() > 4 * MOST_APART
 
 
+@pytest.mark.parametrize("width, height", [(64, 64), (96, 60), (60, 96)])
+def test_stock_resizes_twice_what_is_not_square(width, height):
+    """The whole stock processor, next to its two resizings by Pillow and to ours."""
+    from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
+
+    edge = {"longest_edge": 32}
+    raw = {"do_image_splitting": False, "do_rescale": False, "do_normalize": False, "do_pad": False}
+    processor = SmolVLMImageProcessorPil(size=edge, max_image_size=edge, **raw)
+    image = picture(9, (width, height))
+    stock = np.asarray(processor(image, return_tensors="np")["pixel_values"]).reshape(3, 32, 32).astype(int)
+    inside = image.resize(
+        (32 * width // max(width, height), 32 * height // max(width, height)), Image.Resampling.LANCZOS
+    )
+    np.testing.assert_array_equal(stock, by_pillow(inside, 32))
+    apart = abs(preprocess(to_rgb(image), 32) - stock)
+    assert (apart.max() <= MOST_APART) == (width == height) and apart.max() <= 60
+
+
 SIDES = (1, 2, 15, 16, 17, 31, 47, 200, 333)
 
 
