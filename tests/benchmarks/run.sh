@@ -19,6 +19,6 @@ benchmark checkpoint_speed "$work" --gib 0.2 --repeats 3
 
 # A run whose streams can be timed; what it learned does not matter.
 words=(output_dir="$work/run" data.root="$work/demo" model.name_or_path="$work/demo/model" train.max_steps=20)
-python -c "from dst_dist.demo.make import Sizes, make_demo; make_demo('$work/demo', sizes=Sizes(4, 2, 4, 2))"
-python -m dst_dist.train demo "${words[@]}" data.val=[] log.report_to=[] >"$work/log" 2>&1
+python -c "from dst_dist.demo.make import Sizes, make_demo; make_demo('$work/demo', sizes=Sizes(4, 2, 4, 2))" 2>"$work/log"
+python -m dst_dist.train demo "${words[@]}" data.val=[] log.report_to=[] >>"$work/log" 2>&1
 benchmark stream_speed "$work/run" --clips 8 --repeats 1 2>>"$work/log"
