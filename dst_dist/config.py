@@ -11,7 +11,19 @@ import yaml
 from pydantic import Field, field_validator, model_validator
 
 from dst_dist.metrics import METRICS
-from dst_dist.recipe_types import AutoOrCount, Count, Dataset, Float, NonNegative, Positive, Section, Share, Text, Whole
+from dst_dist.recipe_types import (
+    AutoOrCount,
+    AutoOrWhole,
+    Count,
+    Dataset,
+    Float,
+    NonNegative,
+    Positive,
+    Section,
+    Share,
+    Text,
+    Whole,
+)
 
 
 class Model(Section):
@@ -102,8 +114,8 @@ class Data(Section):
     """Seconds of frames that open the next part of a split clip, without labels."""
     feature_cache: Text | None = None
     """Folder that keeps what the frozen tower makes of each frame, so that each is encoded once; none if null."""
-    num_workers: Whole = 2
-    """Data workers of each process; 0 reads in the training process."""
+    num_workers: AutoOrWhole = "auto"
+    """Data workers of each process; `auto` goes by the node's cores, 0 reads in the training process."""
 
 
 class Labels(Section):

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +15,7 @@ from dst_dist.data.dataset import SampleDataset
 from dst_dist.data.features import FeatureReader, FeatureStore, Layout
 from dst_dist.data.frames import open_frames
 from dst_dist.data.images import PIXELS_VERSION
+from dst_dist.data.workers import num_workers
 from dst_dist.errors import ConfigError, DataError
 from dst_dist.logs import logger
 from dst_dist.model.adapters import tensor_digest
@@ -154,7 +154,7 @@ def _encode(
         part.to(processes.device)
     if processes.is_main:
         store.write_grey(encode, size)
-    num_threads = max(1, (os.cpu_count() or 1) // processes.num_processes)
+    num_threads = num_workers("auto")
     for path in tqdm(paths, "features", leave=False, unit="video", disable=None if processes.is_main else True):
         if should_stop():
             break

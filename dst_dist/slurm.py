@@ -13,6 +13,8 @@ from dst_dist.run_folder import RunFolder, recipe_differences
 from dst_dist.train.held_folder import check_start_model
 
 TEMPLATE, SITE = Path("slurm/train.sbatch"), Path("slurm/site.sh")
+AUTO_WORKERS = 4
+"""Data workers that a job asks CPUs for with `data.num_workers: auto`, which then goes by what the job got."""
 EARLY_S = 60
 """Slurm may send the signal before the time limit up to this many seconds earlier than asked for."""
 
@@ -118,10 +120,11 @@ def _allow_words(keys: list[str]) -> list[str]:
 
 def _render(job: Job, words: list[str], recipe: Recipe, run: Path) -> str:
     """Return the template with every name in double braces filled in, quoted for bash."""
+    num_workers = AUTO_WORKERS if recipe.data.num_workers == "auto" else recipe.data.num_workers
     values = asdict(job) | {
         # The name first, for squeue; with the whole path, because jobs of the same name wait for each other.
         "job_name": f"{run.name} of {run.parent}",
-        "cpus_per_node": job.cpus_per_node or job.processes_per_node * (1 + recipe.data.num_workers),
+        "cpus_per_node": job.cpus_per_node or job.processes_per_node * (1 + num_workers),
         # Slurm reads `%` in a log's path as a pattern.
         "job_log": f"{run}/slurm.log".replace("%", "%%"),
         "node_log": f"{run}/".replace("%", "%%") + "node-%n.log",

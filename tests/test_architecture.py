@@ -32,7 +32,7 @@ ARROWS = {
     "logs": set(),
     "processes": {"errors", "launched"},
     "run_folder": set(),
-    "data": {"config", "errors", "files", "heads"},
+    "data": {"config", "errors", "files", "heads", "launched"},
     "demo": {"data"},
     "model": {"config", "errors", "heads", "logs", "data"},
     "setup": {"config", "errors", "data", "model"},

@@ -1,7 +1,7 @@
 """The recipe's keys: their types, their limits and their documentation."""
 
 import math
-import typing
+import re
 
 import pytest
 import yaml
@@ -46,7 +46,7 @@ def test_every_number_refuses_what_is_not_finite():
 
 def test_every_choice_is_named_when_another_is_found():
     choices = {
-        key: typing.get_args(field.annotation)
+        key: re.findall(r"'(\w+)'", str(field.annotation))
         for key, field in all_keys().items()
         if "Literal" in str(field.annotation)
     }
@@ -81,3 +81,9 @@ def test_every_section_has_its_sentence():
 def test_every_loss_term_has_a_weight_and_every_head_a_threshold():
     assert tuple(config.Loss.model_fields) == TERM_NAMES
     assert {head.threshold_key for head in HEADS} <= set(config.Eval.model_fields)
+
+
+@pytest.mark.parametrize("words", ["-1", "1.5", "true", "Auto", "'2'"])
+def test_data_workers_are_a_whole_number_or_auto(words):
+    (fault,) = faults_of("lora", f"data.num_workers={words}")
+    assert fault.startswith("data.num_workers: must be 'auto' or a whole number from 0")

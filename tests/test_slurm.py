@@ -72,7 +72,7 @@ def test_options_become_sbatch_directives(capsys, tmp_path):
         "job-name": f"'first of {tmp_path}'",
         "nodes": "4",
         "ntasks-per-node": "1",
-        "cpus-per-task": "6",
+        "cpus-per-task": "10",
         "gpus-per-node": "2",
         "time": "1-00:00:00",
         "signal": "B:USR1@600",

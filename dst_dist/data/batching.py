@@ -7,6 +7,7 @@ make the same optimizer step on any number of processes.
 import heapq
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -123,7 +124,8 @@ class BatchPlan:
             if epoch != order_epoch:
                 order_epoch, order = epoch, self.epoch_order(epoch)
             chosen = order[position * self.global_batch_size : (position + 1) * self.global_batch_size]
-            yield step, epoch, [Draw(int(samples[index]), int(repeats[index])) for index in chosen]
+            pairs = zip(samples[chosen].tolist(), repeats[chosen].tolist(), strict=True)
+            yield step, epoch, list(map(Draw._make, pairs))
 
 
 def pack(
@@ -143,17 +145,19 @@ def pack(
     Returns:
         [process][micro-batch] -> draws; every process has the same number of micro-batches, some may be empty.
     """
-    chosen = np.array([draw.sample for draw in draws], dtype=np.int64)
+    chosen, repeats = np.fromiter(chain.from_iterable(draws), np.int64, 2 * len(draws)).reshape(-1, 2).T
     sizes = np.stack([tokens[chosen], frames[chosen]], axis=1).astype(np.int64)
     assert (sizes <= limits).all(), "a sample is cut to the limits of a micro-batch"
-    cost = (sizes @ (1, frame_cost)).tolist()
-    order = sorted(range(len(draws)), key=lambda index: (-cost[index], draws[index]))
+    costs = sizes @ (1, frame_cost)
+    order = np.lexsort((repeats, chosen, -costs))
     rounds = int(max(1, *-(-sizes.sum(axis=0) // (np.array(limits) * num_processes))))
-    bins = _fill(order, cost, sizes, limits, rounds, num_processes)
+    items = list(zip(order.tolist(), costs[order].tolist(), *sizes[order].T.tolist(), strict=True))
+    cost = costs.tolist()
+    bins = _fill(items, limits, rounds, num_processes)
     if len(bins) > rounds * num_processes:
         # More rounds were needed: start again, now evenly over all of them.
-        bins = _fill(order, cost, sizes, limits, len(bins) // num_processes, num_processes)
-    bins.sort(key=lambda members: -sum(cost[member] for member in members))
+        bins = _fill(items, limits, len(bins) // num_processes, num_processes)
+    bins.sort(key=lambda members: -sum(map(cost.__getitem__, members)))
     dealt: list[list[list[Draw]]] = [[] for _ in range(num_processes)]
     for index, members in enumerate(bins):
         turn, place = divmod(index, num_processes)
@@ -164,28 +168,47 @@ def pack(
 
 
 def _fill(
-    order: Sequence[int], cost: list[int], sizes: np.ndarray, limits: Limits, rounds: int, num_processes: int
+    items: Sequence[tuple[int, int, int, int]], limits: Limits, rounds: int, num_processes: int
 ) -> list[list[int]]:
-    """Put each into the cheapest bin that has room, in this order; if none has, add a bin for each process."""
+    """Put each item into the cheapest bin that has room, in this order; if none has, add a bin for each process.
+
+    A bin found without room waits in a heap by the room that it lacked, until an item comes that is as small. So an
+    item looks at few bins, however many there are.
+
+    Args:
+        items: position, cost, tokens and frames of each.
+    """
     bins: list[list[int]] = [[] for _ in range(rounds * num_processes)]
-    room = [limits] * len(bins)
-    by_cost = [(0, place) for place in range(len(bins))]
-    for index, tokens, frames in ((index, *sizes[index].tolist()) for index in order):
-        without_room = []
+    tokens_left, frames_left = [limits.tokens] * len(bins), [limits.frames] * len(bins)
+    # A bin is cost << 32 | place: ordered as the pair would be, and compared in less time.
+    by_cost = list(range(len(bins)))
+    # Heaps of (minus the room, bin): the bin with the most room first.
+    few_tokens: list[tuple[int, int]] = []
+    few_frames: list[tuple[int, int]] = []
+    for index, cost, tokens, frames in items:
+        while few_tokens and -few_tokens[0][0] >= tokens:
+            heapq.heappush(by_cost, heapq.heappop(few_tokens)[1])
+        while few_frames and -few_frames[0][0] >= frames:
+            heapq.heappush(by_cost, heapq.heappop(few_frames)[1])
         while by_cost:
-            filled, place = heapq.heappop(by_cost)
-            if tokens <= room[place].tokens and frames <= room[place].frames:
+            place = by_cost[0] & 0xFFFFFFFF
+            if tokens_left[place] < tokens:
+                heapq.heappush(few_tokens, (-tokens_left[place], by_cost[0]))
+            elif frames_left[place] < frames:
+                heapq.heappush(few_frames, (-frames_left[place], by_cost[0]))
+            else:
                 break
-            without_room.append((filled, place))
+            heapq.heappop(by_cost)
         else:
-            filled, place = 0, len(bins)
-            without_room += [(0, other) for other in range(place + 1, place + num_processes)]
+            place = len(bins)
+            by_cost = list(range(place, place + num_processes))
             bins += [[] for _ in range(num_processes)]
-            room += [limits] * num_processes
+            tokens_left += [limits.tokens] * num_processes
+            frames_left += [limits.frames] * num_processes
+        heapq.heapreplace(by_cost, by_cost[0] + (cost << 32))
         bins[place].append(index)
-        room[place] = Limits(room[place].tokens - tokens, room[place].frames - frames)
-        for other in (*without_room, (filled + cost[index], place)):
-            heapq.heappush(by_cost, other)
+        tokens_left[place] -= tokens
+        frames_left[place] -= frames
     return bins
 
 
@@ -207,7 +230,9 @@ def micro_batches(
     """
     dealt = pack(draws, samples["tokens"], samples["frames"], limits, num_processes, frame_cost)
     mine = dealt[rank]
-    num_frames = [[sum(int(samples["frames"][draw.sample]) for draw in members) for members in own] for own in dealt]
+    chosen = [draw.sample for draw in draws]
+    frames = dict(zip(draws, samples["frames"][chosen].tolist(), strict=True))
+    num_frames = [[sum(map(frames.__getitem__, members)) for members in own] for own in dealt]
     rounds = [max(of_round) for of_round in zip(*num_frames, strict=True)]
     return [
         MicroBatchSpec(step, epoch, members, rounds[index], index == len(mine) - 1)

@@ -22,6 +22,7 @@ from dst_dist.data.frames_check import FrameFaults
 from dst_dist.data.negatives import Negatives
 from dst_dist.data.reading import read_clips
 from dst_dist.data.samples import COUNT_NAMES, Part, Sample, SampleMaker
+from dst_dist.data.workers import Asked, num_workers
 from dst_dist.errors import DataError
 from dst_dist.heads import HEAD_NAMES
 
@@ -229,19 +230,21 @@ class SampleDataset(torch.utils.data.Dataset):
 
 
 def make_loader(
-    dataset: SampleDataset, specs: Iterable[MicroBatchSpec], num_workers: int, device: torch.device
+    dataset: SampleDataset, specs: Iterable[MicroBatchSpec], asked_workers: Asked, device: torch.device
 ) -> torch.utils.data.DataLoader:
     """Return a loader of the micro-batches of `specs`, in this order, made by workers.
 
-    At most `2 * num_workers` micro-batches wait, in shared memory and for a GPU in pinned memory too; each holds
-    at most `train.max_frames` frames of 3 * S * S bytes.
+    At most two micro-batches a worker wait, of more than four workers one; in shared memory, and for a GPU in pinned
+    memory too. Each holds at most `train.max_frames` frames of 3 * S * S bytes.
     """
+    count = num_workers(asked_workers)
+    waiting = 2 if count <= 4 else 1
     return torch.utils.data.DataLoader(
         dataset,
         batch_size=None,
         sampler=specs,
-        num_workers=num_workers,
-        prefetch_factor=2 if num_workers else None,
+        num_workers=count,
+        prefetch_factor=waiting if count else None,
         pin_memory=device.type == "cuda",
         # The loader draws a seed for its workers. Nothing here uses it, and training's random state stays as it was.
         generator=torch.Generator(),

@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from sklearn.metrics import precision_recall_curve  # at the top: importing it draws random numbers
 
 from dst_dist.data.conversation import IGNORE
+from dst_dist.measure.ranking import Ranking
 
 Metrics = dict[str, float]
 
@@ -48,6 +50,12 @@ class Decisions:
         order = order[labels[order] != IGNORE]
         return cls(*(values[order] for values in (labels.astype(np.float64), probabilities, is_frame, clip)))
 
+    def of_clips(self, numbers: np.ndarray) -> "Decisions":
+        """Return the positions of some clips alone; `numbers`, int64 [num_clips], has their new indices, else -1."""
+        clip = numbers[self.clip]
+        kept = clip >= 0
+        return Decisions(self.positive[kept], self.probabilities[kept], self.is_frame[kept], clip[kept])
+
     def best_threshold(self) -> float | None:
         """Return the threshold with the highest F1, halfway to the next lower score; None without both classes."""
         if not 0 < self.positive.sum() < len(self.positive):
@@ -68,35 +76,47 @@ class Decisions:
             threshold: the head decides above it; without one there are only counts.
             minutes: of video, for false alarms a minute; absent without.
         """
-        weight = weights[self.clip]
-        num_positives = float(weight @ self.positive)
-        counts = {f"num_{head}_positives": num_positives, f"num_{head}_negatives": float(weight.sum()) - num_positives}
-        if threshold is None or not weight.sum():
+        # Weights are whole numbers, so sums by clip first are the same.
+        sums = (weights[: len(self._clip_counts)] @ self._clip_counts).tolist()
+        by_kind = {"": sums[:2], "_at_frames": sums[2:]}
+        num_positions, num_positives = by_kind[""]
+        counts = {f"num_{head}_positives": num_positives, f"num_{head}_negatives": num_positions - num_positives}
+        if threshold is None or not num_positions:
             return counts
         metrics: Metrics = {}
-        for name, chosen in (("", weight), ("_at_frames", weight * self.is_frame)):
-            base_rate = float(chosen @ self.positive) / max(float(chosen.sum()), 1e-12)
+        for name, (number, positives) in by_kind.items():
+            base_rate = positives / max(number, 1e-12)
             if 0 < base_rate < 1:
-                metrics[f"{head}/average_precision{name}"] = self._average_precision(chosen)
+                metrics[f"{head}/average_precision{name}"] = self._rankings[name].average_precision(weights)
                 metrics[f"{head}/base_rate{name}"] = base_rate
-        parts, num_false = self._scores(threshold, weight)
+        parts, num_false = self._scores(threshold, weights, num_positives)
         metrics |= ratios(parts, f"{head}/")
         if minutes:
             metrics[f"{head}/false_per_minute"] = num_false / minutes
         return counts | metrics | {f"{head}/threshold": threshold}
 
-    def _average_precision(self, weight: np.ndarray) -> float:
-        """Return the mean over positives of the precision among all that score at least as high."""
-        # Equal scores are one group.
-        ends = np.flatnonzero(np.diff(self.probabilities, append=-1.0))
-        found, decided = np.cumsum(weight * self.positive)[ends], np.cumsum(weight)[ends]
-        return float(np.diff(found, prepend=0.0) @ (found / np.maximum(decided, 1e-12)) / found[-1])
+    @cached_property
+    def _clip_counts(self) -> np.ndarray:
+        """Positions, positives, and both at frames alone, float64 [num_clips, 4]."""
+        kinds = (np.ones(len(self.positive)), self.positive, self.is_frame, self.positive * self.is_frame)
+        return np.stack([np.bincount(self.clip, kind) for kind in kinds], axis=1)
 
-    def _scores(self, threshold: float, weight: np.ndarray) -> tuple[dict[str, tuple[float, float]], float]:
+    @cached_property
+    def _rankings(self) -> dict[str, Ranking]:
+        at = self.is_frame
+        return {
+            "": Ranking(self.positive, self.probabilities, self.clip),
+            "_at_frames": Ranking(self.positive[at], self.probabilities[at], self.clip[at]),
+        }
+
+    def _scores(
+        self, threshold: float, weights: np.ndarray, num_positives: float
+    ) -> tuple[dict[str, tuple[float, float]], float]:
         """Return the parts and wholes of precision, recall and F1 above the threshold, and the false alarms."""
-        decided = self.probabilities > threshold
-        found, num_decided = float(weight[decided] @ self.positive[decided]), float(weight[decided].sum())
-        return precision_recall_f1(found, num_decided, float(weight @ self.positive)), num_decided - found
+        above = len(self.probabilities) - int(np.searchsorted(self.probabilities[::-1], threshold, side="right"))
+        weight = weights[self.clip[:above]]
+        found, num_decided = float(weight @ self.positive[:above]), float(weight.sum())
+        return precision_recall_f1(found, num_decided, num_positives), num_decided - found
 
     def curve(self, minutes: float) -> dict[str, list[float | None]] | None:
         """Return scores over thresholds, or None without both classes; precision is None where nothing is decided."""
@@ -106,7 +126,8 @@ class Decisions:
         # Half of the thresholds are quantiles of the positives' scores, half of the negatives'.
         levels = np.linspace(0, 1, CURVE_POINTS // 2)
         thresholds = np.unique([0.0, *np.quantile(positives, levels), *np.quantile(negatives, levels)])
-        points = [self._scores(threshold, np.ones(len(self.positive))) for threshold in thresholds]
+        once = np.ones(self.clip.max() + 1)
+        points = [self._scores(threshold, once, float(len(positives))) for threshold in thresholds]
         scores = [ratios(parts) for parts, _ in points]
         curve = {name: [point.get(name) for point in scores] for name in ("precision", "recall", "f1")}
         per_minute = [num_false / minutes for _, num_false in points]

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -130,6 +131,17 @@ class Tallies:
             head: np.repeat(np.arange(len(tallies)), [len(one.delays_s[head]) for one in tallies])
             for head in HEAD_NAMES
         }
+
+    def of_clips(self, members: np.ndarray) -> "Tallies":
+        """Return the tallies of some clips alone; `members` are their positions."""
+        part = copy(self)
+        numbers = np.full(len(self._table), -1)
+        numbers[members] = np.arange(len(members))
+        clips = {head: numbers[clip] for head, clip in self._clip.items()}
+        part._table = self._table[members]
+        part._delays_s = {head: delays_s[clips[head] >= 0] for head, delays_s in self._delays_s.items()}
+        part._clip = {head: clip[clip >= 0] for head, clip in clips.items()}
+        return part
 
     def __call__(self, weights: np.ndarray) -> Metrics:
         """Return the metrics for whole-numbered float64 weights [num_clips]."""

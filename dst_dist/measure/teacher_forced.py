@@ -1,6 +1,7 @@
 """Metrics of a model that read the gold history: decisions, tokens, and updates as greedy decoding writes them."""
 
 from collections.abc import Mapping
+from copy import copy
 
 import numpy as np
 import torch
@@ -24,28 +25,40 @@ class TeacherForced:
         thresholds: dict[str, float | None],
         minutes: Mapping[str, np.ndarray] | None = None,
     ):
-        self.columns, self.minutes = columns, minutes
+        self.minutes = minutes
         self.decisions, self.thresholds = {}, {}
         for head, given in thresholds.items():
             probabilities = torch.from_numpy(columns[f"{head}_logits"]).double().softmax(-1)[:, 1].numpy()
             decisions = Decisions.read(columns[head], probabilities, columns["is_frame"], columns["clip"])
             self.decisions[head] = decisions
             self.thresholds[head] = decisions.best_threshold() if given is None else given
+        self._sums = _text_sums(columns)
+
+    def of_clips(self, members: np.ndarray) -> "TeacherForced":
+        """Return the readings of some clips alone, with the same thresholds; `members` are their positions."""
+        part = copy(self)
+        numbers = np.full(max(len(self._sums), members.max() + 1), -1)
+        numbers[members] = np.arange(len(members))
+        part.decisions = {head: decisions.of_clips(numbers) for head, decisions in self.decisions.items()}
+        part.minutes = self.minutes and {head: minutes[members] for head, minutes in self.minutes.items()}
+        part._sums = np.zeros((len(members), self._sums.shape[1]))
+        known = members < len(self._sums)
+        part._sums[known] = self._sums[members[known]]
+        return part
 
     def __call__(self, weights: np.ndarray) -> Metrics:
-        """Return the metrics for float64 weights [num_clips]."""
+        """Return the metrics for whole-numbered float64 weights [num_clips]."""
         metrics: Metrics = {}
         for head in HEAD_NAMES:
             minutes = None if self.minutes is None else float(weights @ self.minutes[head])
             metrics |= self.decisions[head].metrics(head, weights, self.thresholds[head], minutes)
-        columns, is_update = self.columns, self.columns["turn_is_dst"]
-        token_weight, update_weight = weights[columns["lm_clip"]], weights[columns["turn_clip"][is_update]]
-        if token_weight.sum():
-            metrics["lm/perplexity"] = float(np.exp(_mean(columns["lm_loss"], token_weight)))
-            metrics["lm/token_accuracy"] = _mean(columns["lm_hit"], token_weight)
-        if update_weight.sum():
-            metrics["update/exact_match"] = _mean(columns["turn_hit"][is_update], update_weight)
-            metrics["num_updates"] = float(update_weight.sum())
+        tokens, loss, hits, updates, exact = (weights[: len(self._sums)] @ self._sums).tolist()
+        if tokens:
+            metrics["lm/perplexity"] = float(np.exp(loss / tokens))
+            metrics["lm/token_accuracy"] = hits / tokens
+        if updates:
+            metrics["update/exact_match"] = exact / updates
+            metrics["num_updates"] = updates
         return metrics
 
     def curves(self) -> dict[str, dict[str, list[float | None]]]:
@@ -54,5 +67,15 @@ class TeacherForced:
         return {head: curve for head, curve in found.items() if curve is not None}
 
 
-def _mean(values: np.ndarray, weight: np.ndarray) -> float:
-    return float(weight @ np.asarray(values, np.float64) / weight.sum())
+def _text_sums(columns: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Return tokens, their losses and hits, updates and those exact, summed by clip: float64 [num_clips, 5]."""
+    tokens, updates = columns["lm_clip"], columns["turn_clip"][columns["turn_is_dst"]]
+    num_clips = 1 + max(tokens.max(initial=-1), updates.max(initial=-1), columns["clip"].max(initial=-1))
+    sums = (
+        (tokens, np.ones(len(tokens))),
+        (tokens, columns["lm_loss"]),
+        (tokens, columns["lm_hit"]),
+        (updates, np.ones(len(updates))),
+        (updates, columns["turn_hit"][columns["turn_is_dst"]]),
+    )
+    return np.stack([np.bincount(clip, values, num_clips) for clip, values in sums], axis=1)

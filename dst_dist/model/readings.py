@@ -12,6 +12,7 @@ from dst_dist.config import Recipe
 from dst_dist.data.batching import Draw, MicroBatchSpec, PackedBatch, micro_batches
 from dst_dist.data.dataset import SampleDataset, make_loader
 from dst_dist.data.samples import Limits
+from dst_dist.data.workers import Asked
 from dst_dist.heads import HEAD_NAMES
 from dst_dist.model.losses import NonFiniteError, Positions, loss_terms, weighted_sum
 from dst_dist.model.memory_errors import memory_error_of_batch
@@ -43,7 +44,7 @@ def read_model(
     dataset: SampleDataset,
     specs: Sequence[MicroBatchSpec],
     device: torch.device,
-    num_workers: int,
+    num_workers: Asked,
     should_stop: Callable[[], bool] = lambda: False,
     show_progress: bool = False,
 ) -> dict[str, np.ndarray] | None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from PIL import Image
 from tqdm import tqdm
 
 from dst_dist.data.frames import ArrowFrames, open_frames
@@ -66,7 +67,7 @@ def add_thumbnails(clips: Sequence[dict[str, Any]], room: int) -> list[str]:
 
 def _thumbnail(file: ArrowFrames, frame: int) -> tuple[str, float]:
     """Return a small JPEG as base64, and its width by its height; raises one of DECODE_ERRORS."""
-    image = decode_jpeg(file.jpeg(frame)).convert("RGB")
+    image = Image.fromarray(decode_jpeg(file.jpeg(frame)))
     image.thumbnail(SIZE)
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=QUALITY, optimize=True)

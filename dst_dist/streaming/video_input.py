@@ -16,7 +16,7 @@ from dst_dist.data.clips import Clip, Step, Turn
 from dst_dist.data.formats.prospect import State
 from dst_dist.data.formats.schema import MAX_FRAME, Name, Raw, Text, shown, validate
 from dst_dist.data.frames import SUFFIX, open_frames
-from dst_dist.data.images import DECODE_ERRORS, MAX_PIXELS, decode_jpeg, preprocess
+from dst_dist.data.images import DECODE_ERRORS, MAX_PIXELS, decode_jpeg, preprocess, to_rgb
 from dst_dist.data.reading_log import ClipLog, FileFaults, Report
 from dst_dist.data.state import without_not_started
 from dst_dist.errors import ConfigError, DataError
@@ -51,14 +51,14 @@ def _natural(path: Path) -> list[tuple[int, int, str]]:
     return [(0, int(part), part) if part.isascii() and part.isdigit() else (1, 0, part) for part in parts]
 
 
-def _read_folder(folder: Path) -> Iterator[Image.Image]:
+def _read_folder(folder: Path) -> Iterator[np.ndarray]:
     paths = sorted((path for path in folder.iterdir() if path.suffix.lower() in IMAGES), key=_natural)
     if not paths:
         raise DataError(f"{folder}: no image; there should be files ending in {', '.join(IMAGES)}")
     return map(_read_image, paths)
 
 
-def _read_image(path: Path) -> Image.Image:
+def _read_image(path: Path) -> np.ndarray:
     try:
         image = Image.open(path, formats=("JPEG", "PNG"))
         if image.width * image.height > MAX_PIXELS:
@@ -69,12 +69,12 @@ def _read_image(path: Path) -> Image.Image:
         # after reading: `exif_transpose` would write them again, which fails on odd ones.
         image.getexif()
         image.info.pop("exif", None)
-        return ImageOps.exif_transpose(image)
+        return to_rgb(ImageOps.exif_transpose(image))
     except DECODE_ERRORS as error:
         raise DataError(f"{path}: cannot be read as an image: {error}") from error
 
 
-def _read_arrow(path: Path) -> Iterator[Image.Image]:
+def _read_arrow(path: Path) -> Iterator[np.ndarray]:
     file = open_frames(str(path))
     for row in range(len(file)):
         try:
@@ -83,7 +83,7 @@ def _read_arrow(path: Path) -> Iterator[Image.Image]:
             raise DataError(f"{path}: frame {row} cannot be read: {error}") from error
 
 
-def _read_container(path: Path, fps: float) -> Iterator[Image.Image]:
+def _read_container(path: Path, fps: float) -> Iterator[np.ndarray]:
     try:
         import av
     except ImportError:
@@ -95,7 +95,7 @@ def _read_container(path: Path, fps: float) -> Iterator[Image.Image]:
             container.streams.video[0].thread_type = "AUTO"
             for frame in sample(container.decode(video=0), fps, str(path)):
                 # Phones store the picture as the sensor is held, and how to turn it.
-                yield frame.to_image().rotate(frame.rotation, expand=True)
+                yield to_rgb(frame.to_image().rotate(frame.rotation, expand=True))
     except av.FFmpegError as error:
         raise DataError(f"{path}: cannot be decoded: {error}") from error
 

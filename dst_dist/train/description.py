@@ -1,19 +1,26 @@
 """Log what is about to be trained, before the first step."""
 
 from dst_dist.config import Recipe
+from dst_dist.data.balance import slowest_over_mean
 from dst_dist.data.batching import BatchPlan
 from dst_dist.data.dataset import SampleDataset
+from dst_dist.data.samples import Limits
+from dst_dist.data.workers import num_cores, num_workers
 from dst_dist.logs import logger
 from dst_dist.model.trainable import parameter_groups
 from dst_dist.train.engine import Engine
 
+MOST_WAITING = 1.5
+"""Work of the slowest process over the mean, above which a run warns."""
+
 
 def describe(
-    engine: Engine, recipe: Recipe, datasets: dict[str, SampleDataset], plan: BatchPlan, num_steps: int
+    engine: Engine, recipe: Recipe, datasets: dict[str, SampleDataset], limits: Limits, plan: BatchPlan, num_steps: int
 ) -> None:
     """Log model, data and steps, what was corrected or left out of the data, and warnings.
 
-    A head is warned of if it learns nothing, or sees under 5 % of a class and so learns little of it.
+    A head is warned of if it learns nothing, or sees under 5 % of a class and so learns little of it; so are processes
+    that wait much for the slowest.
     """
     counts = {part: sum(p.numel() for _, p in named) for part, named in parameter_groups(engine.unwrapped).items()}
     trained = ", ".join(f"{part} {count:,}" for part, count in counts.items())
@@ -41,11 +48,25 @@ def describe(
         elif min(positives, negatives) < 0.05 * (positives + negatives):
             rare = "positive" if positives < negatives else "negative"
             logger.warning(f"{head}: under 5 % of its positions are {rare}")
+    if recipe.data.num_workers == "auto":
+        logger.info(f"data.num_workers: auto is {num_workers('auto')} for each process, of {num_cores()} cores here")
     logger.info(f"{num_steps} steps, {plan.steps_per_epoch} in an epoch")
+    _warn_of_waiting(engine.num_processes, recipe, datasets["train"], limits, plan)
     if (warmup := recipe.optim.warmup_steps) > num_steps:
         logger.warning(f"optim.warmup_steps {warmup}: the rate never reaches its peak in {num_steps} steps")
     if not any(group["peak_lr"] for group in engine.optimizer.param_groups):
         logger.warning("every learning rate is 0: nothing is learned")
+
+
+def _warn_of_waiting(num_processes: int, recipe: Recipe, data: SampleDataset, limits: Limits, plan: BatchPlan) -> None:
+    """Log a warning, with the keys to turn, if the slowest process has far more work than the mean."""
+    ratio = slowest_over_mean(plan, data, limits, num_processes)
+    if ratio > MOST_WAITING:
+        logger.warning(
+            f"processes wait: the slowest has {ratio:.1f} times the mean work, with {recipe.train.global_batch_size} "
+            f"samples a step on {num_processes} processes; set train.global_batch_size higher, or data.max_seq_len "
+            f"below {data.samples['tokens'].max()}, the tokens of the longest sample, to cut long clips finer"
+        )
 
 
 def why_untrained(recipe: Recipe, data: SampleDataset, head: str) -> str | None:

@@ -80,7 +80,7 @@ class Trainer:
 
         # Logs
         self.log = TrainLog(self.engine, run, recipe.log.every_steps, self.num_steps, self.progress.step)
-        describe(self.engine, recipe, self.datasets, self.plan, self.num_steps)
+        describe(self.engine, recipe, self.datasets, setup.limits, self.plan, self.num_steps)
 
     def run(self) -> int:
         """Train to the end, or until asked to stop, and return the exit code (collective)."""

@@ -8,6 +8,7 @@ from torch import nn
 
 from dst_dist.config import Recipe
 from dst_dist.data.dataset import SampleDataset
+from dst_dist.data.images import PIXELS_VERSION
 from dst_dist.errors import CheckpointError, ConfigError
 from dst_dist.heads import HEAD_NAMES
 from dst_dist.logs import logger
@@ -21,6 +22,7 @@ from dst_dist.train.engine import Engine
 IDENTITY = {
     "dataset": "the training data: its clips, which of their frames are there, the sizes of the frames files",
     "samples": "how clips are cut: by data.max_seq_len, train.max_tokens, train.max_frames and the tokenizer",
+    "pixels": "how frames become pixels: the decoder, and the filter that resizes",
     "model": "the model's config and tokenizer",
     "frozen": "the frozen base weights",
     "engine": "the way to train on several processes",
@@ -82,8 +84,8 @@ class Progress:
 
 def identify(recipe: Recipe, data: SampleDataset, model: ModelFiles, frozen: str, engine: Engine) -> dict[str, Any]:
     """Return what must be the same for a run to go on: the recipe, and a text for each key of IDENTITY."""
-    digests = {**data.digests(), "model": model.digest, "frozen": frozen, "engine": engine.kind}
-    return {"recipe": recipe.model_dump(mode="json"), **digests}
+    texts = {"pixels": PIXELS_VERSION, "model": model.digest, "frozen": frozen, "engine": engine.kind}
+    return {"recipe": recipe.model_dump(mode="json"), **data.digests(), **texts}
 
 
 def resume(engine: Engine, checkpoints: Checkpoints, identity: dict[str, Any], allowed: list[str]) -> Progress:

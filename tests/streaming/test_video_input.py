@@ -14,7 +14,7 @@ from transformers.image_utils import load_image
 
 from dst_dist.data.clips import Step
 from dst_dist.data.frames import write_frames
-from dst_dist.data.images import preprocess
+from dst_dist.data.images import preprocess, to_rgb
 from dst_dist.errors import ConfigError, DataError
 from dst_dist.streaming.video_input import read_task, read_video, sample
 
@@ -37,7 +37,7 @@ def test_a_folder_is_read_in_the_order_people_mean(tmp_path):
     assert values(frames) == [20, 90, 100, 110]
     assert all(frame.shape == (3, SIZE, SIZE) and frame.dtype == np.uint8 for frame in frames)
     with Image.open(tmp_path / "frame10.jpg") as image:
-        np.testing.assert_array_equal(frames[2], preprocess(image, SIZE))
+        np.testing.assert_array_equal(frames[2], preprocess(to_rgb(image), SIZE))
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -49,7 +49,7 @@ def test_an_image_with_an_orientation_tag_is_turned(tmp_path, name, orientation)
     exif[274] = orientation
     image.save(tmp_path / name, exif=exif)
     (frame,) = read_video(tmp_path, 2.0, SIZE)
-    np.testing.assert_array_equal(frame, preprocess(load_image(str(tmp_path / name)), SIZE))
+    np.testing.assert_array_equal(frame, preprocess(to_rgb(load_image(str(tmp_path / name))), SIZE))
     assert (abs(int(frame[0, 0, 0])) < 30) == (orientation in (1, 5))
 
 

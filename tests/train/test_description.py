@@ -2,6 +2,7 @@
 
 import pytest
 
+from dst_dist.train import description
 from tests.train.in_process import train
 
 NEVER_AT_ITS_PEAK = "optim.warmup_steps 3: the rate never reaches its peak in 2 steps"
@@ -22,3 +23,18 @@ def test_rates_of_0(capsys, demo_words, tmp_path):
     words = ["optim.learning_rate=0", "optim.warmup_steps=0"]
     assert warnings_of(capsys, demo_words, tmp_path / "1", *words) == ["every learning rate is 0: nothing is learned"]
     assert warnings_of(capsys, demo_words, tmp_path / "2", *words, "optim.head_learning_rate=1e-4") == []
+
+
+def test_processes_that_wait_for_the_slowest(capsys, demo_words, tmp_path, monkeypatch):
+    monkeypatch.setattr(description, "slowest_over_mean", lambda *_: 3.3)
+    (warning,) = warnings_of(capsys, demo_words, tmp_path / "run", "optim.warmup_steps=0")
+    assert warning.startswith("processes wait: the slowest has 3.3 times the mean work, with 2 samples a step on 1 ")
+    assert "train.global_batch_size" in warning and "data.max_seq_len" in warning
+
+
+def test_the_number_of_data_workers_is_logged_and_auto_stays_in_the_recipe(capsys, demo_words, tmp_path, monkeypatch):
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "1000")
+    words = ("optim.warmup_steps=0", "data.num_workers=auto")
+    assert warnings_of(capsys, demo_words, tmp_path / "run", *words) == []
+    assert "data.num_workers: auto is 1 for each process" in (tmp_path / "run/train.log").read_text()
+    assert "num_workers: auto" in (tmp_path / "run/config.yaml").read_text()

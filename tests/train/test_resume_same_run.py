@@ -148,6 +148,15 @@ def test_a_changed_frozen_weight_is_refused_unless_allowed(continued, demo, othe
     assert allowed == (0, "done")
 
 
+def test_other_pixels_are_refused_unless_allowed(continued, demo_words, monkeypatch):
+    monkeypatch.setattr(resume, "PIXELS_VERSION", "simplejpeg+pillow-1")
+    words = cut_words(demo_words)
+    code, reason = continued(words)
+    assert code == 2 and "pixels (how frames become pixels: the decoder, and the filter that resizes) was " in reason
+    assert "and is simplejpeg+pillow-1" in reason
+    assert continued([*words, "--allow-changed", "pixels"]) == (0, "done")
+
+
 def test_another_model_is_refused(continued, demo_words, other_model):
     code, reason = continued(cut_words(demo_words, "lora", f"model.name_or_path={other_model}"))
     assert code == 2 and "model.name_or_path was" in reason and "frozen (the frozen base weights) was" in reason
