@@ -9,8 +9,6 @@ import simplejpeg
 import torch
 from PIL import Image
 
-PIXELS_VERSION = "pillow-lanczos-1"
-"""Changes whenever the pixels of a frame change; kept features were made from the pixels of one version."""
 MAX_PIXELS = 64_000_000
 """Largest image that is decoded."""
 DECODE_ERRORS = (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)
