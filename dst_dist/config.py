@@ -186,6 +186,8 @@ class Train(Section):
     """Most tokens of a micro-batch on one process; `auto` takes the most that fit, in steps of 1024."""
     max_frames: Count = 2048
     """Most frames of a micro-batch on one process."""
+    probe: bool = False
+    """Run the largest micro-batches before the first step, so that a run that does not fit ends at once."""
     precision: Literal["bf16", "fp32"] = "bf16"
     """Precision of computing; trained weights and moments are float32 in any case."""
     gradient_checkpointing: Literal["auto", True, False] = "auto"

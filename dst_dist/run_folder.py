@@ -19,6 +19,7 @@ FREE_KEYS = (
     "train.max_tokens",
     "train.max_frames",
     "train.gradient_checkpointing",
+    "train.probe",
     "model.vision_batch_size",
 )
 """Recipe keys that may differ in a resumed run: they change what is logged or how sums are grouped."""

@@ -19,18 +19,21 @@ class Largest:
     by_tokens: MicroBatchShape
     by_frames: MicroBatchShape
     num_a_step: int
+    draws: tuple[list[Draw], list[Draw]] = ([], [])
+    """The draws of both."""
 
 
 def largest_micro_batches(data: SampleDataset, plan: BatchPlan, limits: Limits, num_processes: int) -> Largest:
     """Return the largest micro-batches of the first STEPS_LOOKED_AT steps."""
     tokens, frames = data.samples["tokens"], data.samples["frames"]
-    shapes, num_a_step = [], 0
+    found, num_a_step = [], 0
     for _, _, draws in plan.steps(0, min(STEPS_LOOKED_AT, plan.steps_per_epoch)):
         dealt = pack(draws, tokens, frames, limits, num_processes, data.frame_cost)
         num_a_step = max(num_a_step, *map(len, dealt))
-        shapes += [shape_of(data, members) for members in _nonempty(dealt)]
-    by_tokens = max(shapes, key=lambda shape: (shape.num_tokens, shape.num_frames))
-    return Largest(by_tokens, max(shapes, key=lambda shape: (shape.num_frames, shape.num_tokens)), num_a_step)
+        found += [(shape_of(data, members), members) for members in _nonempty(dealt)]
+    by_tokens = max(found, key=lambda one: (one[0].num_tokens, one[0].num_frames))
+    by_frames = max(found, key=lambda one: (one[0].num_frames, one[0].num_tokens))
+    return Largest(by_tokens[0], by_frames[0], num_a_step, (by_tokens[1], by_frames[1]))
 
 
 def shape_of(data: SampleDataset, draws: Iterable[Draw]) -> MicroBatchShape:

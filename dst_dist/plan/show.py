@@ -56,7 +56,7 @@ def plan_lines(words: Sequence[str], machine: Machine) -> Iterator[str]:
         f"{steps} steps in all"
     )
     size, memory = largest(chosen), measure(chosen, largest(chosen))
-    yield from _memory_lines(size, memory, logits_bytes(chosen, setup.model_files.config, memory.shape))
+    yield from memory_lines(size, memory, logits_bytes(chosen, setup.model_files.config, memory.shape))
     for key in (key for key in KEYS if getattr(recipe.train, key) == "auto"):
         yield f"  train.{key}: auto is {str(getattr(chosen.train, key)).lower()} here"
     yield from _advice(chosen, largest, measure, memory)
@@ -76,7 +76,8 @@ def _decide(recipe, largest, measure):
         return with_train(recipe, gradient_checkpointing=True, max_tokens=recipe.data.max_seq_len)
 
 
-def _memory_lines(largest: Largest, memory: Fit, logits: int) -> Iterator[str]:
+def memory_lines(largest: Largest, memory: Fit, logits: int) -> Iterator[str]:
+    """Yield lines for people: the largest micro-batches, and the memory of a process by part."""
     by_tokens, by_frames, states, work = largest.by_tokens, largest.by_frames, memory.states, memory.micro_batch
     yield (
         f"  largest micro-batches: {by_tokens.num_tokens} tokens with {by_tokens.num_frames} frames, "

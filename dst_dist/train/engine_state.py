@@ -96,6 +96,13 @@ def _adam(engine: Engine) -> torch.optim.Optimizer:
     return engine.model.optimizer.optimizer if engine.type == DistributedType.DEEPSPEED else engine.optimizer
 
 
+def forget_moments(engine: Engine) -> None:
+    """Set Adam's moments and step counts to zero, as before the first step."""
+    for state in _adam(engine).state.values():
+        for key, value in state.items():
+            state[key] = value.zero_() if torch.is_tensor(value) else 0
+
+
 def _make_moments(engine: Engine) -> None:
     """Create Adam's state where it is missing: Adam itself creates it in the first step."""
     adam = _adam(engine)

@@ -22,6 +22,7 @@ from dst_dist.train.engine import Engine
 from dst_dist.train.final import write_final
 from dst_dist.train.held_folder import HeldFolder
 from dst_dist.train.optim import build_optimizer, rate_factor, set_rates
+from dst_dist.train.probe import run_largest
 from dst_dist.train.progress import TrainLog, add_log_file, peak_memory_gib
 from dst_dist.train.resume import frozen_digest, identify, resume
 from dst_dist.train.step import Stopwatch, optimizer_step, sizes
@@ -63,6 +64,8 @@ class Trainer:
         frozen = frozen_digest(self.engine, model)
         optimizer = build_optimizer(parameter_groups(model), recipe.optim, fused=self.engine.device.type == "cuda")
         self.engine.prepare(model, optimizer)
+        if recipe.train.probe:
+            run_largest(self.engine, setup, self.data, self.plan)
         torch.manual_seed(recipe.seed + 1 + self.engine.rank)
 
         # Run folder

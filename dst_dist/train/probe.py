@@ -1,0 +1,52 @@
+"""Run the largest micro-batches of a run before its first step."""
+
+import torch
+
+from dst_dist.data.batching import BatchPlan, MicroBatchSpec
+from dst_dist.data.dataset import SampleDataset
+from dst_dist.logs import logger
+from dst_dist.plan.auto import device_memory, largest_of, memory_of
+from dst_dist.plan.show import memory_lines
+from dst_dist.plan.simulate import logits_bytes
+from dst_dist.setup import DataSetup
+from dst_dist.train.engine import Engine
+from dst_dist.train.engine_state import forget_moments
+from dst_dist.train.optim import set_rates
+from dst_dist.train.progress import peak_memory_gib
+from dst_dist.train.step import optimizer_step
+
+
+def run_largest(engine: Engine, setup: DataSetup, data: SampleDataset, plan: BatchPlan) -> None:
+    """Train one step of rate 0 on the micro-batches with the most tokens and the most frames (collective).
+
+    Weights stay as they are, and moments are forgotten; the caller sets the random state afterwards.
+
+    Raises:
+        RuntimeError: if memory runs out, with what the plan says of it.
+    """
+    recipe = setup.recipe
+    largest = largest_of(setup, data, engine.num_processes, recipe)
+    specs = [
+        MicroBatchSpec(0, 0, draws, shape.num_frames, is_last)
+        for draws, shape, is_last in zip(
+            largest.draws, (largest.by_tokens, largest.by_frames), (False, True), strict=True
+        )
+    ]
+    set_rates(engine.optimizer.param_groups, 0.0)
+    counts = data.counts([draw for spec in specs for draw in spec.draws], 0)
+    try:
+        optimizer_step(engine, recipe, data, map(data.__getitem__, specs), counts)
+    except RuntimeError as error:
+        if not isinstance(error.__cause__, torch.OutOfMemoryError):
+            raise
+        fit = memory_of(setup, engine.launch_file, engine.num_processes, device_memory(engine.device), recipe, largest)
+        logits = logits_bytes(recipe, setup.model_files.config, fit.shape)
+        planned = "\n".join(memory_lines(largest, fit, logits))
+        raise RuntimeError(f"train.probe: {error}\nThe plan of this run:\n{planned}") from error
+    forget_moments(engine)
+    logger.info(
+        "train.probe: micro-batches of %d tokens and of %d frames fit, %.2f GiB at the peak",
+        largest.by_tokens.num_tokens,
+        largest.by_frames.num_frames,
+        peak_memory_gib(engine.device),
+    )
