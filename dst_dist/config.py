@@ -216,6 +216,8 @@ class Train(Section):
     """Precision of computing; trained weights and moments are float32 in any case."""
     gradient_checkpointing: bool = True
     """Recompute activations in the backward pass: less memory, about a third more computing."""
+    compile: Literal["auto", True, False] = "auto"
+    """Compile text layers, which then move far fewer bytes: `auto` does on a GPU that can, `true` on a CPU too."""
 
 
 class Eval(Section):

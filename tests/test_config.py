@@ -54,7 +54,7 @@ def test_every_choice_is_named_when_another_is_found():
     assert len(choices) >= 6
     for key, names in choices.items():
         (fault,) = faults_of("lora", f"{key}=nothing_known")
-        assert all(f"'{name}'" in fault for name in names)
+        assert all(repr(name) in fault for name in names)
 
 
 def test_a_recipe_cannot_be_changed_afterwards():
