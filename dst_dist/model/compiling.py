@@ -50,6 +50,8 @@ def compile_layers(model: SmolVLMForDST) -> None:
     The graphs are made in the first step, for rows of any length, and all layers share them. They have no attention:
     its calls are as many as a row has samples, and a graph for each number would be too many.
     """
+    # DDP would split graphs by its buckets, for an overlap with communication that separate layers have already.
+    torch._dynamo.config.optimize_ddp = False
     before, after = (torch.compile(part, dynamic=True) for part in (before_attention, after_attention))
     for layer in model.model.text_model.layers:
         # On the layer, not around it: the hooks of FSDP2 stay outside, and no name changes.
@@ -67,7 +69,8 @@ def _forward(
     **others: object,
 ) -> torch.Tensor:
     """Return a layer's output: as its class computes it in evaluation mode, by the graphs in training mode."""
-    if not layer.training:
+    # A row of one token, a process's share of a short step, would be a graph of its own.
+    if not layer.training or hidden.shape[1] == 1:
         others |= {"position_embeddings": position_embeddings, "segment_lengths": segment_lengths}
         return type(layer).forward(layer, hidden, **others)
 

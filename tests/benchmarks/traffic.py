@@ -3,13 +3,13 @@
     python -m tests.benchmarks.traffic lora
     python -m tests.benchmarks.traffic full --checkpointing --kinds
 
-Steps of one and two layers of the true width, on few tokens, run on the CPU; both counts grow in a straight line by layer
-and by token, which gives the whole model. `before` runs each operation by itself and has peft's own LoRA layers; `after`
-is what `train.compile` trains. Matrix products and attention are left out, they are the same in both.
+Steps of one and two layers of the true width, on few tokens, run on the CPU; both counts grow in a straight line by
+layer and by token, which gives the whole model. `before` runs each operation by itself and has peft's own LoRA layers;
+`after` is what `train.compile` trains. Matrix products and attention are left out, they are the same in both.
 
 An operation counts its inputs and outputs, a compiled kernel the buffers that inductor's scheduler says it reads and
-writes, each once. The graphs are scheduled for the CPU; a GPU's may differ a little. Views cost nothing. Before, the calls
-agree within 1 % with the profile of an H100, which moved such bytes at 1.7 TB/s.
+writes, each once. The graphs are scheduled for the CPU; a GPU's may differ a little. Views cost nothing. Before, the
+calls agree within 1 % with the profile of an H100, which moved such bytes at 1.7 TB/s.
 """
 
 import argparse
@@ -166,12 +166,13 @@ def count(options: argparse.Namespace, layers: int, tokens: int, is_before: bool
         with mock.patch("torch.compile", lambda part, **more: torch_compile(part, backend=backend, **more)):
             compile_layers(unwrap(model))
     batch = make_batch(options, unwrap(model).config.image_token_id, tokens)
+    terms = count_terms(batch)
     for _ in range(1 if is_before else 2):
         traffic.calls.clear()
         traffic.bytes.clear()
         model.zero_grad(set_to_none=True)
         with traffic:
-            compute_loss(model(**inputs(batch)), batch, count_terms(batch), Recipe().loss, "classes")[0].backward()
+            compute_loss(model(**inputs(batch)), batch, terms, Recipe().loss, "classes")[0].backward()
     return traffic
 
 
