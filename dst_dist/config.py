@@ -192,6 +192,8 @@ class Train(Section):
     """Precision of computing; trained weights and moments are float32 in any case."""
     gradient_checkpointing: Literal["auto", True, False] = "auto"
     """Recompute activations in the backward pass, a third more computing; `auto` does if it does not fit otherwise."""
+    compile: Literal["auto", True, False] = "auto"
+    """Compile text layers, which then move far fewer bytes: `auto` does on a GPU that can, `true` on a CPU too."""
 
 
 class Eval(Section):

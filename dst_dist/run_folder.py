@@ -20,9 +20,13 @@ FREE_KEYS = (
     "train.max_frames",
     "train.gradient_checkpointing",
     "train.probe",
+    "train.compile",
     "model.vision_batch_size",
 )
-"""Recipe keys that may differ in a resumed run: they change what is logged or how sums are grouped."""
+"""Recipe keys that may differ in a resumed run: they change what is logged or how sums are grouped.
+
+What `train.compile` came to on the machine is compared instead of the key, see `dst_dist.train.resume.IDENTITY`.
+"""
 
 
 class RunFolder:

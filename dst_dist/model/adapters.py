@@ -16,6 +16,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from dst_dist.errors import CheckpointError, ConfigError
 from dst_dist.heads import HEAD_MODULES
+from dst_dist.model.lora_layer import LoraLinear
 from dst_dist.model.model_config import SETTINGS, model_unavailable, read_model_config
 from dst_dist.model.weight_checks import check_finite, check_weight_files, check_weights
 
@@ -143,6 +144,7 @@ def add_adapter(model: PreTrainedModel, config: LoraConfig) -> PeftModel:
     """Put fresh LoRA layers into a model, which their config then names as their base."""
     # peft sets it too, with a warning if the base had another place before.
     config.base_model_name_or_path = model.name_or_path
+    config._register_custom_module({nn.Linear: LoraLinear})
     return get_peft_model(model, config)
 
 

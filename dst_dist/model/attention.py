@@ -44,15 +44,17 @@ def segmented_causal_attention(
     if kv_cache is not None:
         key, value = kv_cache.extend(module.layer_idx, key, value)
         query, mask = kv_cache.pad(query)
-        output = kv_cache.pack(_attend(query, key, value, mask, **options))
+        pieces = [kv_cache.pack(_attend(query, key, value, mask, **options))]
     else:
         rows, length = query.shape[0], query.shape[2]
         lengths = segment_lengths or [length]
         if rows != 1 or min(lengths) < 1 or sum(lengths) != length:
             raise ValueError(f"segment_lengths must be positive and sum to {length} in one row: {lengths}, {rows} rows")
-        pieces = zip(*(states.split(lengths, dim=2) for states in (query, key, value)), strict=True)
-        output = torch.cat([_attend(*piece, **options) for piece in pieces], dim=2)
-    return output.transpose(1, 2).contiguous(), None
+        inputs = zip(*(states.split(lengths, dim=2) for states in (query, key, value)), strict=True)
+        pieces = [_attend(*piece, **options) for piece in inputs]
+    # Kernels write [1, T, heads, d] already, and so each output is copied at most once.
+    pieces = [piece.transpose(1, 2) for piece in pieces]
+    return (torch.cat(pieces, dim=1) if len(pieces) > 1 else pieces[0].contiguous()), None
 
 
 def _attend(

@@ -10,14 +10,16 @@ from transformers import SmolVLMConfig
 from dst_dist.config import Recipe
 from dst_dist.logs import logger
 from dst_dist.model import adapters
+from dst_dist.model.compiling import compile_layers, why_not_compiled
 from dst_dist.model.lora import continued_config, lora_config
 from dst_dist.model.smolvlm_dst import SmolVLMForDST
-from dst_dist.model.trainable import make_trainable
+from dst_dist.model.trainable import make_trainable, unwrap
 from dst_dist.model.weight_checks import check_weight_files, weight_files
 
 
 def load_model(recipe: Recipe) -> SmolVLMForDST | PeftModel:
-    """Return the model ready to train on CPU: weights loaded, LoRA added, trained parts and dtypes set.
+    """Return the model ready to train on CPU: weights loaded, LoRA added, trained parts and dtypes set, layers
+    compiled as `train.compile` says.
 
     `model.name_or_path` is a SmolVLM2 on the hub, a local folder of one, or an earlier run's `final/`. Mode `lora`
     continues an adapter, mode `full` merges it into its base. New heads and adapters come from the recipe's seed
@@ -26,7 +28,7 @@ def load_model(recipe: Recipe) -> SmolVLMForDST | PeftModel:
     Trained parameters and both heads are float32; frozen ones bfloat16 under precision bf16.
 
     Raises:
-        ConfigError: the model cannot be read, or does not fit the recipe.
+        ConfigError: the model cannot be read or compiled, or does not fit the recipe.
         CheckpointError: its weights are not complete, not finite, or not of this architecture, or an adapter's base
             has other weights than in training.
     """
@@ -49,6 +51,8 @@ def load_model(recipe: Recipe) -> SmolVLMForDST | PeftModel:
         else:
             model = adapters.load_adapter(adapters.add_adapter(model, adapter), Path(source)).merge_and_unload()
     make_trainable(model, recipe)
+    if why_not_compiled(recipe.train.compile) is None:
+        compile_layers(unwrap(model))
     return model
 
 

@@ -159,7 +159,7 @@ class SmolVLMForDST(SmolVLMForConditionalGeneration):
         self, input_ids: torch.Tensor, frame_embeddings: torch.Tensor, positions: torch.Tensor, **attention: object
     ) -> torch.Tensor:
         with self._autocast(input_ids.device):
-            embeddings = self._fuse(input_ids, frame_embeddings)[None]
+            embeddings = self._fuse(input_ids, frame_embeddings)
             options = {"position_ids": positions[None], "attention_mask": None, "use_cache": False}
             return self.model.text_model(inputs_embeds=embeddings, **options, **attention).last_hidden_state[0]
 
@@ -251,14 +251,15 @@ class SmolVLMForDST(SmolVLMForConditionalGeneration):
         return torch.cat(patches)
 
     def _fuse(self, input_ids: torch.Tensor, frame_embeddings: torch.Tensor) -> torch.Tensor:
-        """Return the token embeddings [T, hidden], with those of frames in the places of image tokens, in order."""
-        embeddings = self.get_input_embeddings()(input_ids)
+        """Return the token embeddings [1, T, hidden], with those of frames in the places of image tokens, in order."""
+        # One row from the start: compiled layers take a view for another kind of input than a tensor of its own.
+        embeddings = self.get_input_embeddings()(input_ids[None])
         places = (input_ids == self.config.image_token_id).nonzero().squeeze(1)
         tokens = frame_embeddings.flatten(0, 1)
         if len(places) != len(tokens):
             count, per_frame = frame_embeddings.shape[:2]
             raise ValueError(f"{len(places)} image tokens, but {count} frames of {per_frame} tokens each")
-        return embeddings.index_copy(0, places, tokens.to(embeddings.dtype))
+        return embeddings.index_copy(1, places, tokens.to(embeddings.dtype)[None])
 
     def _autocast(self, device: torch.device):
         if self.compute_dtype is None:

@@ -179,8 +179,8 @@ def run_micro_batch(model: nn.Module, recipe: Recipe, batch) -> None:
     places = torch.arange(len(batch.frames) * base.config.tokens_per_frame)
 
     def fuse(input_ids: torch.Tensor, frame_embeddings: torch.Tensor) -> torch.Tensor:
-        embeddings = base.get_input_embeddings()(input_ids)
-        return embeddings.index_copy(0, places, frame_embeddings.flatten(0, 1).to(embeddings.dtype))
+        embeddings = base.get_input_embeddings()(input_ids[None])
+        return embeddings.index_copy(1, places, frame_embeddings.flatten(0, 1).to(embeddings.dtype)[None])
 
     base._fuse = fuse
     output = model(batch.input_ids, batch.frames, batch.segment_lengths, batch.lm_positions, batch.decision_positions)

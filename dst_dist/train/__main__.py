@@ -5,7 +5,7 @@ import sys
 import traceback
 from pathlib import Path
 
-from dst_dist.errors import ConfigError, DstDistError
+from dst_dist.errors import ConfigError, DstDistError, collect
 from dst_dist.exit import BAD_USAGE, DONE, FAILED, leave, let_leader_speak
 from dst_dist.launched import is_main, is_node_leader
 from dst_dist.recipes.loading import load_recipe, output_dir_of, packaged_recipes
@@ -20,7 +20,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         description="Train a model. Run it under accelerate launch; by itself it trains in one process.",
     )
     recipes = f"recipes ({', '.join(packaged_recipes())}, or YAML files), merged left to right, then key=value"
-    allow = "resume although this differs: a key of the recipe, or dataset, samples, model, frozen, engine"
+    allow = "resume although this differs: a key of the recipe, or dataset, samples, model, frozen, engine, layers"
     parser.add_argument("recipe", nargs="*", help=recipes)
     parser.add_argument("--status-file", type=Path, help="write status.json here instead of into the run folder")
     parser.add_argument("--allow-changed", action="append", default=[], metavar="KEY", help=allow)
@@ -82,6 +82,7 @@ def _train(options: argparse.Namespace, run: HeldFolder) -> int:
     check_start_model(recipe.model.name_or_path, run.path)
     # Torch and transformers take seconds to import; a mistyped key should not have to wait for them.
     from dst_dist.logs import logger, set_up_logging
+    from dst_dist.model.compiling import why_not_compiled
     from dst_dist.setup import DataSetup
     from dst_dist.train.loop import Trainer
 
@@ -91,6 +92,7 @@ def _train(options: argparse.Namespace, run: HeldFolder) -> int:
         run.step = run.steps_done()
         return DONE
     setup = DataSetup(recipe)
+    collect(setup.faults, lambda: why_not_compiled(recipe.train.compile))
     faults = setup.check() if is_node_leader() else None
     return Trainer(run, setup, faults, stop, options.allow_changed).run()
 

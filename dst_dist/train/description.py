@@ -7,6 +7,7 @@ from dst_dist.data.dataset import SampleDataset
 from dst_dist.data.samples import Limits
 from dst_dist.data.workers import num_cores, num_workers
 from dst_dist.logs import logger
+from dst_dist.model.compiling import why_not_compiled
 from dst_dist.model.trainable import parameter_groups
 from dst_dist.train.engine import Engine
 
@@ -24,6 +25,8 @@ def describe(
     """
     counts = {part: sum(p.numel() for _, p in named) for part, named in parameter_groups(engine.unwrapped).items()}
     trained = ", ".join(f"{part} {count:,}" for part, count in counts.items())
+    why_plain = why_not_compiled(recipe.train.compile)
+    logger.info("text layers are " + (f"not compiled: {why_plain}" if why_plain else "compiled in the first step"))
     where = f"{engine.kind} on {engine.num_processes} x {engine.device.type}"
     logger.info(f"{where}, {recipe.train.precision}; trained parameters: {trained}")
     checkpointing = "on" if recipe.train.gradient_checkpointing else "off"

@@ -26,11 +26,10 @@ def run_largest(engine: Engine, setup: DataSetup, data: SampleDataset, plan: Bat
     """
     recipe = setup.recipe
     largest = largest_of(setup, data, engine.num_processes, recipe)
+    by_tokens, by_frames = largest.draws
     specs = [
-        MicroBatchSpec(0, 0, draws, shape.num_frames, is_last)
-        for draws, shape, is_last in zip(
-            largest.draws, (largest.by_tokens, largest.by_frames), (False, True), strict=True
-        )
+        MicroBatchSpec(0, 0, by_tokens, largest.by_tokens.num_frames, is_last=False),
+        MicroBatchSpec(0, 0, by_frames, largest.by_frames.num_frames, is_last=True),
     ]
     set_rates(engine.optimizer.param_groups, 0.0)
     counts = data.counts([draw for spec in specs for draw in spec.draws], 0)

@@ -14,6 +14,7 @@ from dst_dist.heads import HEAD_NAMES
 from dst_dist.logs import logger
 from dst_dist.metrics import METRICS
 from dst_dist.model.adapters import tensor_digest
+from dst_dist.model.compiling import why_not_compiled
 from dst_dist.model.model_files import ModelFiles
 from dst_dist.run_folder import recipe_differences
 from dst_dist.train.checkpoint import Checkpoints, load, read_training
@@ -26,6 +27,7 @@ IDENTITY = {
     "model": "the model's config and tokenizer",
     "frozen": "the frozen base weights",
     "engine": "the way to train on several processes",
+    "layers": "whether text layers are compiled, which rounds differently",
 }
 """What must be the same for a run to go on, with the recipe; `--allow-changed` takes these words too."""
 
@@ -85,6 +87,7 @@ class Progress:
 def identify(recipe: Recipe, data: SampleDataset, model: ModelFiles, frozen: str, engine: Engine) -> dict[str, Any]:
     """Return what must be the same for a run to go on: the recipe, and a text for each key of IDENTITY."""
     texts = {"pixels": PIXELS_VERSION, "model": model.digest, "frozen": frozen, "engine": engine.kind}
+    texts["layers"] = "plain" if why_not_compiled(recipe.train.compile) else "compiled"
     return {"recipe": recipe.model_dump(mode="json"), **data.digests(), **texts}
 
 

@@ -1,4 +1,4 @@
-"""Compare on a device, in float32 and bf16: the whole grid with the stock model, packed samples with samples alone."""
+"""Compare on a device, in float32 and bf16: whole grid and stock, packed and alone, compiled layers and plain."""
 
 from contextlib import nullcontext
 from pathlib import Path
@@ -10,6 +10,7 @@ from torch.utils._pytree import tree_map
 from transformers import SmolVLMForConditionalGeneration
 
 from dst_dist.config import Loss
+from dst_dist.model.compiling import compile_layers, why_not_compiled
 from dst_dist.model.frame_pooling import frame_grid
 from dst_dist.model.losses import compute_loss
 from dst_dist.model.smolvlm_dst import SmolVLMForDST
@@ -50,6 +51,9 @@ def check_model(name: str, folder: Path, device: str) -> list[Check]:
         label = str(dtype).removeprefix("torch.")
         checks.append(Check(name, f"packed = alone, logits, {label}", _packing_difference(model, samples), limit))
         checks.append(Check(name, f"packed = alone, gradients, {label}", _gradient_difference(model, samples), limit))
+        if device == "cuda" and why_not_compiled("auto") is None:
+            difference = _compiled_difference(model, samples)
+            checks.append(Check(name, f"compiled layers = plain, gradients, {label}", difference, limit))
     ours = {dtype: _alone(model, samples, dtype) for dtype in LIMITS}
     del model
     stock = SmolVLMForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).to(device).eval()
@@ -97,6 +101,17 @@ def _gradient_difference(model: SmolVLMForDST, samples: list[dict]) -> float:
     packed = _gradients(model, [pack(samples)], counts)
     largest = max(float(gradient.abs().max()) for gradient in alone.values())
     return max(float((packed[name] - gradient).abs().max()) for name, gradient in alone.items()) / largest
+
+
+def _compiled_difference(model: SmolVLMForDST, samples: list[dict]) -> float:
+    """Return the largest difference of a gradient, as a share of the largest gradient."""
+    batch = pack(samples)
+    plain = _gradients(model, [batch], count_terms(batch))
+    compile_layers(model)
+    compiled = _gradients(model.train(), [batch], count_terms(batch))
+    model.eval()
+    largest = max(float(gradient.abs().max()) for gradient in plain.values())
+    return max(float((compiled[name] - gradient).abs().max()) for name, gradient in plain.items()) / largest
 
 
 def _gradients(model: SmolVLMForDST, batches: list[SimpleNamespace], counts: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -133,6 +133,13 @@ def test_bad_input(world, capsys, case):
         assert word in status["reason"]
 
 
+def test_layers_that_cannot_be_compiled_are_refused(world, capsys, monkeypatch):
+    monkeypatch.setattr("dst_dist.model.compiling.shutil.which", lambda name: None)
+    code, status, _ = world.train(capsys, "train.compile=true")
+    assert code == 2 and "train.compile: there is no compiler" in status["reason"]
+    assert world.train(capsys, "train.compile=auto")[0] == 1
+
+
 def test_all_faults_of_a_recipe_at_once(world, capsys):
     (world.folder / "site.yaml").write_text("optim: {lerning_rate: 1}\nlog: {every_steps: 0}\n")
     site = str(world.folder / "site.yaml")

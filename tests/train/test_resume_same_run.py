@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from dst_dist.recipes.loading import load_recipe
 from dst_dist.train import resume
 from dst_dist.train.checkpoint import read_training
 from tests.train.cutting import Cut, cut
@@ -232,3 +233,11 @@ def test_another_engine_is_refused_unless_allowed(starter, cut_folder, demo_word
     assert refused.status["code"] == 2
     assert "engine (the way to train on several processes) was ddp and is fsdp" in refused.status["reason"]
     assert "--allow-changed engine" in refused.status["reason"]
+
+
+def test_what_was_compiled_is_compared_and_not_the_key():
+    recipes = [load_recipe(["lora", f"train.compile={value}"]).model_dump(mode="json") for value in ("auto", "true")]
+    saved, now = ({**dict.fromkeys(resume.IDENTITY, "same"), "recipe": recipe} for recipe in recipes)
+    assert resume.differences(saved, now) == {}
+    found = resume.differences(saved | {"layers": "plain"}, now | {"layers": "compiled"})
+    assert list(found) == ["layers"] and "was plain and is compiled" in found["layers"]
