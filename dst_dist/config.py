@@ -134,6 +134,8 @@ class Data(Section):
     """`continuous` shows every frame of a clip, `event` only the frames of its turns."""
     on_missing: Literal["error", "filter", "placeholder"] = "error"
     """Missing frames stop the start, leave their clips out, or become grey frames whose decisions are ignored."""
+    check: Literal["headers", "rows", "decode"] = "headers"
+    """How closely every frame is looked at before training: its JPEG header, only its row's place, or all of it."""
     strict: bool = False
     """Make a transition that the dialog state does not allow a fault of the data instead of a count."""
     max_seq_len: Count = 4096
@@ -142,6 +144,8 @@ class Data(Section):
     """Seconds of frames that open the next part of a split clip, without labels."""
     num_workers: Whole = 2
     """Data workers of each process; 0 reads in the training process."""
+    index_cache: Text | None = None
+    """Folder that keeps what reading, checking and splitting gave, for later starts; `<root>/.dst_dist` if null."""
 
 
 class Labels(Section):

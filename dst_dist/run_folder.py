@@ -13,6 +13,8 @@ FREE_KEYS = (
     "checkpoint",
     "data.root",
     "data.num_workers",
+    "data.index_cache",
+    "data.check",
     "data.val",
     "data.test",
     "train.max_tokens",
