@@ -67,7 +67,7 @@ def _from_forks(function: Callable[[Any], Any], items: Sequence[Any], num_worker
 def _work(
     function: Callable[[Any], Any], items: Sequence[Any], sender: Connection, receivers: Sequence[Connection]
 ) -> None:
-    """Send the result of each item, or the error; end when nobody is left to receive, however the main process ended."""
+    """Send the result of each item, or the error; end when nobody receives, however the main process ended."""
     leave_signals_to_the_trainer(0)
     for receiver in receivers:
         receiver.close()
