@@ -10,7 +10,7 @@ from dst_dist.data.certificates import Certificates
 from dst_dist.data.frames import ArrowFrames, open_frames, write_frames
 from dst_dist.data.frames_check import check_frames
 from dst_dist.data.reading import read_clips
-from tests.data.handmade import make_root, noise, prospect_clip, video, write_base64, write_prospect
+from tests.data.handmade import make_root, noise, noisy_jpeg, prospect_clip, video, write_base64, write_prospect
 
 
 def index_of(root, *clips):
@@ -92,7 +92,7 @@ def damaged(tmp_path):
     """Four rows that only a closer and closer look finds faulty: none, of no bytes, no JPEG, cut off."""
     root = make_root(tmp_path)
     rows = video(12)
-    rows[3], rows[4], rows[5] = b"", b"no", rows[5][:-20]
+    rows[3], rows[4], rows[5] = b"", b"no", noisy_jpeg(tmp_path / "x.jpg")[:-500]
     write_frames(root / "kitchen/frames/tea.arrow", rows[:11])
     return index_of(root, prospect_clip(end_frame_idx=12))
 
