@@ -106,6 +106,8 @@ class Data(Section):
     """`continuous` shows every frame of a clip, `event` only the frames of its turns."""
     on_missing: Literal["error", "filter", "placeholder"] = "error"
     """Missing frames stop the start, leave their clips out, or become grey frames whose decisions are ignored."""
+    check: Literal["headers", "rows", "decode"] = "headers"
+    """How closely every frame is looked at before training: its JPEG header, only its row's place, or all of it."""
     strict: bool = False
     """Make a transition that the dialog state does not allow a fault of the data instead of a count."""
     max_seq_len: Count = 4096
@@ -116,6 +118,8 @@ class Data(Section):
     """Folder that keeps what the frozen tower makes of each frame, so that each is encoded once; none if null."""
     num_workers: AutoOrWhole = "auto"
     """Data workers of each process; `auto` goes by the node's cores, 0 reads in the training process."""
+    index_cache: Text | None = None
+    """Folder that keeps what reading, checking and splitting gave, for later starts; `<root>/.dst_dist` if null."""
 
 
 class Labels(Section):

@@ -14,6 +14,8 @@ FREE_KEYS = (
     "data.root",
     "data.feature_cache",
     "data.num_workers",
+    "data.index_cache",
+    "data.check",
     "data.val",
     "data.test",
     "train.max_tokens",

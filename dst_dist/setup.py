@@ -1,26 +1,49 @@
 """The datasets of a run, with every check that needs no process group and no weights."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from dst_dist import launched
 from dst_dist.config import Recipe
-from dst_dist.data.dataset import Clips, SampleDataset, apply_frame_faults, read_split
+from dst_dist.data.certificates import Certificates
+from dst_dist.data.dataset import Clips, SampleDataset, apply_frame_faults, cut_split, read_split
 from dst_dist.data.frames_check import FrameFaults, check_frames
+from dst_dist.data.frames_finder import FramesFinder
+from dst_dist.data.index_cache import IndexCache
+from dst_dist.data.inputs import stat_of
 from dst_dist.data.reading import count_shared_videos
-from dst_dist.data.reading_log import Report
+from dst_dist.data.reading_log import FAULTS_PER_FILE, Report
 from dst_dist.data.samples import Limits, SampleMaker
 from dst_dist.data.token_writer import TokenWriter
+from dst_dist.data.workers import num_cores
 from dst_dist.errors import ConfigError, DataError, collect
+from dst_dist.logs import logger
 from dst_dist.model.model_files import ModelFiles
 
-Faults = dict[str, FrameFaults]
-"""What is wrong with the frames of each split."""
+
+@dataclass(frozen=True)
+class SplitCheck:
+    """What the main process found of a split; every process makes the same dataset of it."""
+
+    faults: FrameFaults
+    entry: str | None
+    """Name of the cache's entry; None if it is not kept."""
+    fingerprint: str
+
+
+Checks = dict[str, SplitCheck]
 
 
 class DataSetup:
-    """The model's small files, the clips and the datasets of a run.
+    """The model's small files, and the datasets of a run.
 
-    Every process reads the files when it makes a DataSetup; one process a node checks the frames. Faults of the files
-    are kept, and `check` and `datasets` raise them together with those that they find.
+    The main process reads, checks and cuts the clips (`check`), or finds that an earlier start has done it. The others
+    map what it kept; only where they cannot see it, they read and cut for themselves.
 
     Args:
+        splits: those that the recipe has no data for are left out.
         base: as in `load_for_inference`.
         training_rate: share of the training split's negatives that count; the recipe's if None.
     """
@@ -33,19 +56,14 @@ class DataSetup:
         training_rate: float | None = None,
     ):
         self.use(recipe)
+        self._splits = [split for split in splits if getattr(recipe.data, split)]
         self._training_rate = recipe.labels.neg_frame_sampling_rate if training_rate is None else training_rate
         self.faults: list[str] = []
-        self._checked: tuple[Faults, dict[str, SampleDataset]] | None = None
         self.model_files = collect(self.faults, lambda: ModelFiles.read(recipe, base))
-        self.clips: dict[str, Clips] = {}
-        for split in (split for split in splits if getattr(recipe.data, split)):
-            clips = collect(self.faults, lambda split=split: read_split(recipe.data, split))
-            if clips is not None:
-                self.clips[split] = clips
-        shared = Report()
-        count_shared_videos({split: clips.index for split, clips in self.clips.items()}, shared)
-        for clips in list(self.clips.values())[:1]:
-            clips.notes.extend(shared.lines())
+        self._cache = IndexCache(recipe.data)
+        self._num_workers = num_cores() if recipe.data.num_workers else 0
+        self._clips: dict[str, Clips] = {}
+        self._has_complained = False
 
     def use(self, recipe: Recipe) -> None:
         """Set the recipe, and the limits of micro-batches that follow from it."""
@@ -54,32 +72,38 @@ class DataSetup:
         most = recipe.data.max_seq_len if recipe.train.max_tokens == "auto" else recipe.train.max_tokens
         self.limits = Limits(most, recipe.train.max_frames)
 
-    def check(self) -> Faults:
-        """Check the frames of every split, and that all clips can be cut; called on one process a node.
+    def check(self) -> Checks:
+        """Read the clips of every split, check their frames, and cut them; called on the main process alone.
 
         Returns:
-            The faulty frames, which `datasets` wants on every process.
+            What `datasets` wants on every process.
 
         Raises:
             DataError: with every fault of model folder, data files, frames and lengths.
         """
-        frame_faults = {split: check_frames(clips.index) for split, clips in self.clips.items()}
-        # This process needs the same datasets next, and cutting hundreds of hours takes a while.
-        self._checked = frame_faults, self.datasets(frame_faults)
-        return frame_faults
-
-    def datasets(self, frame_faults: Faults) -> dict[str, SampleDataset]:
-        """Return the clips of each split, cut into samples. Raises DataError with the faults of all splits."""
-        if self._checked is not None and self._checked[0] == frame_faults:
-            return self._checked[1]
         faults = list(self.faults)
-        made = {
-            split: collect(faults, lambda split=split: self._dataset(split, frame_faults[split]))
-            for split in self.clips
-        }
+        checks = {split: collect(faults, partial(self._check_split, split)) for split in self._splits}
         if faults:
             raise DataError(faults)
-        return made
+        return checks
+
+    def datasets(self, checks: Checks) -> dict[str, SampleDataset]:
+        """Return the clips of each split, cut into samples.
+
+        Raises:
+            DataError: if the data that this process sees is not that of the main process.
+        """
+        if self.faults:
+            raise DataError(self.faults)
+        clips = {split: self._clips.get(split) or self._open(split, checks[split]) for split in self._splits}
+        if launched.is_node_leader() and not launched.is_main():
+            self._compare_files(checks)
+        shared = Report()
+        count_shared_videos({split: of_split.index for split, of_split in clips.items()}, shared)
+        datasets = {split: self._dataset(split, of_split) for split, of_split in clips.items()}
+        for data in list(datasets.values())[:1]:
+            data.notes.extend(shared.lines())
+        return datasets
 
     def maker(self) -> SampleMaker:
         """Return what makes the run's samples. Only for a model folder without faults."""
@@ -87,18 +111,6 @@ class DataSetup:
         tokens = min(recipe.data.max_seq_len, self.limits.tokens)
         writer = TokenWriter(self.model_files.tokenizer, recipe.model.tokens_per_frame)
         return SampleMaker(writer, recipe.data, recipe.labels, Limits(tokens, self.limits.frames))
-
-    def _dataset(self, split: str, frame_faults: FrameFaults) -> SampleDataset | None:
-        recipe = self.recipe
-        clips = apply_frame_faults(self.clips[split], frame_faults, recipe.data.on_missing)
-        if self.model_files is None:
-            # Without a tokenizer nothing can be cut; the faults say why there is none.
-            return None
-        rate = self._training_rate if split == "train" else 1.0
-        image_size = self.model_files.image_size
-        data = SampleDataset(clips, self.maker(), image_size, recipe.seed, rate, recipe.data.on_missing)
-        self.check_context(int(data.samples["tokens"].max()), f"data.{split}: the longest sample has")
-        return data
 
     def check_context(self, num_tokens: int, what: str) -> None:
         """Raise ConfigError if `num_tokens` exceeds the model's positions; `what` names the source of the number."""
@@ -108,3 +120,83 @@ class DataSetup:
                 f"{what} {num_tokens} tokens, the model has {most} positions; "
                 f"set data.max_seq_len={most} or train.max_tokens={most}"
             )
+
+    def _check_split(self, split: str) -> SplitCheck | None:
+        """Find or make the clips of a split. Without a model folder nothing is cut; its faults stop the run anyway."""
+        finder = FramesFinder(self._cache.root)
+        maker = None if self.model_files is None else self.maker()
+        key = None if maker is None else self._key(split, maker)
+        found = None if key is None else self._cache.find(key, finder)
+        if found is not None:
+            entry, clips, faults = found
+        else:
+            clips, faults = self._make(split, finder, maker)
+            entry = None if key is None else self._write(lambda: self._cache.keep(key, clips, faults, finder))
+            # Mapped, it is shared with the other processes.
+            clips = clips if entry is None else self._cache.open(entry) or clips
+        if maker is None:
+            return None
+        self.check_context(int(clips.samples["tokens"].max()), f"data.{split}: the longest sample has")
+        self._clips[split] = clips
+        return SplitCheck(faults, entry, clips.index.fingerprint())
+
+    def _make(self, split: str, finder: FramesFinder, maker: SampleMaker | None) -> tuple[Clips, FrameFaults]:
+        """Read and check a split, and cut it if there is a maker."""
+        data = self.recipe.data
+        clips = read_split(data, split, finder)
+        certificates = Certificates(self._cache.certificates_file)
+        faults = check_frames(clips.index, data.check, certificates, self._num_workers)
+        self._write(certificates.save)
+        clips = apply_frame_faults(clips, faults, data.on_missing)
+        return (clips if maker is None else cut_split(clips, maker, self._num_workers)), faults
+
+    def _key(self, split: str, maker: SampleMaker) -> dict[str, Any] | None:
+        """Return the key of a split's entry; None if a file has faults, which reading it raises with all others."""
+        try:
+            return self._cache.key(self.recipe.data, split, maker, self.model_files.digest)
+        except DataError:
+            return None
+
+    def _write(self, write: Callable[[], Any]) -> Any:
+        """Return what `write` returns; without a place to write there is no cache, which is said once."""
+        try:
+            return write()
+        except OSError as error:
+            if not self._has_complained:
+                logger.warning(
+                    "%s: cannot be written (%s), so every start reads and checks the data anew and each process holds "
+                    "its own copy; set data.index_cache to a folder",
+                    self._cache.folder,
+                    error.strerror or error,
+                )
+            self._has_complained = True
+            return None
+
+    def _open(self, split: str, check: SplitCheck) -> Clips:
+        """Return the clips that the main process has checked, mapped if this process sees them."""
+        clips = None if check.entry is None else self._cache.open(check.entry)
+        if clips is None:
+            data = self.recipe.data
+            clips = cut_split(apply_frame_faults(read_split(data, split), check.faults, data.on_missing), self.maker())
+            if clips.index.fingerprint() != check.fingerprint:
+                raise DataError(
+                    f"data.{split}: {data.root} holds other clips here than for the main process; copy it again"
+                )
+        return clips
+
+    def _compare_files(self, checks: Checks) -> None:
+        """Raise DataError if this node has other frames files than the main process has checked."""
+        stats = {video: stat for check in checks.values() for video, stat in check.faults.files.items()}
+        sizes = {video: (stat.size, stat_of(self._cache.root / video).size) for video, stat in stats.items()}
+        faults = [
+            f"{video}: {here} bytes on this node, {checked} where frames were checked; copy data.root again"
+            for video, (checked, here) in sizes.items()
+            if here != checked
+        ]
+        if faults:
+            raise DataError(faults[:FAULTS_PER_FILE])
+
+    def _dataset(self, split: str, clips: Clips) -> SampleDataset:
+        rate = self._training_rate if split == "train" else 1.0
+        recipe, image_size = self.recipe, self.model_files.image_size
+        return SampleDataset(clips, self.maker(), image_size, recipe.seed, rate, recipe.data.on_missing)

@@ -32,10 +32,10 @@ ARROWS = {
     "logs": set(),
     "processes": {"errors", "launched"},
     "run_folder": set(),
-    "data": {"config", "errors", "files", "heads", "launched"},
+    "data": {"config", "errors", "files", "heads", "launched", "logs"},
     "demo": {"data"},
     "model": {"config", "errors", "heads", "logs", "data"},
-    "setup": {"config", "errors", "data", "model"},
+    "setup": {"config", "errors", "launched", "logs", "data", "model"},
     "features": {"config", "errors", "logs", "processes", "recipes", "data", "model", "setup"},
     "plan": {
         "config",

@@ -78,47 +78,82 @@ class ClipIndex:
     """Read-only sequence of clips, kept as bytes and rebuilt on access.
 
     Data workers are forks. Reading a Python object writes to its reference count, so every worker would end up with
-    its own copy of a list of clips; a few large buffers stay shared.
+    its own copy of a list of clips; a few large buffers stay shared, also between processes if they are a mapped file.
+
+    Args:
+        arrays: `contents` uint8 [bytes], `offsets` int64 [clips + 1] of each clip's content, and a row a clip of
+            `frames` int64 [clips, 2] (start_frame, end_frame), `videos` and `paths` (bytes).
+        fingerprint: if it is known already.
     """
 
-    def __init__(self, records: Iterable[tuple[bytes, bytes]]):
-        """Build from (content, frames path) of each clip; one clip at a time is in memory."""
-        contents, self._offsets, paths = bytearray(), array("q", [0]), []
-        for content, path in records:
-            contents += content
-            self._offsets.append(len(contents))
-            paths.append(path)
-        self._contents = bytes(contents)
-        # Apart from the contents, so that moving the data does not change the fingerprint.
-        self._paths = np.array(paths, dtype=np.bytes_)
+    def __init__(self, arrays: dict[str, np.ndarray], fingerprint: str | None = None):
+        self.arrays = arrays
+        self.frames, self._paths = arrays["frames"], arrays["paths"]
+        self._contents, self._offsets = arrays["contents"], arrays["offsets"]
+        self._fingerprint = fingerprint
 
     @classmethod
     def from_clips(cls, clips: Iterable[Clip]) -> "ClipIndex":
-        """Build from clips, which may come from a generator."""
-        return cls((_encode(clip), os.fsencode(clip.frames_path)) for clip in clips)
+        """Build from clips, which may come from a generator: one at a time is in memory."""
+        contents, offsets, frames, videos, paths = bytearray(), array("q", [0]), array("q"), [], []
+        for clip in clips:
+            contents += _encode(clip)
+            offsets.append(len(contents))
+            frames.extend((clip.start_frame, clip.end_frame))
+            videos.append(os.fsencode(clip.video))
+            # Apart from the contents, so that moving the data does not change the fingerprint.
+            paths.append(os.fsencode(clip.frames_path))
+        arrays = {
+            "contents": np.frombuffer(contents, np.uint8),
+            "offsets": np.array(offsets, np.int64),
+            "frames": np.array(frames, np.int64).reshape(-1, 2),
+            "videos": np.array(videos, np.bytes_),
+            "paths": np.array(paths, np.bytes_),
+        }
+        return cls(arrays)
 
     def __len__(self) -> int:
         return len(self._paths)
 
     def __getitem__(self, position: int) -> Clip:
-        content, path = self._record(range(len(self))[position])
-        return _decode(content, os.fsdecode(path))
+        position = range(len(self))[position]
+        return _decode(self._content(position), os.fsdecode(self._paths[position]))
 
     def __iter__(self) -> Iterator[Clip]:
         return (self[position] for position in range(len(self)))
 
     def subset(self, keep: Sequence[int]) -> "ClipIndex":
         """Return the clips at these positions, in this order."""
-        return ClipIndex(self._record(position) for position in keep)
+        places = np.array(keep, np.int64)
+        arrays = {name: self.arrays[name][places] for name in ("frames", "videos", "paths")}
+        lengths = np.diff(self._offsets)[places]
+        arrays["offsets"] = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        arrays["contents"] = np.frombuffer(b"".join(map(self._content, keep)), np.uint8)
+        return ClipIndex(arrays)
+
+    def videos(self) -> list[str]:
+        """Return the names of the videos in the order of their first clips; no clip is rebuilt for it."""
+        names, first = np.unique(self.arrays["videos"], return_index=True)
+        return [os.fsdecode(name) for name in names[np.argsort(first)]]
+
+    def files(self) -> dict[tuple[str, str], np.ndarray]:
+        """Return the positions of the clips of each (frames path, video), in the order of their first clips."""
+        pairs = zip(self._paths.tolist(), self.arrays["videos"].tolist(), strict=True)
+        found: dict[tuple[bytes, bytes], list[int]] = {}
+        for position, pair in enumerate(pairs):
+            found.setdefault(pair, []).append(position)
+        return {(os.fsdecode(path), os.fsdecode(video)): np.array(own) for (path, video), own in found.items()}
 
     def fingerprint(self) -> str:
         """Return the sha256 of the clips in order, without the place of the data root."""
-        digest = hashlib.sha256(self._offsets)
-        digest.update(self._contents)
-        return digest.hexdigest()
+        if self._fingerprint is None:
+            digest = hashlib.sha256(self._offsets)
+            digest.update(self._contents)
+            self._fingerprint = digest.hexdigest()
+        return self._fingerprint
 
-    def _record(self, position: int) -> tuple[bytes, bytes]:
-        return self._contents[self._offsets[position] : self._offsets[position + 1]], self._paths[position]
+    def _content(self, position: int) -> bytes:
+        return self._contents[self._offsets[position] : self._offsets[position + 1]].tobytes()
 
 
 def _encode(clip: Clip) -> bytes:

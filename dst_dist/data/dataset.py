@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import signal
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,19 +15,18 @@ from dst_dist import config
 from dst_dist.data.batching import CACHED_FRAME_COST, ENCODED_FRAME_COST, Draw, MicroBatchSpec, PackedBatch, collate
 from dst_dist.data.clips import Clip, ClipIndex
 from dst_dist.data.conversation import IGNORE, frame_list
+from dst_dist.data.cutting import CUT_FIELDS, cut_clips
 from dst_dist.data.features import FeatureReader
+from dst_dist.data.forks import leave_signals_to_the_trainer
 from dst_dist.data.frames import FrameReader
 from dst_dist.data.frames_check import FrameFaults
+from dst_dist.data.frames_finder import FramesFinder
 from dst_dist.data.negatives import Negatives
 from dst_dist.data.reading import read_clips
 from dst_dist.data.samples import COUNT_NAMES, Part, Sample, SampleMaker
 from dst_dist.data.workers import Asked, num_workers
 from dst_dist.errors import DataError
 from dst_dist.heads import HEAD_NAMES
-
-CUT_FIELDS = ("clip", "context", "start", "stop", "tokens", "frames")
-SAMPLE_DTYPE = np.dtype([(name, np.int32) for name in (*CUT_FIELDS, *COUNT_NAMES)])
-"""A row of the table of samples: the sample's part of its clip, its size, and its counted positions."""
 
 
 @dataclass
@@ -42,15 +40,20 @@ class Clips:
     """Absolute frames that placeholders replace, by position in the index."""
     num_bytes: dict[str, int] = field(default_factory=dict)
     """Size of each frames file by the name of its video."""
+    samples: np.ndarray | None = None
+    """The table of samples, SAMPLE_DTYPE; None before the clips are cut."""
 
 
-def read_split(data: config.Data, split: str) -> Clips:
+def read_split(data: config.Data, split: str, finder: FramesFinder | None = None) -> Clips:
     """Return the clips of `train`, `val` or `test`; frames are not looked at.
+
+    Args:
+        finder: as in `read_clips`.
 
     Raises:
         DataError: with every fault found in any file.
     """
-    index, weights, report = read_clips(Path(data.root), getattr(data, split), split, data.strict)
+    index, weights, report = read_clips(Path(data.root), getattr(data, split), split, data.strict, finder)
     return Clips(index, weights, report.lines())
 
 
@@ -69,7 +72,7 @@ def apply_frame_faults(clips: Clips, faults: FrameFaults, on_missing: str) -> Cl
     if on_missing == "filter":
         return _leave_out(clips, faults)
     number = sum(map(len, faults.missing.values()))
-    lengths = {clip: clips.index[clip].end_frame - clips.index[clip].start_frame for clip in faults.missing}
+    lengths = np.diff(clips.index.frames)[:, 0]
     num_blind = sum(len(frames) == lengths[clip] for clip, frames in faults.missing.items())
     note = (
         f"{number} frames of {len(faults.missing)} clips are missing ({num_blind} clips have no other): "
@@ -90,6 +93,12 @@ def _leave_out(clips: Clips, faults: FrameFaults) -> Clips:
     return replace(clips, index=clips.index.subset(keep), weights=weights, notes=[*clips.notes, *notes])
 
 
+def cut_split(clips: Clips, maker: SampleMaker, num_workers: int = 0) -> Clips:
+    """Return the clips with their table of samples. Raises DataError with every clip of which a turn does not fit."""
+    samples, notes = cut_clips(clips.index, clips.missing, maker, num_workers)
+    return replace(clips, samples=samples, notes=[*clips.notes, *notes])
+
+
 class SampleDataset(torch.utils.data.Dataset):
     """Samples of a split as plain arrays; indexed by a `MicroBatchSpec` it returns a `PackedBatch`.
 
@@ -100,6 +109,7 @@ class SampleDataset(torch.utils.data.Dataset):
         reader: gives the frames of a micro-batch; a FeatureReader in place of it gives their features.
 
     Args:
+        clips: cut here if they are not yet.
         image_size: S, the side of the tower's square input in pixels.
         negative_rate: share of the negatives that count; 1.0 in evaluation.
 
@@ -110,30 +120,13 @@ class SampleDataset(torch.utils.data.Dataset):
     def __init__(
         self, clips: Clips, maker: SampleMaker, image_size: int, seed: int, negative_rate: float, on_missing: str
     ):
-        self.clips, self.maker, self.image_size, self.on_missing = clips, maker, image_size, on_missing
-        self.notes = list(clips.notes)
-        self.samples = self._split_all()
-        self.weights = np.array([clips.weights[clip] for clip in self.samples["clip"]], dtype=np.int64)
+        self.clips = clips if clips.samples is not None else cut_split(clips, maker)
+        self.maker, self.image_size, self.on_missing = maker, image_size, on_missing
+        self.notes, self.samples = list(self.clips.notes), self.clips.samples
+        self.weights = np.array(clips.weights, dtype=np.int64)[self.samples["clip"]]
         available = {head: self.samples[f"{head}_negatives"] for head in HEAD_NAMES}
         self.negatives = Negatives(negative_rate, seed, self.weights, available)
         self.reader: FrameReader | FeatureReader = FrameReader(image_size)
-
-    def _split_all(self) -> np.ndarray:
-        rows, faults, counts = [], [], Counter()
-        for position, clip in enumerate(self.clips.index):
-            try:
-                parts = self.maker.split(clip, counts, self.clips.missing.get(position, ()))
-            except DataError as error:
-                faults += error.faults
-                continue
-            for part in parts:
-                rows.append((position, *part[:4], part.num_frames, *part.counts))
-        self.notes += [f"{number} {kind}" for kind, number in counts.items() if number]
-        if faults:
-            raise DataError(faults)
-        if not rows:
-            raise DataError("there is no sample: no clip has a frame to look at")
-        return np.array(rows, dtype=SAMPLE_DTYPE)
 
     def counts(self, draws: Sequence[Draw], epoch: int) -> dict[str, int]:
         """Return the counted positions of some draws by COUNT_NAMES, from the table of samples alone."""
@@ -248,11 +241,5 @@ def make_loader(
         pin_memory=device.type == "cuda",
         # The loader draws a seed for its workers. Nothing here uses it, and training's random state stays as it was.
         generator=torch.Generator(),
-        worker_init_fn=_leave_signals_to_the_trainer,
+        worker_init_fn=leave_signals_to_the_trainer,
     )
-
-
-def _leave_signals_to_the_trainer(worker: int) -> None:
-    """Ignore the signals that ask the trainer to stop; sent to its process group, they reach the workers too."""
-    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)

@@ -1,6 +1,7 @@
 """Opens, reads and writes files of JPEG frames. `open_frames` decides which storage a file is."""
 
 import base64
+import mmap
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
@@ -12,6 +13,7 @@ import pyarrow as pa
 import torch
 
 from dst_dist.data.images import DECODE_ERRORS, decode_jpeg, open_jpeg, preprocess
+from dst_dist.data.jpeg_header import is_plain_header
 from dst_dist.errors import DataError
 from dst_dist.files import replacing
 
@@ -22,11 +24,17 @@ GREY = 127
 ROWS_PER_BATCH = 64
 HEADER_BYTES = 4096
 """Bytes of a row that nearly always hold the whole JPEG header; a multiple of 4, as base64 is."""
+PLAIN_HEADER_BYTES = 1024
+"""Bytes of a row that hold a plain JPEG header, mostly in one page of the disk."""
 
 
-def open_frames(path: str) -> "ArrowFrames":
-    """Return an open frames file. Raises DataError if it is missing, cut off, or of another shape."""
-    return ArrowFrames(path)
+def open_frames(path: str, is_skimmed: bool = False) -> "ArrowFrames":
+    """Return an open frames file. Raises DataError if it is missing, cut off, or of another shape.
+
+    Args:
+        is_skimmed: whether only the beginnings of rows will be read; the disk then reads no more than these.
+    """
+    return ArrowFrames(path, is_skimmed)
 
 
 def write_frames(path: Path, jpegs: Iterable[bytes]) -> None:
@@ -41,9 +49,9 @@ def write_frames(path: Path, jpegs: Iterable[bytes]) -> None:
 class ArrowFrames:
     """One Arrow stream or file with a column `frame` of base64 strings or bytes, mapped into memory."""
 
-    def __init__(self, path: str):
+    def __init__(self, path: str, is_skimmed: bool = False):
         try:
-            column = _read_column(path)
+            column = _read_column(path, is_skimmed)
         except (pa.ArrowException, OSError, ValueError) as error:
             raise DataError(f"{path}: cannot be read as Arrow: {error}; write or copy it again") from error
         self._is_base64 = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
@@ -57,14 +65,25 @@ class ArrowFrames:
         """Return the row's JPEG file. Raises ValueError if there is none."""
         return self._bytes(self._cell(row))
 
+    def check_row(self, row: int) -> None:
+        """Raise ValueError if there is no such row, or nothing in it; its content is not read."""
+        if not len(self._cell(row)):
+            raise ValueError("the row is empty")
+
     def check_header(self, row: int) -> None:
         """Read a row's JPEG header alone. Raises one of DECODE_ERRORS if it is none, or of too large an image."""
         cell = self._cell(row)
         try:
+            if is_plain_header(self._bytes(cell.slice(0, min(len(cell), PLAIN_HEADER_BYTES)))):
+                return
             open_jpeg(self._bytes(cell.slice(0, min(len(cell), HEADER_BYTES))))
         except DECODE_ERRORS:
             # Thumbnails and colour profiles can make a header longer.
             open_jpeg(self._bytes(cell))
+
+    def check_image(self, row: int) -> None:
+        """Decode a row's image. Raises one of DECODE_ERRORS if that is not possible."""
+        decode_jpeg(self.jpeg(row))
 
     def _cell(self, row: int) -> pa.Buffer:
         if not 0 <= row < len(self):
@@ -119,8 +138,8 @@ class FrameReader:
         return good
 
 
-def _read_column(path: str) -> pa.ChunkedArray:
-    source = pa.memory_map(path)
+def _read_column(path: str, is_skimmed: bool) -> pa.ChunkedArray:
+    source = _map_for_skimming(path) if is_skimmed else pa.memory_map(path)
     is_file = source.read(6) == b"ARROW1"
     source.seek(0)
     table = (pa.ipc.open_file(source) if is_file else pa.ipc.open_stream(source)).read_all()
@@ -133,3 +152,11 @@ def _read_column(path: str) -> pa.ChunkedArray:
         # Offsets that point outside the data would crash the process. Viewed as bytes, only the offsets are read.
         chunk.view(pa.large_binary() if "large" in str(column.type) else pa.binary()).validate(full=True)
     return column
+
+
+def _map_for_skimming(path: str) -> pa.NativeFile:
+    """Return a mapped file of which the disk reads the pages that are used, and none ahead."""
+    with open(path, "rb") as file:
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    mapped.madvise(mmap.MADV_RANDOM)
+    return pa.BufferReader(pa.py_buffer(mapped))

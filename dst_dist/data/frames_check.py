@@ -1,13 +1,17 @@
 """Checks that the frames of clips exist and can be read, before anything is trained on them."""
 
-import os
-from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import partial
 
+import numpy as np
+
+from dst_dist.data.certificates import Certificates
 from dst_dist.data.clips import ClipIndex
+from dst_dist.data.forks import in_workers
 from dst_dist.data.frames import open_frames
 from dst_dist.data.images import DECODE_ERRORS
+from dst_dist.data.inputs import Stat, stat_of
 from dst_dist.errors import DataError
 
 
@@ -19,43 +23,72 @@ class FrameFaults:
     """A sentence with the clip and its first fault."""
     missing: dict[int, tuple[int, ...]] = field(default_factory=dict)
     """Absolute frames that are missing or corrupt, ascending."""
-    num_bytes: dict[str, int] = field(default_factory=dict)
-    """Size of each frames file by the name of its video, 0 if there is no file."""
+    files: dict[str, Stat] = field(default_factory=dict)
+    """Size and time of each frames file by the name of its video, as they were before it was looked at."""
+
+    @property
+    def num_bytes(self) -> dict[str, int]:
+        """Size of each frames file by the name of its video, 0 if there is no file."""
+        return {video: stat.size for video, stat in self.files.items()}
 
 
-def check_frames(index: ClipIndex) -> FrameFaults:
-    """Check that every frame of every clip exists and has a JPEG header; each row is read once."""
-    uses_by_file: dict[tuple[str, str], list[tuple[int, str, range]]] = defaultdict(list)
-    for position, clip in enumerate(index):
-        use = position, clip.id, range(clip.start_frame, clip.end_frame)
-        uses_by_file[clip.frames_path, clip.video].append(use)
-    faults = FrameFaults()
-    for (path, video), uses in uses_by_file.items():
-        faults.num_bytes[video] = os.path.getsize(path) if os.path.isfile(path) else 0
-        wrong = _wrong_rows(path, set().union(*(frames for _, _, frames in uses)))
-        for position, clip_id, frames in uses:
-            missing = tuple(frame for frame in frames if frame in wrong)
-            if missing:
-                faults.clips[position] = (
-                    f"clip {clip_id}: {len(missing)} of {len(frames)} frames in {video} are missing or corrupt, "
-                    f"the first is frame {missing[0]}: {wrong[missing[0]]}"
-                )
-                faults.missing[position] = missing
+def check_frames(
+    index: ClipIndex, level: str = "headers", certificates: Certificates | None = None, num_workers: int = 0
+) -> FrameFaults:
+    """Check that every frame of every clip exists and is sound; each row is read once.
+
+    Args:
+        level: how closely a row is looked at, one of LEVELS (recipe `data.check`).
+        certificates: rows that need not be looked at, and where those are added that were found good.
+        num_workers: as in `in_workers`.
+    """
+    certificates = certificates or Certificates(None)
+    files, faults, tasks = index.files(), FrameFaults(), []
+    for (path, video), positions in files.items():
+        stat = faults.files[video] = stat_of(path)
+        tasks.append((path, certificates.unseen(video, stat, level, _rows_of(index.frames[positions]))))
+    sizes = [len(rows) for _, rows in tasks]
+    results = in_workers(partial(_wrong_rows, level), tasks, sizes, "frames checked", num_workers)
+    for ((_, video), positions), (_, looked_at), wrong in zip(files.items(), tasks, results, strict=True):
+        certificates.add(video, faults.files[video], level, np.setdiff1d(looked_at, list(wrong)))
+        for position in positions.tolist() if wrong else ():
+            _note_missing(index, position, video, wrong, faults)
     return faults
 
 
-def _wrong_rows(path: str, rows: Collection[int]) -> dict[int, str]:
-    """Return what is wrong with each row that cannot be read."""
-    if not os.path.isfile(path):
+def _rows_of(frames: np.ndarray) -> np.ndarray:
+    """Return all rows of some [start, end) ranges, ascending, each once."""
+    return np.unique(np.concatenate([np.arange(start, end) for start, end in np.unique(frames, axis=0)]))
+
+
+def _note_missing(index: ClipIndex, position: int, video: str, wrong: dict[int, str], faults: FrameFaults) -> None:
+    """Add the faults of one clip."""
+    frames = range(*index.frames[position].tolist())
+    missing = tuple(frame for frame in frames if frame in wrong)
+    if missing:
+        faults.clips[position] = (
+            f"clip {index[position].id}: {len(missing)} of {len(frames)} frames in {video} are missing or corrupt, "
+            f"the first is frame {missing[0]}: {wrong[missing[0]]}"
+        )
+        faults.missing[position] = missing
+
+
+def _wrong_rows(level: str, task: tuple[str, Iterable[int]]) -> dict[int, str]:
+    """Return what is wrong with each of a file's rows that is not sound."""
+    path, rows = task[0], np.asarray(task[1]).tolist()
+    if not rows:
+        return {}
+    if stat_of(path) == Stat(0, 0):
         return dict.fromkeys(rows, "no such file")
     try:
-        file = open_frames(path)
+        file = open_frames(path, is_skimmed=level != "decode")
     except DataError as error:
         return dict.fromkeys(rows, str(error))
+    look = {"rows": file.check_row, "headers": file.check_header, "decode": file.check_image}[level]
     wrong: dict[int, str] = {}
-    for row in sorted(rows):
+    for row in rows:
         try:
-            file.check_header(row)
+            look(row)
         except DECODE_ERRORS as error:
             wrong[row] = str(error)
     return wrong

@@ -20,7 +20,8 @@ class FramesFinder:
 
     def __init__(self, root: Path):
         self.root = Path(os.path.realpath(root))
-        self._known: dict[tuple[str, str], tuple[Path, str | None]] = {}
+        self.answers: dict[tuple[str, str], tuple[Path, str | None]] = {}
+        """What `find` returned, by its arguments."""
 
     def find(self, frames_file: str, dataset: str) -> tuple[Path, str | None]:
         """Find the file as written below the root; else by its name; else by its name from after the first `_`.
@@ -33,10 +34,10 @@ class FramesFinder:
             DataError: if the entry leads out of the root, or several files could be meant.
         """
         key = frames_file, dataset
-        if key not in self._known:
+        if key not in self.answers:
             path, correction = self._find(check_relative(frames_file), dataset)
-            self._known[key] = real_path(self.root, path), correction
-        return self._known[key]
+            self.answers[key] = real_path(self.root, path), correction
+        return self.answers[key]
 
     def _find(self, written: PurePosixPath, dataset: str) -> tuple[Path, str | None]:
         places = {None: self.root / written}

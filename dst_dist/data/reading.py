@@ -6,19 +6,20 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from dst_dist.data.clips import Clip, ClipIndex
 from dst_dist.data.formats.proassist import read_proassist
 from dst_dist.data.formats.prospect import read_prospect
 from dst_dist.data.formats.schema import clip_label, shown
 from dst_dist.data.frames_finder import FramesFinder, check_relative, real_path
+from dst_dist.data.json_list import stream_list
 from dst_dist.data.reading_log import ClipLog, FileFaults, Report
 from dst_dist.errors import DataError
 
 
 def read_clips(
-    root: Path, names: Sequence[str | dict[str, int]], split: str, strict: bool
+    root: Path, names: Sequence[str | dict[str, int]], split: str, strict: bool, finder: FramesFinder | None = None
 ) -> tuple[ClipIndex, list[int], Report]:
     """Read every file that a recipe names for one split, without looking at frames.
 
@@ -28,6 +29,7 @@ def read_clips(
             each alone or as `{name: weight}`.
         split: `train`, `val` or `test`.
         strict: whether a transition that the step's status does not allow is a fault.
+        finder: of the same root; it remembers where frames files were found.
 
     Returns:
         The clips in the order of the files, the weight of each, and what was counted on the way.
@@ -35,9 +37,7 @@ def read_clips(
     Raises:
         DataError: with the faults of all files.
     """
-    if not root.is_dir():
-        raise DataError(f"data.root {root}: no such folder")
-    reader = _Reader(Path(os.path.realpath(root)), strict)
+    reader = _open(root, strict, finder)
     files = reader.list_files(names, split)
     index = ClipIndex.from_clips(reader.clips(files))
     if reader.faults:
@@ -45,22 +45,37 @@ def read_clips(
     return index, reader.weights, reader.report
 
 
+def list_files(root: Path, names: Sequence[str | dict[str, int]], split: str) -> dict[str, int]:
+    """Return the weight of every file of a split by its path below the root. Raises DataError as `read_clips`."""
+    reader = _open(root)
+    files = reader.list_files(names, split)
+    if reader.faults:
+        raise DataError(reader.faults)
+    return files
+
+
 def count_shared_videos(splits: dict[str, ClipIndex], report: Report) -> None:
     """Count the videos in two splits: a model must not be measured on what it was trained on."""
     seen: dict[str, str] = {}
     for split, index in splits.items():
-        for video in dict.fromkeys(clip.video for clip in index):
+        for video in index.videos():
             if video in seen:
                 report.count("videos in two splits", f"{video} in {seen[video]} and {split}")
             seen.setdefault(video, split)
 
 
+def _open(root: Path, strict: bool = False, finder: FramesFinder | None = None) -> "_Reader":
+    if not root.is_dir():
+        raise DataError(f"data.root {root}: no such folder")
+    return _Reader(finder or FramesFinder(root), strict)
+
+
 class _Reader:
     """Reads the files of one split, and collects the faults, weights and counts of all of them."""
 
-    def __init__(self, root: Path, strict: bool):
-        self.root, self.strict = root, strict
-        self.finder, self.report = FramesFinder(root), Report()
+    def __init__(self, finder: FramesFinder, strict: bool):
+        self.root, self.strict = finder.root, strict
+        self.finder, self.report = finder, Report()
         self.faults: list[str] = []
         self.weights: list[int] = []
         self.num_uses: Counter[str] = Counter()
@@ -148,14 +163,28 @@ def _read_file(path: Path, faults: FileFaults) -> Iterator[Any]:
 
 def _parse(path: Path, faults: FileFaults) -> Iterator[Any]:
     with path.open(encoding="utf-8-sig") as file:
-        first = next((line.strip() for line in file if line.strip()), "")
+        while (first := file.read(1)).isspace():
+            pass
         file.seek(0)
-        if first.startswith("{") and first.endswith("}"):
+        if first == "[":
+            yield from _parse_list(file, faults)
+        elif first == "{" and next(line.strip() for line in file if line.strip()).endswith("}"):
+            file.seek(0)
             for number, line in enumerate(file, start=1):
                 yield from _loads(line, faults, f"line {number} is ") if line.strip() else []
         elif first:
-            for content in _loads(file.read(), faults, "is "):
-                yield from content if isinstance(content, list) else [content]
+            file.seek(0)
+            yield from _loads(file.read(), faults, "is ")
+
+
+def _parse_list(file: TextIO, faults: FileFaults) -> Iterator[Any]:
+    try:
+        yield from stream_list(file)
+    except (ValueError, RecursionError) as error:
+        # Read whole, the message names the place in the file.
+        file.seek(0)
+        if _loads(file.read(), faults, "is "):
+            faults.add(f"is not valid JSON: {error}; is the file complete?")
 
 
 def _loads(text: str, faults: FileFaults, place: str) -> list[Any]:

@@ -4,6 +4,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ from dst_dist.heads import HEAD_NAMES, HEAD_ROLES
 
 COUNT_NAMES = ("lm", "dst_gen", *(f"{head}_{kind}" for head in HEAD_NAMES for kind in ("positives", "negatives")))
 """Positions that the loss terms average over: supervised tokens, those of updates, and each head's decisions."""
+_LABELS = itemgetter(*HEAD_NAMES)
 
 
 class Limits(NamedTuple):
@@ -108,8 +110,9 @@ class SampleMaker:
     def _measure(self, groups: list[Group], blind: set[int]) -> tuple[np.ndarray, np.ndarray]:
         """Return the tokens of every group, int64 [groups], and its counts, int64 [groups, COUNT_NAMES]."""
         tokens = np.full(len(groups), self.writer.tokens_per_frame, dtype=np.int64)
-        labels = np.array([[group.decision[head] for head in HEAD_NAMES] for group in groups])
-        labels[[group.frame in blind for group in groups]] = IGNORE
+        labels = np.array([_LABELS(group.decision) for group in groups]).reshape(-1, len(HEAD_NAMES))
+        if blind:
+            labels[[group.frame in blind for group in groups]] = IGNORE
         counts = np.zeros((len(groups), len(COUNT_NAMES)), dtype=np.int64)
         counts[:, 2::2], counts[:, 3::2] = labels == 1, labels == 0
         for index, group in ((index, group) for index, group in enumerate(groups) if group.turns):

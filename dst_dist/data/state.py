@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 NOT_STARTED = "not_started"
@@ -51,6 +52,11 @@ def without_not_started(state: Mapping[str, str]) -> dict[str, str]:
 
 def format_update(transitions: Sequence[Transition]) -> str:
     """Return an update as the text that the model learns to write: ``[{"id": "S1", "transition": "start"}]``."""
+    return _format_update(tuple(transitions))
+
+
+@lru_cache(4096)
+def _format_update(transitions: tuple[Transition, ...]) -> str:
     return json.dumps([change._asdict() for change in transitions], ensure_ascii=False)
 
 

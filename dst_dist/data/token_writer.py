@@ -10,6 +10,8 @@ from dst_dist.data.state import format_state
 from dst_dist.errors import ConfigError
 
 ROLE_HEADERS = {"system": "System:", "user": "User:", "assistant": "Assistant:", "DST_UPDATE": "DST:"}
+MAX_UPDATES = 2000
+"""Texts of updates whose ids are remembered."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ class TokenWriter:
         self._headers = {role: self._text(header) for role, header in ROLE_HEADERS.items()}
         self.newline = self._text("\n")
         self.frame = [self.image_id] * tokens_per_frame
+        self._update_bodies: dict[str, list[int]] = {}
         assert len(self.newline) == 1, "a user turn's last token is its newline"
 
     def _text(self, text: str) -> list[int]:
@@ -68,7 +71,16 @@ class TokenWriter:
 
     def turn(self, role: str, text: str) -> TurnIds:
         """Return a turn after the opening; header, body and end are tokenized apart."""
-        return TurnIds(self._headers[role], [*self._text(f" {text}"), self.end_id], self.newline)
+        return TurnIds(self._headers[role], self._body(role, text), self.newline)
+
+    def _body(self, role: str, text: str) -> list[int]:
+        body = self._update_bodies.get(text)
+        if body is None:
+            body = [*self._text(f" {text}"), self.end_id]
+            # Updates of all clips are a few texts, half of all turns.
+            if role == "DST_UPDATE" and len(self._update_bodies) < MAX_UPDATES:
+                self._update_bodies[text] = body
+        return body
 
 
 def special_ids(tokenizer) -> list[int]:

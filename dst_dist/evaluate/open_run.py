@@ -144,7 +144,7 @@ def _count_trained_on(folder: RunFolder, split: str | None, data: SampleDataset 
     if not file.is_file():
         logger.warning("%s: missing, so it is unknown which videos of data.%s were trained on", file, split)
         return None
-    videos = {clip.video for clip in data.clips.index}
+    videos = set(data.clips.index.videos())
     both = sorted(videos & set(file.read_text().splitlines()))
     if both:
         logger.warning("%s: %d of %d videos were trained on, for example %s", split, len(both), len(videos), both[0])

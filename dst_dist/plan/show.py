@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from functools import partial
 
 from dst_dist.data.batching import BatchPlan
-from dst_dist.data.frames_check import FrameFaults
 from dst_dist.errors import ConfigError
 from dst_dist.plan.auto import KEYS, largest_of, memory_of
 from dst_dist.plan.fit import GIB, Fit, decide, with_train
@@ -36,14 +35,14 @@ def plan_lines(words: Sequence[str], machine: Machine) -> Iterator[str]:
     """Yield lines for people: steps, the memory of a process by part, whether it fits, what to change, and the time.
 
     Raises:
-        ConfigError, DataError: if the recipe, its data or its model cannot be used; frames are not looked at.
+        ConfigError, DataError: if the recipe, its data or its model cannot be used.
     """
     recipe = load_recipe(words)
     engine = machine.engine.removeprefix("cpu_")
     if engine not in ENGINES:
         raise ConfigError(f"--engine {machine.engine}: a plan knows {', '.join(ENGINES)}")
     setup = DataSetup(recipe, splits=("train",))
-    data = setup.datasets({"train": FrameFaults()})["train"]
+    data = setup.datasets(setup.check())["train"]
     measure = partial(memory_of, setup, engine, machine.processes, int(machine.gpu_gib * GIB))
     largest = partial(largest_of, setup, data, machine.processes)
     chosen = _decide(recipe, largest, measure)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dst_dist.errors import ConfigError, DstDistError, collect
 from dst_dist.exit import BAD_USAGE, DONE, FAILED, leave, let_leader_speak
-from dst_dist.launched import is_main, is_node_leader
+from dst_dist.launched import is_main
 from dst_dist.recipes.loading import load_recipe, output_dir_of, packaged_recipes
 from dst_dist.train.held_folder import HeldFolder, check_start_model, write_status_file
 from dst_dist.train.stop import StopRequest
@@ -93,8 +93,8 @@ def _train(options: argparse.Namespace, run: HeldFolder) -> int:
         return DONE
     setup = DataSetup(recipe)
     collect(setup.faults, lambda: why_not_compiled(recipe.train.compile))
-    faults = setup.check() if is_node_leader() else None
-    return Trainer(run, setup, faults, stop, options.allow_changed).run()
+    checks = setup.check() if is_main() else None
+    return Trainer(run, setup, checks, stop, options.allow_changed).run()
 
 
 if __name__ == "__main__":

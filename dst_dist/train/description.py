@@ -37,7 +37,7 @@ def describe(
     for split, data in datasets.items():
         clips, table = data.clips.index, data.samples
         logger.info(
-            f"{split}: {len(clips)} clips of {len({clip.video for clip in clips})} videos, {len(table)} samples, "
+            f"{split}: {len(clips)} clips of {len(clips.videos())} videos, {len(table)} samples, "
             f"{table['frames'].sum()} frames, {table['tokens'].sum()} tokens, longest {table['tokens'].max()}"
         )
         for note in data.notes:

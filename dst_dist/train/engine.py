@@ -24,7 +24,7 @@ from dst_dist.errors import ConfigError
 from dst_dist.processes import Processes
 
 PATIENCE = timedelta(hours=1)
-"""How long a process waits for another; NCCL's ten minutes are too short while one of a node checks all frames."""
+"""How long a process waits for another; NCCL's ten minutes are too short while the main one checks all frames."""
 
 _NEVER_FREED: list[Any] = []
 """Keeps the process group alive: Gloo's destructor holds Python's lock while it waits for a thread that may want it,

@@ -15,7 +15,7 @@ from dst_dist.logs import logger
 from dst_dist.model.loading import load_model
 from dst_dist.model.trainable import parameter_groups, unwrap
 from dst_dist.plan.auto import decided
-from dst_dist.setup import DataSetup, Faults
+from dst_dist.setup import Checks, DataSetup
 from dst_dist.train.checkpoint import Checkpoints
 from dst_dist.train.description import describe
 from dst_dist.train.engine import Engine
@@ -34,23 +34,22 @@ class Trainer:
     """One run. Every process makes one and calls `run` (collective throughout).
 
     Args:
-        setup: the data, read and checked.
-        faults: missing and corrupt frames; None on processes that did not check them.
+        checks: what the main process found when it checked the data; None on the others.
         allowed: keys that may differ from the run so far (`--allow-changed`).
     """
 
-    def __init__(self, run: HeldFolder, setup: DataSetup, faults: Faults | None, stop: StopRequest, allowed: list[str]):
+    def __init__(self, run: HeldFolder, setup: DataSetup, checks: Checks | None, stop: StopRequest, allowed: list[str]):
         self.run_folder, self.setup, self.stop = run, setup, stop
         recipe = setup.recipe
 
         # Processes
         self.engine = Engine(recipe)
-        faults = self.engine.from_main(faults)
+        checks = self.engine.from_main(checks)
         # The main process came here because it holds the folder.
         run.may_write_status = True
 
         # Data, and the order of its samples
-        self.datasets = setup.datasets(faults)
+        self.datasets = setup.datasets(checks)
         self.data = self.datasets["train"]
         self.recipe = recipe = decided(self.engine, self.engine.launch_file, setup, self.data, run.config_file)
         setup.use(recipe)
@@ -79,7 +78,7 @@ class Trainer:
         run.step = self.start_step = self.progress.step
         if self.engine.is_main:
             run.write_config(recipe.to_yaml())
-            write_whole(run.videos_file, sorted({f"{clip.video}\n" for clip in self.data.clips.index}))
+            write_whole(run.videos_file, sorted(f"{video}\n" for video in self.data.clips.index.videos()))
 
         # Logs
         self.log = TrainLog(self.engine, run, recipe.log.every_steps, self.num_steps, self.progress.step)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 
 from dst_dist.data.batching import BatchPlan, Draw, micro_batches, pack
-from dst_dist.data.dataset import SAMPLE_DTYPE
+from dst_dist.data.cutting import SAMPLE_DTYPE
 from dst_dist.data.samples import Limits
 from tests.data.test_batching_fill import plain_pack
 

@@ -7,7 +7,7 @@ import pytest
 
 from dst_dist.data.balance import slowest_over_mean
 from dst_dist.data.batching import ENCODED_FRAME_COST, BatchPlan
-from dst_dist.data.dataset import SAMPLE_DTYPE
+from dst_dist.data.cutting import SAMPLE_DTYPE
 from dst_dist.data.samples import Limits
 
 LIMITS = Limits(1000, 100)

@@ -19,7 +19,7 @@ from dst_dist.data.batching import (
     pack,
 )
 from dst_dist.data.conversation import IGNORE
-from dst_dist.data.dataset import SAMPLE_DTYPE
+from dst_dist.data.cutting import SAMPLE_DTYPE
 from dst_dist.data.samples import Limits
 from dst_dist.errors import DataError
 from dst_dist.heads import HEAD_NAMES

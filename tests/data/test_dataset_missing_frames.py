@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from dst_dist.data.conversation import IGNORE
-from dst_dist.data.dataset import CUT_FIELDS
+from dst_dist.data.cutting import CUT_FIELDS
 from dst_dist.data.frames import GREY, write_frames
 from dst_dist.errors import DataError
 from tests.data.datasets import check_counts, frame_values, labels_by_frame, make_dataset, spec_of

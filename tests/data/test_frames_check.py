@@ -1,12 +1,16 @@
 """The check of frames before a run starts: existence, range, JPEG headers."""
 
 import base64
+import os
+
+import pytest
 
 from dst_dist.data import frames
+from dst_dist.data.certificates import Certificates
 from dst_dist.data.frames import ArrowFrames, open_frames, write_frames
 from dst_dist.data.frames_check import check_frames
 from dst_dist.data.reading import read_clips
-from tests.data.handmade import make_root, noise, prospect_clip, video, write_base64, write_prospect
+from tests.data.handmade import make_root, noise, noisy_jpeg, prospect_clip, video, write_base64, write_prospect
 
 
 def index_of(root, *clips):
@@ -81,4 +85,51 @@ def test_a_header_check_decodes_no_more_base64_than_it_needs(tmp_path, monkeypat
     b64decode = base64.b64decode
     monkeypatch.setattr(base64, "b64decode", lambda data, **how: decoded.append(len(data)) or b64decode(data, **how))
     open_frames(str(tmp_path / "v.arrow")).check_header(0)
-    assert decoded == [frames.HEADER_BYTES]
+    assert decoded == [frames.PLAIN_HEADER_BYTES]
+
+
+def damaged(tmp_path):
+    """Four rows that only a closer and closer look finds faulty: none, of no bytes, no JPEG, cut off."""
+    root = make_root(tmp_path)
+    rows = video(12)
+    rows[3], rows[4], rows[5] = b"", b"no", noisy_jpeg(tmp_path / "x.jpg")[:-500]
+    write_frames(root / "kitchen/frames/tea.arrow", rows[:11])
+    return index_of(root, prospect_clip(end_frame_idx=12))
+
+
+@pytest.mark.parametrize("level, rows", [("rows", (3, 11)), ("headers", (3, 4, 11)), ("decode", (3, 4, 5, 11))])
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_closer_look_finds_more(tmp_path, level, rows, num_workers):
+    index = damaged(tmp_path)
+    assert check_frames(index, level, num_workers=num_workers).missing == {0: rows}
+
+
+@pytest.mark.parametrize(
+    "level, next_level, looked_at",
+    [
+        ("headers", "headers", [3, 4, 11]),
+        ("headers", "rows", [3, 4, 11]),
+        ("headers", "decode", list(range(2, 12))),
+        ("decode", "headers", [3, 4, 5, 11]),
+    ],
+)
+def test_good_rows_are_looked_at_once_and_faulty_ones_again(tmp_path, monkeypatch, level, next_level, looked_at):
+    index, certificates = damaged(tmp_path), Certificates(None)
+    os.utime(tmp_path / "kitchen/frames/tea.arrow", (1, 1))
+    check_frames(index, level, certificates)
+    seen = []
+    cell = ArrowFrames._cell
+    monkeypatch.setattr(ArrowFrames, "_cell", lambda file, row: (seen.append(row), cell(file, row))[1])
+    assert check_frames(index, next_level, certificates).missing == check_frames(index, next_level).missing
+    del seen[len(looked_at) :]
+    assert seen == looked_at
+
+
+def test_many_files_on_several_processes_give_the_same_verdict(tmp_path):
+    root = make_root(tmp_path)
+    clips = [prospect_clip(clip_idx=number, frames_file=f"kitchen/frames/v{number}.arrow") for number in range(6)]
+    for number in range(6):
+        write_frames(root / f"kitchen/frames/v{number}.arrow", video(12 - number))
+    index = index_of(root, *clips)
+    alone = check_frames(index)
+    assert alone.clips.keys() == {3, 4, 5} and check_frames(index, num_workers=3) == alone

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from dst_dist.data.batching import BatchPlan, Draw
-from dst_dist.data.dataset import SAMPLE_DTYPE
+from dst_dist.data.cutting import SAMPLE_DTYPE
 from dst_dist.data.samples import Limits
 from dst_dist.plan.micro_batches import full_micro_batch, largest_micro_batches, shape_of
 from dst_dist.plan.simulate import MicroBatchShape

@@ -1,0 +1,96 @@
+"""Spreads work at the start of a run over the cores of the main process, and says how far it is."""
+
+import multiprocessing
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from typing import Any
+
+from dst_dist.logs import logger
+
+SAY_EVERY_S = 30.0
+
+
+def in_workers(
+    function: Callable[[Any], Any], items: Sequence[Any], sizes: Sequence[int], what: str, num_workers: int
+) -> Iterator[Any]:
+    """Yield the function's result for each item, in order.
+
+    The workers are forked, so the function may hold what cannot be sent; its results are sent.
+
+    Args:
+        sizes: how much each item holds, for the log line of `what` is done every SAY_EVERY_S.
+        num_workers: processes; with fewer than 2, or a single item, this one does the work.
+    """
+    num_workers = min(num_workers, len(items))
+    results = _from_forks(function, items, num_workers) if num_workers > 1 else map(function, items)
+    progress = Progress(what, sum(sizes))
+    for result, size in zip(results, sizes, strict=True):
+        progress.add(size)
+        yield result
+
+
+def _from_forks(function: Callable[[Any], Any], items: Sequence[Any], num_workers: int) -> Iterator[Any]:
+    """Yield the results; worker k of n does the items k, k + n, ... and waits when its pipe is full."""
+    fork = multiprocessing.get_context("fork")
+    receivers: list[Connection] = []
+    workers: list[multiprocessing.Process] = []
+    try:
+        for number in range(num_workers):
+            receiver, sender = fork.Pipe(duplex=False)
+            receivers.append(receiver)
+            own = items[number::num_workers]
+            workers.append(fork.Process(target=_work, args=(function, own, sender, list(receivers)), daemon=True))
+            workers[-1].start()
+            sender.close()
+        for number in range(len(items)):
+            result, error = receivers[number % num_workers].recv()
+            if error is not None:
+                raise error
+            yield result
+    finally:
+        for receiver, worker in zip(receivers, workers, strict=False):
+            receiver.close()
+            worker.kill()
+            worker.join()
+
+
+def _work(
+    function: Callable[[Any], Any], items: Sequence[Any], sender: Connection, receivers: Sequence[Connection]
+) -> None:
+    """Send the result of each item, or the error; end when nobody receives, however the main process ended."""
+    leave_signals_to_the_trainer(0)
+    for receiver in receivers:
+        receiver.close()
+    with suppress(BrokenPipeError):
+        for item in items:
+            try:
+                sender.send((function(item), None))
+            except BrokenPipeError:
+                raise
+            except Exception as error:
+                sender.send((None, error))
+
+
+def leave_signals_to_the_trainer(worker: int) -> None:
+    """Ignore the signals that ask the trainer to stop; sent to its process group, they reach the workers too."""
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+
+
+class Progress:
+    """Logs how much is done, with the rate, every SAY_EVERY_S; nothing for what is faster."""
+
+    def __init__(self, what: str, total: int):
+        self.what, self.total, self.done = what, total, 0
+        self._start_s = self._said_s = time.monotonic()
+
+    def add(self, number: int) -> None:
+        self.done += number
+        now_s = time.monotonic()
+        if now_s - self._said_s >= SAY_EVERY_S:
+            self._said_s = now_s
+            rate = self.done / (now_s - self._start_s)
+            logger.info("%s: %d of %d, %.0f a second", self.what, self.done, self.total, rate)
