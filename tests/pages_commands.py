@@ -130,9 +130,10 @@ class Commands:
             self.monkeypatch.chdir(REPOSITORY)
             rest = [word for word in words[1:] if not word.startswith(("data.", "output_dir="))]
             return ["slurm", *rest, *self.demo_words, f"output_dir={self.scratch}/run", "--dry-run"]
-        if words[0] == "features":
+        if words[0] in ("features", "plan"):
             recipe = [word for word in words[1:] if not word.startswith("data.")]
-            return ["features", *recipe, *self.demo_words, f"data.feature_cache={self.scratch}/features"]
+            cache = [f"data.feature_cache={self.scratch}/features"] if words[0] == "features" else []
+            return [words[0], *recipe, *self.demo_words, *cache]
         words = [re.sub(r"^(\w+=)?(RUN|RUNS/\w+|runs/[\w-]+)$", rf"\g<1>{self.run}", word) for word in words]
         words = [str(self.named_file(word)) if re.search(r"\.(mp4|json)$", word) else word for word in words]
         words = [self.a_video() if word in ("NAME", "VIDEO") else word for word in words]
