@@ -58,6 +58,19 @@ def compile_layers(model: SmolVLMForDST) -> None:
         layer.forward = functools.partial(_forward, layer, before, after, model.compute_dtype)
 
 
+@contextmanager
+def compile_error_named() -> Iterator[None]:
+    """Run a block that may compile layers. Raises RuntimeError with the key to change if torch cannot compile them."""
+    try:
+        yield
+    except torch._dynamo.exc.TorchDynamoException as error:
+        reason = " ".join(str(error).split())[:300]
+        raise RuntimeError(
+            "torch could not compile the text layers; set train.compile=false, with --allow-changed layers if the run "
+            f"has checkpoints ({reason})"
+        ) from error
+
+
 def _forward(
     layer: nn.Module,
     before: Callable,

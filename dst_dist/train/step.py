@@ -12,6 +12,7 @@ from dst_dist.config import Recipe
 from dst_dist.data.batching import MicroBatchSpec, PackedBatch
 from dst_dist.data.dataset import SampleDataset
 from dst_dist.heads import HEAD_NAMES
+from dst_dist.model.compiling import compile_error_named
 from dst_dist.model.losses import TERMS, Counts, NonFiniteError, compute_loss, weighted_sum
 from dst_dist.model.memory_errors import memory_error_of_batch, memory_error_of_update
 from dst_dist.model.smolvlm_dst import DSTOutput
@@ -50,7 +51,7 @@ def optimizer_step(
     shares, specs, num_placeholders = [], [], 0
     for batch in batches:
         batch.check()
-        with memory_error_of_batch(data, batch):
+        with memory_error_of_batch(data, batch), compile_error_named():
             shares.append(micro_batch_shares(engine, recipe, batch, counts))
         specs.append(batch.spec)
         num_placeholders += batch.num_placeholders

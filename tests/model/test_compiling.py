@@ -79,6 +79,17 @@ def test_layers_that_torch_compiles_too_often_are_counted_in_the_log(stock, capl
     assert [record.args for record in caplog.records if record.msg == compiling.UNCOMPILED] == [(1,), (2,), (4,)]
 
 
+def test_what_torch_cannot_compile_names_the_key(stock):
+    def broken(graph, _):
+        raise ValueError("no such instruction")
+
+    with compile_with(broken):
+        _, compiled = plain_and_compiled(stock, "full", checkpointing=False)
+        named = pytest.raises(RuntimeError, match="set train.compile=false.*no such instruction")
+        with named, compiling.compile_error_named():
+            backward(compiled, a_batch(compiled))
+
+
 def test_working_weights_are_copies_whose_gradients_reach_the_masters(stock):
     model = unwrap(load_model(recipe(stock, "full", precision="bf16")))
     layer = model.model.text_model.layers[0]
