@@ -93,6 +93,7 @@ class Bench:
         self.costs = costs_of(model, self.recipe)
         is_gpu = self.engine.device.type == "cuda"
         self.engine.prepare(model, build_optimizer(parameter_groups(model), self.recipe.optim, fused=is_gpu))
+        torch.manual_seed(self.recipe.seed + 1 + self.engine.rank)
 
     def _steps_and_batches(self) -> tuple[Iterator, Iterator[PackedBatch]]:
         total, engine, data = self.total_steps, self.engine, self.data

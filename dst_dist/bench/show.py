@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from dst_dist.bench.run import WARM_UP_STEPS, WATCHED_STEPS, Bench, Measured
+from dst_dist.errors import ConfigError
 from dst_dist.model.operations import TERA
 from dst_dist.plan.fit import GIB
 
@@ -14,8 +15,10 @@ def bench_lines(words: Sequence[str], num_steps: int, synthetic: bool, trace: Pa
     """Train some steps and return the table, on the main process; [] on the others (collective).
 
     Raises:
-        ConfigError, DataError, CheckpointError: as training would.
+        ConfigError, DataError, CheckpointError: as training would, and before it if the trace has no folder.
     """
+    if trace is not None and not trace.parent.is_dir():
+        raise ConfigError(f"--trace {trace}: there is no folder {trace.parent}")
     bench = Bench(words, num_steps, synthetic)
     measured, engine = bench.run(trace), bench.engine
     title = (
@@ -57,7 +60,7 @@ def _arithmetic(measured: Measured, num_processes: int) -> Iterator[str]:
     work = {"text model": measured.text_operations, "vision tower": measured.tower_operations}
     for name, operations in {"all": sum(work.values()), **work}.items():
         rate = operations / measured.elapsed_s
-        line = f"  {'arithmetic, ' + name:26} {rate / num_processes / TERA:10.3f} TFLOP/s a process"
+        line = f"  {'arithmetic, ' + name:26} {rate / num_processes / TERA:10.3g} TFLOP/s a process"
         if measured.peak_per_s is not None:
             peak = measured.peak_per_s / num_processes / TERA
             line += f", {rate / measured.peak_per_s:.1%} of {peak:.0f}"
