@@ -63,7 +63,7 @@ class Case(NamedTuple):
 
     @property
     def words(self) -> tuple[str, ...]:
-        most_frames = {"1": 128, "4": 32, "varying": 64}[self.micro_batches] // self.processes
+        most_frames = {"1": 128, "2": 64, "4": 32, "varying": 64}[self.micro_batches] // self.processes
         vision_batch_size = 128 if self.tower_calls == 1 else most_frames // 3 + 1
         return (
             *RECIPE,
@@ -91,6 +91,8 @@ TABLE = (
     Case("cpu_fsdp_no_reshard", 1, "full", False, "4", 3),
     Case("cpu_fsdp_no_reshard", 2, "lora", True, "varying", 1),
 )
+HYBRID = Case("cpu_hsdp", 4, "full", True, "2", 3)
+"""Two replicas of two processes that share the weights; it takes four, so it stands beside the table."""
 ENGINES = ("cpu_ddp", "cpu_zero2", "cpu_zero2_offload", "cpu_fsdp", "cpu_fsdp_no_reshard")
 VALUES = (ENGINES, (1, 2), tuple(MODES), (False, True), ("1", "4", "varying"), (1, 3))
 FULL_CROSS = [case for case in itertools.starmap(Case, itertools.product(*VALUES)) if case not in TABLE]
@@ -141,7 +143,7 @@ def test_the_table_has_every_pair():
                 assert any((case[i], case[j]) == pair for case in families), pair
 
 
-@pytest.mark.parametrize("case", [*REFERENCES.values(), *TABLE], ids=lambda case: case.name)
+@pytest.mark.parametrize("case", [*REFERENCES.values(), *TABLE, HYBRID], ids=lambda case: case.name)
 def test_micro_batches_are_as_many_as_named(case, demo_words):
     recipe = load_recipe((*case.words, *demo_words))
     setup = DataSetup(recipe, ("train",))
@@ -156,7 +158,7 @@ def test_micro_batches_are_as_many_as_named(case, demo_words):
     assert len(numbers) > 1 if case.micro_batches == "varying" else numbers == {int(case.micro_batches)}
     calls = {-(-spec.round_frames // recipe.model.vision_batch_size) for share in shares for spec in share}
     assert max(calls) == 1 if case.tower_calls == 1 else max(calls) >= 3
-    if case.processes == 2 and case.micro_batches == "4":
+    if case.processes > 1 and case.micro_batches in ("2", "4"):
         # Steps of 7 samples leave one process with an empty micro-batch.
         assert any(not spec.draws for share in shares for spec in share)
 
@@ -169,7 +171,7 @@ def test_one_process_learns(runs, mode):
     assert lines[-1]["loss"] < 0.7 * lines[0]["loss"]
 
 
-@pytest.mark.parametrize("case", TABLE, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", [*TABLE, HYBRID], ids=lambda case: case.name)
 def test_engine_is_the_same_training(compare, case):
     assert comparing.faults(compare(case)) == []
 
