@@ -59,7 +59,8 @@ def _plan(commands) -> None:
     command = commands.add_parser("plan", help="say what a recipe will take: steps, memory by part, whether it fits")
     command.add_argument("words", nargs="+", metavar="recipe", help="as for training: recipes, then key=value")
     command.add_argument("--engine", default="zero2", help="a file of launch/, without its ending")
-    command.add_argument("--processes", type=int, default=8)
+    command.add_argument("--processes", type=_count, default=8)
+    command.add_argument("--processes-per-node", type=_count, default=8, help="GPUs of a node")
     command.add_argument("--gpu-gib", type=float, default=80, help="memory of a process's GPU")
     command.add_argument("--tokens-per-s", type=float, help="rate of one process, from an earlier run's log")
     command.set_defaults(run=_run_plan)
@@ -68,7 +69,9 @@ def _plan(commands) -> None:
 def _run_plan(options: argparse.Namespace) -> None:
     from dst_dist.plan.show import Machine, plan_lines
 
-    machine = Machine(options.engine, options.processes, options.gpu_gib, options.tokens_per_s)
+    machine = Machine(
+        options.engine, options.processes, options.gpu_gib, options.processes_per_node, options.tokens_per_s
+    )
     for line in plan_lines(options.words, machine):
         print(line, flush=True)
 

@@ -80,7 +80,8 @@ class Bench:
     def _decided(self, recipe: Recipe) -> Recipe:
         """Return the recipe without `auto`, as a run in its folder would have it."""
         file = RunFolder(Path(recipe.output_dir)).config_file
-        recipe = decided(self.engine, self.engine.launch_file, self.setup, self.data, file)
+        engine = self.engine.launch_file, self.engine.num_sharing
+        recipe = decided(self.engine, *engine, self.setup, self.data, file)
         self.setup.use(recipe)
         return recipe
 
@@ -157,4 +158,4 @@ class Bench:
         num_steps = WARM_UP_STEPS + self.num_steps
         largest = largest_micro_batches(self.data, self.plan, limits, self.engine.num_processes, num_steps)
         room = device_memory(self.engine.device)
-        return memory_of(self.setup, self.engine.launch_file, self.engine.num_processes, room, self.recipe, largest)
+        return memory_of(self.setup, self.engine.launch_file, self.engine.num_sharing, room, self.recipe, largest)

@@ -191,20 +191,20 @@ def _hybrid_sharding() -> ParallelismConfig | None:
     """Return how many processes share the weights and how many such groups there are, if the launch file says so.
 
     Raises:
-        ConfigError: if the processes make no whole number of groups.
+        ConfigError: if a node's processes make no whole number of groups.
     """
     # Accelerate would read it by itself, and want the number of groups to be edited with that of processes.
     if os.environ.pop("ACCELERATE_USE_PARALLELISM_CONFIG", "false") != "true":
         return None
     # Accelerate's own use of a mesh that it has made; the results are not affected.
     warnings.filterwarnings("ignore", "Slicing a flattened dim from root mesh", UserWarning)
-    shared, processes = int(os.environ["PARALLELISM_CONFIG_DP_SHARD_SIZE"]), launched.num_processes()
-    if shared < 2 or processes % shared:
+    sharing, on_node = int(os.environ["PARALLELISM_CONFIG_DP_SHARD_SIZE"]), launched.num_node_processes()
+    if sharing < 2 or on_node % sharing:
         raise ConfigError(
-            f"{processes} processes cannot be shared out by {shared}; set parallelism_config_dp_shard_size in the "
-            "launch file to the number of GPUs of a node"
+            f"{on_node} processes on this node make no groups of {sharing}; pass "
+            "--parallelism_config_dp_shard_size with the number of GPUs of a node before -m"
         )
-    return ParallelismConfig(dp_shard_size=shared, dp_replicate_size=processes // shared)
+    return ParallelismConfig(dp_shard_size=sharing, dp_replicate_size=launched.num_processes() // sharing)
 
 
 def _fill_deepspeed(json: dict[str, Any], max_grad_norm: float) -> None:

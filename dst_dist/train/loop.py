@@ -52,7 +52,8 @@ class Trainer:
         # Data, and the order of its samples
         self.datasets = setup.datasets(faults)
         self.data = self.datasets["train"]
-        self.recipe = recipe = decided(self.engine, self.engine.launch_file, setup, self.data, run.config_file)
+        engine = self.engine.launch_file, self.engine.num_sharing
+        self.recipe = recipe = decided(self.engine, *engine, setup, self.data, run.config_file)
         setup.use(recipe)
         self.plan = BatchPlan(self.data.weights, recipe.train.global_batch_size, recipe.seed, self.data.fingerprint)
         self.num_steps = recipe.train.max_steps or recipe.train.num_epochs * self.plan.steps_per_epoch

@@ -31,10 +31,26 @@ def test_what_does_not_fit_says_what_to_change(capsys, demo_words):
     assert "shard with fsdp, or use finetune.mode=lora" in out and "auto is true here" in out
 
 
+def test_what_crosses_nodes_is_said_where_there_are_several(capsys, demo_words):
+    """Sharded in two nodes of four, or in one of eight, as fsdp of four or of eight would be."""
+
+    def lines(engine, *words):
+        code, out = plan(capsys, demo_words, *AUTO, "--engine", engine, "--gpu-gib", "8", *words)
+        assert code == 0
+        return out.splitlines()[1:]
+
+    hybrid = lines("hsdp", "--processes-per-node", "4")
+    assert sum("between nodes" in line or "by a node to others" in line for line in hybrid) == 2
+    states = [line for line in hybrid if line.startswith(("  weights ", "  moments ", "  peak "))]
+    assert len(states) == 3 and set(states) <= set(lines("fsdp", "--processes", "4"))
+    assert lines("hsdp") == lines("fsdp")
+    assert any("by a node to others" in line for line in lines("fsdp", "--processes", "16"))
+
+
 @pytest.mark.parametrize(
     "words, message",
     [
-        (("--engine", "horovod"), "--engine horovod: a plan knows ddp, zero2, zero2_offload, fsdp, fsdp_no_reshard"),
+        (("--engine", "horovod"), "a plan knows ddp, zero2, zero2_offload, fsdp, fsdp_no_reshard, hsdp"),
         (("data.train=[nowhere]",), "nowhere"),
         (("train.max_tokens=many",), "train.max_tokens: must be 'auto' or a whole number from 1"),
     ],
