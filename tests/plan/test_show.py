@@ -5,6 +5,8 @@ import re
 import pytest
 
 from dst_dist import cli
+from dst_dist.plan import show
+from dst_dist.plan.show import Machine
 
 AUTO = ("train.gradient_checkpointing=auto", "finetune.train.vision=false")
 
@@ -31,20 +33,19 @@ def test_what_does_not_fit_says_what_to_change(capsys, demo_words):
     assert "shard with fsdp, or use finetune.mode=lora" in out and "auto is true here" in out
 
 
-def test_what_crosses_nodes_is_said_where_there_are_several(capsys, demo_words):
-    """Sharded in two nodes of four, or in one of eight, as fsdp of four or of eight would be."""
+def test_a_node_shares_with_hybrid_sharding_and_all_processes_otherwise():
+    for engine, processes, sharing in (("hsdp", 32, 8), ("cpu_hsdp", 4, 4), ("fsdp", 32, 32), ("ddp", 16, 16)):
+        assert Machine(engine, processes, 80, processes_per_node=8).num_sharing == sharing
 
-    def lines(engine, *words):
-        code, out = plan(capsys, demo_words, *AUTO, "--engine", engine, "--gpu-gib", "8", *words)
-        assert code == 0
-        return out.splitlines()[1:]
 
-    hybrid = lines("hsdp", "--processes-per-node", "4")
-    assert sum("between nodes" in line or "by a node to others" in line for line in hybrid) == 2
-    states = [line for line in hybrid if line.startswith(("  weights ", "  moments ", "  peak "))]
-    assert len(states) == 3 and set(states) <= set(lines("fsdp", "--processes", "4"))
-    assert lines("hsdp") == lines("fsdp")
-    assert any("by a node to others" in line for line in lines("fsdp", "--processes", "16"))
+@pytest.mark.parametrize("per_node, is_said", [("4", True), ("8", False)])
+def test_what_crosses_nodes_is_said_where_there_are_several(capsys, demo_words, monkeypatch, per_node, is_said):
+    seen, intact = [], show.memory_of
+    monkeypatch.setattr(show, "memory_of", lambda *given: (seen.append(given[1:3]), intact(*given))[1])
+    code, out = plan(capsys, demo_words, "--engine", "hsdp", "--processes-per-node", per_node)
+    assert code == 0 and set(seen) == {("hsdp", int(per_node))}
+    for line in ("in a step, gradients reduced between nodes: ", "sent by a node to others in a step: "):
+        assert (line in out) == is_said
 
 
 @pytest.mark.parametrize(
