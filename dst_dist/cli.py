@@ -27,7 +27,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Return the command line; words of a recipe may stand before and after options. SystemExit(2) on bad usage."""
     parser = argparse.ArgumentParser(prog="dst-dist", description="Commands beside training.")
     commands = parser.add_subparsers(required=True, metavar="command")
-    for declare in (_demo, _plan, _features, _evaluate, _stream, _report, _slurm):
+    for declare in (_demo, _plan, _bench, _features, _evaluate, _stream, _report, _slurm):
         declare(commands)
     options, rest = parser.parse_known_args(arguments)
     unknown = [word for word in rest if word.startswith("-") or not hasattr(options, "words")]
@@ -59,7 +59,8 @@ def _plan(commands) -> None:
     command = commands.add_parser("plan", help="say what a recipe will take: steps, memory by part, whether it fits")
     command.add_argument("words", nargs="+", metavar="recipe", help="as for training: recipes, then key=value")
     command.add_argument("--engine", default="zero2", help="a file of launch/, without its ending")
-    command.add_argument("--processes", type=int, default=8)
+    command.add_argument("--processes", type=_count, default=8)
+    command.add_argument("--processes-per-node", type=_count, default=8, help="GPUs of a node")
     command.add_argument("--gpu-gib", type=float, default=80, help="memory of a process's GPU")
     command.add_argument("--tokens-per-s", type=float, help="rate of one process, from an earlier run's log")
     command.set_defaults(run=_run_plan)
@@ -68,8 +69,34 @@ def _plan(commands) -> None:
 def _run_plan(options: argparse.Namespace) -> None:
     from dst_dist.plan.show import Machine, plan_lines
 
-    machine = Machine(options.engine, options.processes, options.gpu_gib, options.tokens_per_s)
+    machine = Machine(
+        options.engine, options.processes, options.gpu_gib, options.processes_per_node, options.tokens_per_s
+    )
     for line in plan_lines(options.words, machine):
+        print(line, flush=True)
+
+
+def _bench(commands) -> None:
+    command = commands.add_parser("bench", help="train a few steps of a recipe, and say how fast and where time goes")
+    command.add_argument("words", nargs="+", metavar="recipe", help="as for training: recipes, then key=value")
+    command.add_argument("--steps", type=_count, default=20, help="optimizer steps to time")
+    command.add_argument("--synthetic", action="store_true", help="full micro-batches of random tokens and frames")
+    command.add_argument("--trace", type=Path, metavar="FILE", help="write the profiler's trace, for ui.perfetto.dev")
+    command.set_defaults(run=_run_bench)
+
+
+def _count(word: str) -> int:
+    if not word.isdecimal() or int(word) < 1:
+        raise argparse.ArgumentTypeError(f"{word}: say a whole number from 1")
+    return int(word)
+
+
+def _run_bench(options: argparse.Namespace) -> None:
+    from dst_dist.bench.show import bench_lines
+    from dst_dist.logs import set_up_logging
+
+    set_up_logging(is_main())
+    for line in bench_lines(options.words, options.steps, options.synthetic, options.trace):
         print(line, flush=True)
 
 

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from accelerate.state import AcceleratorState
 
 from dst_dist import cli
 from tests.conftest import SMALL
@@ -119,8 +120,11 @@ class Commands:
             from dst_dist.demo import make
 
             self.monkeypatch.setattr(make, "make_demo", partial(make.make_demo, sizes=SMALL, workers=1))
-        with own_logging():
-            assert cli.main(words) == 0, shlex.join(words)
+        try:
+            with own_logging():
+                assert cli.main(words) == 0, shlex.join(words)
+        finally:
+            AcceleratorState._reset_state(reset_partial_state=True)
 
     def small_verb(self, words: list[str]) -> list[str]:
         """The words of a verb with names that are placeholders replaced by what the small demo has."""
@@ -134,6 +138,8 @@ class Commands:
             recipe = [word for word in words[1:] if not word.startswith("data.")]
             cache = [f"data.feature_cache={self.scratch}/features"] if words[0] == "features" else []
             return [words[0], *recipe, *self.demo_words, *cache]
+        if words[0] == "bench":
+            return [*words, *self.demo_words, "train.global_batch_size=2", "--steps", "1"]
         words = [re.sub(r"^(\w+=)?(RUN|RUNS/\w+|runs/[\w-]+)$", rf"\g<1>{self.run}", word) for word in words]
         words = [str(self.named_file(word)) if re.search(r"\.(mp4|json)$", word) else word for word in words]
         words = [self.a_video() if word in ("NAME", "VIDEO") else word for word in words]

@@ -56,7 +56,21 @@ ARROWS = {
     "evaluate": (BASE - {"exit", "launched"}) | {"data", "model", "setup", "features", "measure", "streaming"},
     "report": {"errors", "files", "heads", "metrics", "run_folder", "data"},
     "slurm": {"config", "errors", "recipes", "run_folder", "train"},
-    "cli": {"errors", "exit", "launched", "logs", "demo", "features", "plan", "evaluate", "report", "slurm"},
+    "bench": {
+        "config",
+        "errors",
+        "heads",
+        "launched",
+        "recipes",
+        "run_folder",
+        "data",
+        "model",
+        "setup",
+        "features",
+        "plan",
+        "train",
+    },
+    "cli": {"errors", "exit", "launched", "logs", "demo", "features", "plan", "bench", "evaluate", "report", "slurm"},
 }
 """Room -> the rooms it may import. `dst_dist/README.md` draws them; a new arrow needs a reason there."""
 LONGEST_FILE, LONGEST_FUNCTION = 300, 50

@@ -22,7 +22,7 @@ def content(name: str) -> dict:
 
 
 def test_the_engines_are_these():
-    assert ENGINES == ["ddp", "fsdp", "fsdp_no_reshard", "zero2", "zero2_offload"]
+    assert ENGINES == ["ddp", "fsdp", "fsdp_no_reshard", "hsdp", "zero2", "zero2_offload"]
     assert sorted([*ENGINES, *(f"cpu_{name}" for name in ENGINES)]) == YAMLS
 
 
@@ -30,7 +30,11 @@ def test_the_engines_are_these():
 def test_the_cpu_twin_differs_by_the_machine_alone(name):
     ours, twin = content(name), content(f"cpu_{name}")
     assert twin.pop("gpu_ids") == "-1,-1"
-    assert (ours.pop("num_processes"), twin.pop("num_processes")) == (8, 2)
+    nodes = 2 if name == "hsdp" else 1
+    assert (ours.pop("num_processes"), twin.pop("num_processes")) == (8 * nodes, 2 * nodes)
+    if name == "hsdp":
+        sizes = [one["parallelism_config"].pop("parallelism_config_dp_shard_size") for one in (ours, twin)]
+        assert sizes == [8, 2]
     if name == "zero2_offload":
         # DeepSpeed's own CPU Adam is compiled on first use, and memory is pinned for a GPU.
         assert twin["deepspeed_config"].pop("deepspeed_config_file") == "ds_configs/cpu_zero2_offload.json"
@@ -71,6 +75,8 @@ def test_it_trains(name, demo_words, tmp_path):
     """Without a GPU the same file trains on the CPU; its twin is launched by the tests of the engines."""
     if name == "zero2_offload" and shutil.which("g++") is None:
         pytest.skip("DeepSpeed compiles its CPU Adam with g++, which is not here")
+    if name == "hsdp":
+        pytest.skip("it shards over eight processes")
     num_processes = min(2, torch.cuda.device_count()) or 2
     words = (*TINY_RUN, *demo_words, "data.train=[kitchen]", "train.max_steps=2", "train.global_batch_size=4")
     run = launch(name, words, tmp_path / "run", num_processes, timeout_s=400).check()

@@ -24,13 +24,16 @@ KEYS = ("gradient_checkpointing", "max_tokens")
 """Keys of the section `train` that may be `auto`."""
 
 
-def decided(processes: Processes, engine: str, setup: DataSetup, data: SampleDataset, config_file: Path) -> Recipe:
+def decided(
+    processes: Processes, engine: str, num_sharing: int, setup: DataSetup, data: SampleDataset, config_file: Path
+) -> Recipe:
     """Return the recipe with numbers in place of `auto`, the same on every process (collective).
 
     A run that goes on keeps what its first start chose, which stands in its config.yaml.
 
     Args:
         engine: one of `states.ENGINES`.
+        num_sharing: processes that share what the engine shards.
 
     Raises:
         ConfigError: on every process, if nothing fits.
@@ -39,7 +42,7 @@ def decided(processes: Processes, engine: str, setup: DataSetup, data: SampleDat
     if not any(getattr(recipe.train, key) == "auto" for key in KEYS):
         return recipe
     recipe, fault = processes.from_main(
-        _decide(recipe, processes, engine, setup, data, config_file) if processes.is_main else None
+        _decide(recipe, processes, engine, num_sharing, setup, data, config_file) if processes.is_main else None
     )
     if fault is not None:
         raise ConfigError(fault)
@@ -47,14 +50,20 @@ def decided(processes: Processes, engine: str, setup: DataSetup, data: SampleDat
 
 
 def _decide(
-    recipe: Recipe, processes: Processes, engine: str, setup: DataSetup, data: SampleDataset, config_file: Path
+    recipe: Recipe,
+    processes: Processes,
+    engine: str,
+    num_sharing: int,
+    setup: DataSetup,
+    data: SampleDataset,
+    config_file: Path,
 ) -> tuple[Recipe, str | None]:
     kept = _kept(recipe, config_file)
     if kept is not None:
         logger.info("train.%s as this run's first start chose", _chosen(recipe, kept))
         return kept, None
     device_bytes = device_memory(processes.device)
-    measure = partial(memory_of, setup, engine, processes.num_processes, device_bytes)
+    measure = partial(memory_of, setup, engine, num_sharing, device_bytes)
     try:
         chosen = decide(recipe, partial(largest_of, setup, data, processes.num_processes), measure)
     except ConfigError as error:
@@ -70,10 +79,10 @@ def largest_of(setup: DataSetup, data: SampleDataset, num_processes: int, recipe
 
 
 def memory_of(
-    setup: DataSetup, engine: str, num_processes: int, device_bytes: int, recipe: Recipe, largest: Largest
+    setup: DataSetup, engine: str, num_sharing: int, device_bytes: int, recipe: Recipe, largest: Largest
 ) -> Fit:
-    """Return the memory of a process under a recipe without `auto`."""
-    return fit(recipe, setup.model_files.config, engine, num_processes, largest, device_bytes)
+    """Return the memory of a process under a recipe without `auto`; `num_sharing` as in `decided`."""
+    return fit(recipe, setup.model_files.config, engine, num_sharing, largest, device_bytes)
 
 
 def device_memory(device: torch.device) -> int:

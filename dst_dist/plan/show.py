@@ -10,7 +10,7 @@ from dst_dist.plan.auto import KEYS, largest_of, memory_of
 from dst_dist.plan.fit import GIB, Fit, decide, with_train
 from dst_dist.plan.micro_batches import Largest
 from dst_dist.plan.simulate import build_model, logits_bytes
-from dst_dist.plan.states import ENGINES, traffic_of
+from dst_dist.plan.states import BETWEEN_NODES, ENGINES, crossing_of, traffic_of
 from dst_dist.recipes.loading import load_recipe
 from dst_dist.setup import DataSetup
 
@@ -21,6 +21,7 @@ class Machine:
 
     Attributes:
         engine: a file of launch/, without its ending or `cpu_`.
+        processes_per_node: GPUs of a node; `hsdp` shards within one.
         gpu_gib: memory of a process's device.
         tokens_per_s: rate of one process, measured by an earlier run; None if unknown.
     """
@@ -28,7 +29,14 @@ class Machine:
     engine: str
     processes: int
     gpu_gib: float
+    processes_per_node: int = 8
     tokens_per_s: float | None = None
+
+    @property
+    def num_sharing(self) -> int:
+        """How many processes share what the engine shards."""
+        is_hybrid = self.engine.removeprefix("cpu_") == "hsdp"
+        return min(self.processes, self.processes_per_node) if is_hybrid else self.processes
 
 
 def plan_lines(words: Sequence[str], machine: Machine) -> Iterator[str]:
@@ -43,7 +51,7 @@ def plan_lines(words: Sequence[str], machine: Machine) -> Iterator[str]:
         raise ConfigError(f"--engine {machine.engine}: a plan knows {', '.join(ENGINES)}")
     setup = DataSetup(recipe, splits=("train",))
     data = setup.datasets(setup.check())["train"]
-    measure = partial(memory_of, setup, engine, machine.processes, int(machine.gpu_gib * GIB))
+    measure = partial(memory_of, setup, engine, machine.num_sharing, int(machine.gpu_gib * GIB))
     largest = partial(largest_of, setup, data, machine.processes)
     chosen = _decide(recipe, largest, measure)
     plan = BatchPlan(data.weights, recipe.train.global_batch_size, recipe.seed, data.fingerprint)
@@ -60,8 +68,13 @@ def plan_lines(words: Sequence[str], machine: Machine) -> Iterator[str]:
         yield f"  train.{key}: auto is {str(getattr(chosen.train, key)).lower()} here"
     yield from _advice(chosen, largest, measure, memory)
     model = build_model(recipe, setup.model_files.config)
-    for kind, num_bytes in traffic_of(model, engine, size.num_a_step).items():
-        yield f"  sent by a process in a step, {kind}: {num_bytes / GIB:.2f} GiB"
+    several_nodes = machine.processes > machine.processes_per_node
+    for kind, num_bytes in traffic_of(model, engine, size.num_a_step, machine.num_sharing).items():
+        if several_nodes or kind != BETWEEN_NODES:
+            yield f"  sent by a process in a step, {kind}: {num_bytes / GIB:.2f} GiB"
+    if several_nodes:
+        num_bytes = crossing_of(model, engine, size.num_a_step, machine.num_sharing)
+        yield f"  sent by a node to others in a step: {num_bytes / GIB:.2f} GiB"
     if machine.tokens_per_s:
         share = tokens * steps / plan.steps_per_epoch / machine.processes
         yield f"  at {machine.tokens_per_s:g} tokens/s a process: {share / machine.tokens_per_s / 3600:.1f} hours"

@@ -6,12 +6,14 @@ is the sum. Functions with a collective say so.
 
 import math
 import os
+import warnings
 from datetime import timedelta
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from accelerate import Accelerator, DeepSpeedPlugin, FullyShardedDataParallelPlugin, InitProcessGroupKwargs
+from accelerate.parallelism_config import ParallelismConfig
 from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import DistributedType, ProjectConfiguration
 from torch import nn
@@ -53,7 +55,9 @@ class Engine(Processes):
 
     @property
     def kind(self) -> str:
-        """`deepspeed`, `fsdp`, or `ddp`, which on one process is plain training."""
+        """`deepspeed`, `fsdp`, `hsdp`, or `ddp`, which on one process is plain training."""
+        if self.accelerator.parallelism_config is not None:
+            return "hsdp"
         return {DistributedType.DEEPSPEED: "deepspeed", DistributedType.FSDP: "fsdp"}.get(self.type, "ddp")
 
     @property
@@ -63,9 +67,17 @@ class Engine(Processes):
             zero = self.accelerator.state.deepspeed_plugin.deepspeed_config["zero_optimization"]
             offloads = zero.get("offload_optimizer", {}).get("device", "none") != "none"
             return "zero2_offload" if offloads else "zero2"
+        if self.accelerator.parallelism_config is not None:
+            return "hsdp"
         if self.type == DistributedType.FSDP:
             return "fsdp" if self.accelerator.state.fsdp_plugin.reshard_after_forward else "fsdp_no_reshard"
         return "ddp"
+
+    @property
+    def num_sharing(self) -> int:
+        """How many processes share what this engine shards: all, or with `launch/hsdp.yaml` those of a node."""
+        hybrid = self.accelerator.parallelism_config
+        return self.num_processes if hybrid is None else hybrid.dp_shard_size
 
     def prepare(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         """Wrap model and optimizer for the engine; afterwards use `self.model` and `self.optimizer` (collective)."""
@@ -158,16 +170,41 @@ def _build_accelerator(on_cpu: bool, max_grad_norm: float, trackers: list[str], 
         _fill_deepspeed(plugin.deepspeed_config, max_grad_norm)
         return Accelerator(deepspeed_plugin=plugin, **settings)
     if os.environ.get("ACCELERATE_USE_FSDP") == "true":
-        plugin = FullyShardedDataParallelPlugin()
-        accelerator = Accelerator(cpu=on_cpu, fsdp_plugin=plugin, **settings)
+        plugin, hybrid = FullyShardedDataParallelPlugin(), _hybrid_sharding()
+        accelerator = Accelerator(
+            cpu=on_cpu, fsdp_plugin=plugin, parallelism_config=None if on_cpu else hybrid, **settings
+        )
         if on_cpu:
             # Accelerate allows FSDP on GPUs only and would train one model a process; FSDP2 itself runs on gloo.
             for state in (PartialState._shared_state, AcceleratorState._shared_state):
                 state["distributed_type"] = DistributedType.FSDP
             AcceleratorState._shared_state["fsdp_plugin"] = plugin
             accelerator.state.fsdp_plugin = plugin
+            if hybrid is not None:
+                AcceleratorState._shared_state["parallelism_config"] = hybrid
+                AcceleratorState._shared_state["device_mesh"] = hybrid.get_device_mesh("cpu")
         return accelerator
     return Accelerator(cpu=on_cpu, **settings)
+
+
+def _hybrid_sharding() -> ParallelismConfig | None:
+    """Return how many processes share the weights and how many such groups there are, if the launch file says so.
+
+    Raises:
+        ConfigError: if a node's processes make no whole number of groups.
+    """
+    # Accelerate would read it by itself, and want the number of groups to be edited with that of processes.
+    if os.environ.pop("ACCELERATE_USE_PARALLELISM_CONFIG", "false") != "true":
+        return None
+    # Accelerate's own use of a mesh that it has made; the results are not affected.
+    warnings.filterwarnings("ignore", "Slicing a flattened dim from root mesh", UserWarning)
+    sharing, on_node = int(os.environ["PARALLELISM_CONFIG_DP_SHARD_SIZE"]), launched.num_node_processes()
+    if sharing < 2 or on_node % sharing:
+        raise ConfigError(
+            f"{on_node} processes on this node make no groups of {sharing}; pass "
+            "--parallelism_config_dp_shard_size with the number of GPUs of a node before -m"
+        )
+    return ParallelismConfig(dp_shard_size=sharing, dp_replicate_size=launched.num_processes() // sharing)
 
 
 def _fill_deepspeed(json: dict[str, Any], max_grad_norm: float) -> None:

@@ -139,10 +139,23 @@ def _held_by_torch(engine: Engine, name: str, parameter: torch.nn.Parameter) -> 
         _, offset = compute_local_shape_and_global_offset(parameter.shape, parameter.device_mesh, parameter.placements)
         start = offset[0] * (parameter.numel() // parameter.shape[0])
         tensors = {kind: tensor.to_local().view(-1) for kind, tensor in whole.items()}
-        return Held(name, start, tensors, start, start + len(tensors["weight"]))
+        return Held(name, start, tensors, *_share_of(len(tensors["weight"]), start, *_replica(parameter)))
     tensors = {kind: tensor.view(-1) for kind, tensor in whole.items()}
-    bounds = [parameter.numel() * rank // engine.num_processes for rank in (engine.rank, engine.rank + 1)]
-    return Held(name, 0, tensors, *bounds)
+    return Held(name, 0, tensors, *_share_of(parameter.numel(), 0, engine.rank, engine.num_processes))
+
+
+def _replica(parameter: DTensor) -> tuple[int, int]:
+    """Return which of how many processes this is that hold the same rows: with hybrid sharding one a node."""
+    mesh, index, count = parameter.device_mesh, 0, 1
+    for dim, placement in enumerate(parameter.placements):
+        if placement.is_replicate():
+            index, count = index * mesh.size(dim) + mesh.get_local_rank(dim), count * mesh.size(dim)
+    return index, count
+
+
+def _share_of(length: int, start: int, replica: int, num_replicas: int) -> tuple[int, int]:
+    """Return the entries [begin, end) that one of several holders of [start, start + length) writes."""
+    return start + length * replica // num_replicas, start + length * (replica + 1) // num_replicas
 
 
 def random_state(device: torch.device) -> list[Stretch]:

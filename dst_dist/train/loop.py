@@ -13,6 +13,7 @@ from dst_dist.features import use_features
 from dst_dist.files import write_whole
 from dst_dist.logs import logger
 from dst_dist.model.loading import load_model
+from dst_dist.model.operations import costs_of
 from dst_dist.model.trainable import parameter_groups, unwrap
 from dst_dist.plan.auto import decided
 from dst_dist.setup import Checks, DataSetup
@@ -25,7 +26,7 @@ from dst_dist.train.optim import build_optimizer, rate_factor, set_rates
 from dst_dist.train.probe import run_largest
 from dst_dist.train.progress import TrainLog, add_log_file, peak_memory_gib
 from dst_dist.train.resume import frozen_digest, identify, resume
-from dst_dist.train.step import Stopwatch, optimizer_step, sizes
+from dst_dist.train.step import Stopwatch, optimizer_step, peak_of_all, sizes
 from dst_dist.train.stop import StopRequest
 from dst_dist.train.validation import validate
 
@@ -51,7 +52,8 @@ class Trainer:
         # Data, and the order of its samples
         self.datasets = setup.datasets(checks)
         self.data = self.datasets["train"]
-        self.recipe = recipe = decided(self.engine, self.engine.launch_file, setup, self.data, run.config_file)
+        engine = self.engine.launch_file, self.engine.num_sharing
+        self.recipe = recipe = decided(self.engine, *engine, setup, self.data, run.config_file)
         setup.use(recipe)
         self.plan = BatchPlan(self.data.weights, recipe.train.global_batch_size, recipe.seed, self.data.fingerprint)
         self.num_steps = recipe.train.max_steps or recipe.train.num_epochs * self.plan.steps_per_epoch
@@ -60,6 +62,7 @@ class Trainer:
         model = load_model(recipe)
         if recipe.data.feature_cache is not None:
             use_features(self.engine, recipe, unwrap(model), self.datasets, lambda: stop.is_asked)
+        self.costs, self.peak = costs_of(model, recipe), peak_of_all(self.engine, recipe)
         frozen = frozen_digest(self.engine, model)
         optimizer = build_optimizer(parameter_groups(model), recipe.optim, fused=self.engine.device.type == "cuda")
         self.engine.prepare(model, optimizer)
@@ -114,7 +117,7 @@ class Trainer:
         set_rates(self.engine.optimizer.param_groups, factor)
         counts = self.data.counts(draws, epoch)
         values = optimizer_step(self.engine, self.recipe, self.data, watch.step_batches(batches), counts)
-        values |= sizes(self.data, [draw.sample for draw in draws], watch)
+        values |= sizes(self.data, [draw.sample for draw in draws], watch, self.costs, self.peak)
         values |= {"learning_rate": self.recipe.optim.learning_rate * factor, "epoch": epoch}
         values["peak_memory_gib"] = peak_memory_gib(self.engine.device)
         self.progress.step = self.run_folder.step = step + 1

@@ -38,7 +38,7 @@ def run_largest(engine: Engine, setup: DataSetup, data: SampleDataset, plan: Bat
     except RuntimeError as error:
         if not isinstance(error.__cause__, torch.OutOfMemoryError):
             raise
-        fit = memory_of(setup, engine.launch_file, engine.num_processes, device_memory(engine.device), recipe, largest)
+        fit = memory_of(setup, engine.launch_file, engine.num_sharing, device_memory(engine.device), recipe, largest)
         logits = logits_bytes(recipe, setup.model_files.config, fit.shape)
         planned = "\n".join(memory_lines(largest, fit, logits))
         raise RuntimeError(f"train.probe: {error}\nThe plan of this run:\n{planned}") from error

@@ -92,7 +92,8 @@ def _train_line(step: int, num_steps: int, values: Mapping[str, float]) -> str:
         ", ".join(classes),
         f"learning_rate {values['learning_rate']:.2e}, grad_norm {values['grad_norm']:.3g}",
         f"{values['tokens_per_s']:,.0f} tokens/s, {values['frames_per_s']:,.1f} frames/s, "
-        f"{values['data_wait_share']:.0%} waiting for data",
+        + (f"mfu {values['mfu']:.1%}, " if "mfu" in values else "")
+        + f"{values['data_wait_share']:.0%} waiting for data",
         f"longest {values['max_seq_len']}, {values['peak_memory_gib']:.2f} GiB",
     ]
     return " | ".join(parts)

@@ -15,6 +15,7 @@ from dst_dist.heads import HEAD_NAMES
 from dst_dist.model.compiling import compile_error_named
 from dst_dist.model.losses import TERMS, Counts, NonFiniteError, compute_loss, weighted_sum
 from dst_dist.model.memory_errors import memory_error_of_batch, memory_error_of_update
+from dst_dist.model.operations import Costs, Operations, peak_operations
 from dst_dist.model.smolvlm_dst import DSTOutput
 from dst_dist.train.engine import Engine
 
@@ -125,11 +126,17 @@ def step_values(recipe: Recipe, totals: list[float], counts: Counts, norm: float
     return values
 
 
-def sizes(data: SampleDataset, samples: list[int], watch: Stopwatch) -> dict[str, Any]:
-    """Return size and speed of a step over all processes; the wait for data is this process's."""
+def sizes(
+    data: SampleDataset, samples: list[int], watch: Stopwatch, costs: Costs, peak: float | None = None
+) -> dict[str, Any]:
+    """Return size and speed of a step over all processes; the wait for data is this process's.
+
+    Args:
+        peak: operations a second of all devices together; without it there is no `mfu`.
+    """
     table, elapsed_s = data.samples[np.array(samples)], time.perf_counter() - watch.started_s
     tokens, frames = int(table["tokens"].sum()), int(table["frames"].sum())
-    return {
+    values = {
         "num_samples": len(samples),
         "num_tokens": tokens,
         "num_frames": frames,
@@ -138,3 +145,19 @@ def sizes(data: SampleDataset, samples: list[int], watch: Stopwatch) -> dict[str
         "frames_per_s": frames / elapsed_s,
         "data_wait_share": watch.waited_s / elapsed_s,
     }
+    if peak is not None:
+        values["mfu"] = operations_of(table, costs).total / elapsed_s / peak
+    return values
+
+
+def operations_of(table: np.ndarray, costs: Costs) -> Operations:
+    """Return the operations of samples, from their rows of the table; every negative counts as a decision position."""
+    head = HEAD_NAMES[0]
+    num_decisions = int(table[f"{head}_positives"].sum() + table[f"{head}_negatives"].sum())
+    return costs.of(table["tokens"], int(table["frames"].sum()), int(table["lm"].sum()), num_decisions)
+
+
+def peak_of_all(engine: Engine, recipe: Recipe) -> float | None:
+    """Return the operations a second of all devices, taken to be alike; None if that of this one is not known."""
+    peak = peak_operations(engine.device, recipe.train.precision)
+    return None if peak is None else peak * engine.num_processes

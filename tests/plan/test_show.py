@@ -5,6 +5,8 @@ import re
 import pytest
 
 from dst_dist import cli
+from dst_dist.plan import show
+from dst_dist.plan.show import Machine
 
 AUTO = ("train.gradient_checkpointing=auto", "finetune.train.vision=false")
 
@@ -31,10 +33,25 @@ def test_what_does_not_fit_says_what_to_change(capsys, demo_words):
     assert "shard with fsdp, or use finetune.mode=lora" in out and "auto is true here" in out
 
 
+def test_a_node_shares_with_hybrid_sharding_and_all_processes_otherwise():
+    for engine, processes, sharing in (("hsdp", 32, 8), ("cpu_hsdp", 4, 4), ("fsdp", 32, 32), ("ddp", 16, 16)):
+        assert Machine(engine, processes, 80, processes_per_node=8).num_sharing == sharing
+
+
+@pytest.mark.parametrize("per_node, is_said", [("4", True), ("8", False)])
+def test_what_crosses_nodes_is_said_where_there_are_several(capsys, demo_words, monkeypatch, per_node, is_said):
+    seen, intact = [], show.memory_of
+    monkeypatch.setattr(show, "memory_of", lambda *given: (seen.append(given[1:3]), intact(*given))[1])
+    code, out = plan(capsys, demo_words, "--engine", "hsdp", "--processes-per-node", per_node)
+    assert code == 0 and set(seen) == {("hsdp", int(per_node))}
+    for line in ("in a step, gradients reduced between nodes: ", "sent by a node to others in a step: "):
+        assert (line in out) == is_said
+
+
 @pytest.mark.parametrize(
     "words, message",
     [
-        (("--engine", "horovod"), "--engine horovod: a plan knows ddp, zero2, zero2_offload, fsdp, fsdp_no_reshard"),
+        (("--engine", "horovod"), "a plan knows ddp, zero2, zero2_offload, fsdp, fsdp_no_reshard, hsdp"),
         (("data.train=[nowhere]",), "nowhere"),
         (("train.max_tokens=many",), "train.max_tokens: must be 'auto' or a whole number from 1"),
     ],

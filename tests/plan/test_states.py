@@ -5,7 +5,7 @@ import torch
 
 from dst_dist.config import Recipe
 from dst_dist.plan.simulate import build_model
-from dst_dist.plan.states import ENGINES, states_of, traffic_of
+from dst_dist.plan.states import ENGINES, crossing_of, states_of, traffic_of
 from tests.model.tiny import tiny_config
 
 
@@ -32,6 +32,7 @@ def test_bytes_of_each_engine_on_two_processes(model, sizes):
         "zero2_offload": (weights, 0, 0, 0),
         "fsdp": (weights / 2, 0, 2 * trained, 4 * trained),
         "fsdp_no_reshard": (weights / 2, 0, 2 * trained, 4 * trained),
+        "hsdp": (weights / 2, 0, 2 * trained, 4 * trained),
     }
     assert tuple(expected) == ENGINES
     for engine, values in expected.items():
@@ -54,10 +55,26 @@ def test_gathered_weights_are_all_without_resharding_and_few_with_it(model, size
 
 def test_traffic_by_hand(model, sizes):
     trained, weights = 4 * sizes[0], 4 * sizes[0] + 2 * sizes[1]
-    assert traffic_of(model, "ddp", 3) == {"gradients reduced": 2 * trained}
-    assert sum(traffic_of(model, "zero2", 3).values()) == 2 * trained
-    assert traffic_of(model, "fsdp", 3) == {"weights gathered": 6 * weights, "gradients reduced": trained}
-    assert traffic_of(model, "fsdp_no_reshard", 3)["weights gathered"] == weights
+    assert traffic_of(model, "ddp", 3, 2) == {"gradients reduced": 2 * trained}
+    assert sum(traffic_of(model, "zero2", 3, 2).values()) == 2 * trained
+    assert traffic_of(model, "fsdp", 3, 2) == {"weights gathered": 6 * weights, "gradients reduced": trained}
+    assert traffic_of(model, "fsdp_no_reshard", 3, 2)["weights gathered"] == weights
+    shares = {"gradients reduced between nodes": trained / 2}
+    assert traffic_of(model, "hsdp", 3, 4) == traffic_of(model, "fsdp", 3, 4) | shares
+
+
+def test_what_crosses_nodes_by_hand(model, sizes):
+    """Four processes a node: an all-reduce of the gradients crosses twice, and with sharding the weights too."""
+    trained, weights = 4 * sizes[0], 4 * sizes[0] + 2 * sizes[1]
+    expected = {
+        "ddp": 2 * trained,
+        "zero2": 2 * trained,
+        "zero2_offload": 2 * trained,
+        "fsdp": 6 * weights + trained,
+        "fsdp_no_reshard": weights + trained,
+        "hsdp": 2 * trained,
+    }
+    assert {engine: crossing_of(model, engine, 3, 4) for engine in ENGINES} == pytest.approx(expected, abs=8)
 
 
 def test_an_optimizer_that_has_stepped_holds_these_moments(sizes):

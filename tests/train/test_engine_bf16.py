@@ -1,6 +1,7 @@
 """In bf16 every trained tensor gets its gradient, and 200 steps at a small rate move it, on every engine."""
 
 import itertools
+import json
 
 import pytest
 import torch
@@ -108,3 +109,13 @@ def test_every_trained_tensor_moves(engine, mode, demo_words, tmp_path):
 @pytest.mark.parametrize("engine, mode", LONG)
 def test_every_trained_tensor_moves_everywhere(engine, mode, demo_words, tmp_path):
     check_bf16(engine, mode, demo_words, tmp_path)
+
+
+def test_hybrid_sharding_reduces_in_float32_within_a_node_and_between_nodes(starter, demo_words, tmp_path):
+    """Two by two processes: bf16 is of the computing alone."""
+    words = (*RECIPE, *demo_words, "train.max_steps=1", "train.global_batch_size=4")
+    env = {"REDUCED": str(tmp_path)}
+    starter.run("cpu_hsdp", words, tmp_path / "run", 4, module="tests.train.reducing", env=env).check()
+    for rank in range(4):
+        seen = json.loads((tmp_path / f"{rank}.json").read_text())
+        assert seen == [["all_reduce", "torch.float32", 2], ["reduce_scatter", "torch.float32", 2]]

@@ -8,8 +8,10 @@ import pytest
 import torch
 
 from dst_dist.data.batching import BatchPlan, micro_batches
+from dst_dist.errors import ConfigError
 from dst_dist.recipes.loading import load_recipe
 from dst_dist.setup import DataSetup
+from dst_dist.train import engine
 from tests.launching import TINY_RUN, launch
 from tests.train import comparing
 
@@ -63,7 +65,7 @@ class Case(NamedTuple):
 
     @property
     def words(self) -> tuple[str, ...]:
-        most_frames = {"1": 128, "4": 32, "varying": 64}[self.micro_batches] // self.processes
+        most_frames = {"1": 128, "2": 64, "4": 32, "varying": 64}[self.micro_batches] // self.processes
         vision_batch_size = 128 if self.tower_calls == 1 else most_frames // 3 + 1
         return (
             *RECIPE,
@@ -91,6 +93,8 @@ TABLE = (
     Case("cpu_fsdp_no_reshard", 1, "full", False, "4", 3),
     Case("cpu_fsdp_no_reshard", 2, "lora", True, "varying", 1),
 )
+HYBRID = Case("cpu_hsdp", 4, "full", True, "2", 3)
+"""Two replicas of two processes that share the weights; it takes four, so it stands beside the table."""
 ENGINES = ("cpu_ddp", "cpu_zero2", "cpu_zero2_offload", "cpu_fsdp", "cpu_fsdp_no_reshard")
 VALUES = (ENGINES, (1, 2), tuple(MODES), (False, True), ("1", "4", "varying"), (1, 3))
 FULL_CROSS = [case for case in itertools.starmap(Case, itertools.product(*VALUES)) if case not in TABLE]
@@ -141,7 +145,7 @@ def test_the_table_has_every_pair():
                 assert any((case[i], case[j]) == pair for case in families), pair
 
 
-@pytest.mark.parametrize("case", [*REFERENCES.values(), *TABLE], ids=lambda case: case.name)
+@pytest.mark.parametrize("case", [*REFERENCES.values(), *TABLE, HYBRID], ids=lambda case: case.name)
 def test_micro_batches_are_as_many_as_named(case, demo_words):
     recipe = load_recipe((*case.words, *demo_words))
     setup = DataSetup(recipe, ("train",))
@@ -156,7 +160,7 @@ def test_micro_batches_are_as_many_as_named(case, demo_words):
     assert len(numbers) > 1 if case.micro_batches == "varying" else numbers == {int(case.micro_batches)}
     calls = {-(-spec.round_frames // recipe.model.vision_batch_size) for share in shares for spec in share}
     assert max(calls) == 1 if case.tower_calls == 1 else max(calls) >= 3
-    if case.processes == 2 and case.micro_batches == "4":
+    if case.processes > 1 and case.micro_batches in ("2", "4"):
         # Steps of 7 samples leave one process with an empty micro-batch.
         assert any(not spec.draws for share in shares for spec in share)
 
@@ -169,7 +173,7 @@ def test_one_process_learns(runs, mode):
     assert lines[-1]["loss"] < 0.7 * lines[0]["loss"]
 
 
-@pytest.mark.parametrize("case", TABLE, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", [*TABLE, HYBRID], ids=lambda case: case.name)
 def test_engine_is_the_same_training(compare, case):
     assert comparing.faults(compare(case)) == []
 
@@ -248,3 +252,23 @@ def test_a_world_that_was_not_launched_is_refused(demo_words, tmp_path):
     assert launched.status["code"] == 2
     assert "2 processes were launched, but Accelerate sees 1" in launched.status["reason"]
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
+
+
+def hybrid_of(monkeypatch, on_node, processes, sharing):
+    sizes = {"LOCAL_WORLD_SIZE": on_node, "WORLD_SIZE": processes, "PARALLELISM_CONFIG_DP_SHARD_SIZE": sharing}
+    for name, value in {**sizes, "ACCELERATE_USE_PARALLELISM_CONFIG": "true"}.items():
+        monkeypatch.setenv(name, str(value))
+    return engine._hybrid_sharding()
+
+
+def test_replicas_are_as_many_as_there_are_groups(monkeypatch):
+    assert engine._hybrid_sharding() is None
+    for on_node, processes, sharing, replicas in ((8, 32, 8, 4), (4, 4, 2, 2), (8, 8, 8, 1)):
+        hybrid = hybrid_of(monkeypatch, on_node, processes, sharing)
+        assert (hybrid.dp_shard_size, hybrid.dp_replicate_size) == (sharing, replicas)
+
+
+@pytest.mark.parametrize("on_node, sharing", [(4, 8), (6, 4), (2, 1)])
+def test_groups_lie_within_a_node(monkeypatch, on_node, sharing):
+    with pytest.raises(ConfigError, match=f"{on_node} processes on this node make no groups of {sharing}"):
+        hybrid_of(monkeypatch, on_node, 2 * on_node, sharing)

@@ -209,7 +209,7 @@ def check_chain(starter, demo_words, tmp_path, mode, precision, *places):
 
 CHAINS = {
     "lora-fp32": ("lora", "fp32", ("zero2", 2), ("fsdp", 4), ("ddp", 1)),
-    "full-fp32": ("full", "fp32", ("fsdp", 2), ("zero2", 4), ("fsdp", 1)),
+    "full-fp32": ("full", "fp32", ("fsdp", 2), ("hsdp", 4), ("zero2", 4), ("fsdp", 1)),
     "full-bf16": ("full", "bf16", ("zero2", 2), ("ddp", 2)),
 }
 

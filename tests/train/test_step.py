@@ -1,10 +1,15 @@
-"""A micro-batch that is too much for the memory says which it was and what to turn."""
+"""Memory that is not enough says what to turn; a step says what share of the cards' arithmetic it used."""
 
 import json
+from types import SimpleNamespace
 
+import numpy as np
+import pytest
 import torch
 
-from dst_dist.train import step
+from dst_dist.data.dataset import SAMPLE_DTYPE
+from dst_dist.model.operations import Costs
+from dst_dist.train import progress, step
 from dst_dist.train.engine import Engine
 from tests.train.in_process import train
 from tests.train.runs import cut_words
@@ -46,3 +51,31 @@ def test_out_of_memory_in_the_update_names_what_would_make_it_smaller(demo_words
     assert (
         reason.startswith("RuntimeError: step 1: out of memory in the update") and "launch/zero2_offload.yaml" in reason
     )
+
+
+def test_the_share_of_the_cards_arithmetic_by_hand(monkeypatch):
+    """Two samples, 2 s, two cards of 5,000 operations a second.
+
+    3 + 2 tokens, 6 + 3 pairs, 4 supervised tokens, 3 decisions, 2 frames.
+    """
+    samples = np.zeros(3, dtype=SAMPLE_DTYPE)
+    for name, values in {"tokens": [3, 9, 2], "frames": [1, 9, 1], "lm": [2, 9, 2]}.items():
+        samples[name] = values
+    samples["dst_update_positives"], samples["dst_update_negatives"] = [1, 9, 0], [1, 9, 1]
+    monkeypatch.setattr(step.time, "perf_counter", lambda: 7.0)
+    watch = SimpleNamespace(started_s=5.0, waited_s=0.5)
+    costs = Costs(token=1000, pair=100, lm_position=10, decision=1, connector=20, tower=7)
+    done = 5 * 1000 + 9 * 100 + 4 * 10 + 3 * 1 + 2 * (20 + 7)
+    data = SimpleNamespace(samples=samples)
+    values = step.sizes(data, [0, 2], watch, costs, peak=2 * 5000.0)
+    assert values["mfu"] == pytest.approx(done / 2 / 10_000)
+    assert values["num_tokens"] == 5 and values["tokens_per_s"] == 2.5
+    assert "mfu" not in step.sizes(data, [0, 2], watch, costs, peak=None)
+
+
+def test_the_log_line_has_the_share_where_it_is_known():
+    keys = ("loss", "learning_rate", "grad_norm", "tokens_per_s", "frames_per_s", "data_wait_share", "max_seq_len")
+    values = dict.fromkeys((*keys, "peak_memory_gib"), 1.0)
+    values |= {f"num_{head}_{kind}": 1 for head in step.HEAD_NAMES for kind in ("positives", "negatives")}
+    assert "frames/s, mfu 34.1%, 100% waiting" in progress._train_line(1, 2, values | {"mfu": 0.3412})
+    assert "frames/s, 100% waiting" in progress._train_line(1, 2, values)
