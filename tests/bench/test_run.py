@@ -89,6 +89,7 @@ def test_steps_are_a_number_from_1(steps, capsys):
     assert f"{steps}: say a whole number from 1" in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_launched_processes_and_the_main_one_speaks(demo_words, tmp_path):
     words = ["bench", *words_of(demo_words, tmp_path)[:-1], "--steps", "1"]
     done = launch("cpu_ddp", words[1:], tmp_path / "run", module=("dst_dist", words[0]))
