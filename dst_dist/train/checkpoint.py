@@ -99,9 +99,9 @@ class Checkpoints:
         return self._begun is not None and self._begun.own_files is not None and self._begun.own_files.goes_on
 
     def drop(self) -> None:
-        """Log that a save was begun and will not be complete: this process fails, and the others cannot wait for it."""
+        """Log that a save that was begun, if there is one, will never be complete."""
         if self._begun is not None:
-            logger.warning("the save of %s is dropped; the one before it is the newest", self._begun.target)
+            logger.warning("%s was not complete and is dropped; the one before it stays the newest", self._begun.target)
 
     def complete(self, engine: Engine) -> tuple[Path, float] | None:
         """Write what was begun, or wait until it is written, and give it its name (collective).

@@ -87,11 +87,10 @@ class Trainer:
         """Train to the end, or until asked to stop, and return the exit code (collective)."""
         try:
             is_stopping = self.train()
-        except NonFiniteError:
-            # All processes raise it together, so a save that was begun before it can be completed.
-            self.complete_save()
-            raise
-        except Exception:
+        except Exception as error:
+            # Completing is collective, and other errors than this one are of a single process.
+            if isinstance(error, NonFiniteError) or self.engine.num_processes == 1:
+                self.complete_save()
             self.checkpoints.drop()
             raise
         self.stop.obeyed()

@@ -79,6 +79,14 @@ def test_a_full_disk_on_the_other_process(starter, words, straight, tmp_path, wa
     assert_same_run(tmp_path / "run", straight)
 
 
+def test_a_process_that_fails_alone_drops_the_save_whole(starter, words, straight, tmp_path):
+    """The others cannot complete it without that process."""
+    assert_hit(starter, words, tmp_path / "run", AT_WORK, 1, "full", 6)
+    assert (tmp_path / "run/last").resolve().name == "step-00000002", "its fourth step failed"
+    starter.run("cpu_ddp", words, tmp_path / "run").check()
+    assert_same_run(tmp_path / "run", straight)
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("way", [IN_BACKGROUND, IN_FOREGROUND])
 @pytest.mark.parametrize("kind", ["kill", "full"])
