@@ -21,6 +21,7 @@ from dst_dist.errors import CheckpointError
 from dst_dist.files import flush, free_name, sha256, write_whole
 from dst_dist.logs import logger
 from dst_dist.run_folder import RunFolder
+from dst_dist.train.background import Remover
 from dst_dist.train.engine import Engine
 from dst_dist.train.engine_state import restore, set_random_state, trained_shapes
 from dst_dist.train.state_files import StretchReader
@@ -61,7 +62,8 @@ class Checkpoints:
     Args:
         keep: the number of newest checkpoints that stay; the one that `best` points at stays too.
         fault: called with the name of each instant at which a crash would do most harm; for tests.
-        background: whether a thread writes each save from a copy, if there is host memory for one.
+        background: whether a thread writes each save from a copy, if there is host memory for one, and another one
+            removes old checkpoints; `remover.wait` waits for that.
     """
 
     def __init__(
@@ -69,7 +71,7 @@ class Checkpoints:
     ):
         self.run, self.folder = run, run.checkpoints
         self.keep, self.fault = keep, fault
-        self._writer = Writer(background, fault)
+        self._writer, self.remover = Writer(background, fault), Remover(background, fault)
         self._begun: Begun | None = None
 
     def begin(self, engine: Engine, step: int, training: dict[str, Any], is_best: bool) -> bool:
@@ -152,10 +154,9 @@ class Checkpoints:
         best = self.run.path / "best"
         kept = {best.resolve().name} if best.is_symlink() else set()
         good = [path for path in self.existing() if (path / MANIFEST).is_file()]
-        for path in good[: -self.keep]:
-            if path.name not in kept:
-                # Renamed first, so that a half removed one is never taken for a checkpoint.
-                self._remove(path.rename(path.with_name(path.name + UNFINISHED)))
+        old = [path for path in good[: -self.keep] if path.name not in kept]
+        # Renamed first, so that a half removed one is never taken for a checkpoint.
+        self.remover.remove_all([path.rename(path.with_name(path.name + UNFINISHED)) for path in old])
         self.fault("after prune")
 
     def _link(self, name: str, target: Path) -> None:
@@ -220,15 +221,7 @@ class Checkpoints:
                     f"remove it if {self.folder} has the same checkpoint, else move it there as step-... (eight digits)"
                 )
         for path in self.folder.glob(f"*{UNFINISHED}*"):
-            self._remove(path)
-
-    def _remove(self, path: Path) -> None:
-        """Remove a folder, or log a warning: one too many does no harm, and its removal is tried again later."""
-        try:
-            self.fault("inside prune")
-            shutil.rmtree(path)
-        except OSError as error:
-            logger.warning("%s could not be removed: %s", path, error)
+            self.remover.remove(path)
 
 
 def _verify_own_share(path: Path, engine: Engine) -> list[str]:

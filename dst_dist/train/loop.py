@@ -110,6 +110,7 @@ class Trainer:
                 self.save(is_best)
             if is_stopping or self.is_over():
                 self.complete_save()
+                self.checkpoints.remover.wait()
                 break
             self.train_step(*next(steps), batches)
             is_best = self.evaluation_is_due() and self.evaluate()

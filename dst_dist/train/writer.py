@@ -3,21 +3,20 @@
 import json
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from dst_dist.logs import logger
+from dst_dist.train.background import in_thread
 from dst_dist.train.engine import Engine
 from dst_dist.train.engine_state import held_state, random_state, stretches, trained_shapes
 from dst_dist.train.host_copy import HostCopy
 from dst_dist.train.state_files import Stretch, write_flushed, write_stretches
 
 TRAINING = "training.json"
-THREAD = "checkpoint-writer"
-"""Begins the names of the threads."""
 
 
 @dataclass(frozen=True)
@@ -70,11 +69,7 @@ class Writer:
         write = partial(self._write, engine.rank, folder, state, random, text)
         if self._copy is None:
             return Writing(write)
-        # A thread a save: it ends with its work.
-        executor = ThreadPoolExecutor(1, f"{THREAD}-{engine.rank}")
-        writing = Writing(write, executor.submit(write))
-        executor.shutdown(wait=False)
-        return writing
+        return Writing(write, in_thread(engine.rank, write))
 
     def _decide(self, engine: Engine, state: list[Stretch]) -> None:
         """Take host memory for copies if there is enough for all processes (collective)."""

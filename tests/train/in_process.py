@@ -9,8 +9,8 @@ import warnings
 from accelerate.state import AcceleratorState
 
 from dst_dist.train import __main__ as program
+from dst_dist.train.background import THREAD
 from dst_dist.train.stop import SIGNALS
-from dst_dist.train.writer import THREAD
 
 
 @contextlib.contextmanager
@@ -36,7 +36,7 @@ def train(words):
         with own_logging():
             return program.main(words)
     finally:
-        # Outside a test the process has ended now, and with it a save that nobody waits for.
+        # Outside a test the process has ended now, and with it its threads.
         for thread in threading.enumerate():
             if thread.name.startswith(THREAD):
                 thread.join()

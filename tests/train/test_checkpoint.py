@@ -27,6 +27,7 @@ def saved(folder, steps, number=2, keep=2, best=(), fault=lambda point: None, ba
             assert checkpoints.begin(engine, step, {"progress": {"step": step}}, step in best) == background
             path, _ = checkpoints.complete(engine)
             assert path == folder / f"checkpoints/step-{step:08d}"
+        checkpoints.remover.wait()
 
     results, engines = on_processes(number, work)
     return results, engines

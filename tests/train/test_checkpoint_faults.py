@@ -14,9 +14,9 @@ import torch
 
 from dst_dist.errors import CheckpointError
 from dst_dist.run_folder import RunFolder
+from dst_dist.train.background import THREAD
 from dst_dist.train.checkpoint import MANIFEST, Checkpoints, load
 from dst_dist.train.state_files import Stretch, write_stretches
-from dst_dist.train.writer import THREAD
 from tests.train.fake_engine import on_processes
 from tests.train.killing import NOT_ON_MAIN, POINTS, Faults, installed
 from tests.train.test_checkpoint import names, newest, saved
@@ -65,6 +65,7 @@ def faulty_save(folder, kind, point, rank, background):
         checkpoints = Checkpoints(RunFolder(folder), 2, fault, background)
         checkpoints.begin(engine, 3, {"progress": {"step": 3}}, True)
         checkpoints.complete(engine)
+        checkpoints.remover.wait()
 
     with installed(fault):
         results, _ = on_processes(2, work)
