@@ -62,7 +62,10 @@ def still_seconds(checkpoints: Checkpoints, engine: OneProcess, step: int) -> fl
     began = seconds(lambda: checkpoints.begin(engine, step, {}, False))
     while checkpoints.is_writing:
         time.sleep(0.01)
-    return began + seconds(lambda: checkpoints.complete(engine))
+    ended = seconds(lambda: checkpoints.complete(engine))
+    # Before the next save has to remove it.
+    shutil.rmtree(checkpoints.folder / f"step-{step:08d}")
+    return began + ended
 
 
 def main() -> None:
