@@ -230,6 +230,8 @@ class Checkpoint(Section):
     """Optimizer steps between checkpoints."""
     keep: Annotated[int, Field(ge=2)] = 3
     """How many of the newest checkpoints are kept, the best one besides."""
+    background: bool = True
+    """Copy the state to host memory and write it while training goes on; where no copy fits, training waits."""
     best: Literal[tuple(f"val/{key}" for key, metric in METRICS.items() if metric.chooses_best)] = "val/loss"
     """Metric of validation that chooses the best checkpoint."""
 

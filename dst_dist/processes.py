@@ -46,9 +46,9 @@ class Processes:
             dist.all_reduce(values)
         return values
 
-    def any_process(self, flag: bool) -> bool:
-        """Return whether the flag is set on any process (collective)."""
-        return bool(self.sum_over_processes(torch.tensor([float(flag)])) > 0)
+    def any_process(self, *flags: bool) -> list[bool]:
+        """Return of each flag whether it is set on any process (one collective)."""
+        return (self.sum_over_processes(torch.tensor(flags, dtype=torch.float32)) > 0).tolist()
 
     def gather_objects(self, value: Any) -> list[Any]:
         """Return one picklable value of each process, in order of rank, on every process (collective)."""

@@ -11,6 +11,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,13 @@ from dst_dist.errors import CheckpointError
 from dst_dist.files import flush, free_name, sha256, write_whole
 from dst_dist.logs import logger
 from dst_dist.run_folder import RunFolder
+from dst_dist.train.background import Remover
 from dst_dist.train.engine import Engine
-from dst_dist.train.engine_state import held_state, random_state, restore, set_random_state, stretches, trained_shapes
-from dst_dist.train.state_files import StretchReader, write_stretches
+from dst_dist.train.engine_state import restore, set_random_state, trained_shapes
+from dst_dist.train.state_files import StretchReader
+from dst_dist.train.writer import TRAINING, Writer, Writing
 
-MANIFEST, TRAINING = "MANIFEST.json", "training.json"
+MANIFEST = "MANIFEST.json"
 NAME = re.compile(r"step-\d{8,}")
 UNFINISHED = ".unfinished"
 
@@ -42,59 +45,96 @@ class Manifest(pydantic.BaseModel):
     files: dict[str, FileEntry]
 
 
+@dataclass
+class Begun:
+    """A save that was begun and is not complete."""
+
+    target: Path
+    is_best: bool
+    temporary: Path | None = None
+    """Where it is written; None if the checkpoint is there already and only the links move."""
+    own_files: Writing | None = None
+
+
 class Checkpoints:
-    """The checkpoints of one run.
+    """The checkpoints of one run, saved one at a time: `begin`, then `complete`.
 
     Args:
         keep: the number of newest checkpoints that stay; the one that `best` points at stays too.
         fault: called with the name of each instant at which a crash would do most harm; for tests.
+        background: whether a thread writes each save from a copy, if there is host memory for one, and another one
+            removes old checkpoints; `remover.wait` waits for that.
     """
 
-    def __init__(self, run: RunFolder, keep: int, fault: Callable[[str], None] = lambda point: None):
+    def __init__(
+        self, run: RunFolder, keep: int, fault: Callable[[str], None] = lambda point: None, background: bool = False
+    ):
         self.run, self.folder = run, run.checkpoints
         self.keep, self.fault = keep, fault
+        self._writer, self.remover = Writer(background, fault), Remover(background, fault)
+        self._begun: Begun | None = None
 
-    def save(self, engine: Engine, step: int, training: dict[str, Any], is_best: bool) -> Path:
-        """Write a checkpoint, each process its part, and return its folder; overwrites nothing (collective).
+    def begin(self, engine: Engine, step: int, training: dict[str, Any], is_best: bool) -> bool:
+        """Begin a checkpoint of the state as it is now; `complete` ends it (collective).
+
+        Returns:
+            whether training may go on before `complete`, the same on every process. Else the state must not change.
+
+        Raises:
+            OSError: on every process, if it failed on any.
+        """
+        assert self._begun is None, "the save before is not complete"
+        target = self.folder / f"step-{step:08d}"
+        # The name is new each time: a process of an earlier start that is still alive cannot write into it.
+        name = f"{target.name}{UNFINISHED}-{secrets.token_hex(4)}"
+        exists, temporary = engine.from_main((target.exists(), self.folder / name))
+        if exists:
+            self._begun = Begun(target, is_best)
+            return False
+        engine.on_main(lambda: temporary.mkdir(parents=True))
+        self._begun = Begun(target, is_best, temporary, self._writer.begin(engine, temporary, training))
+        return self._writer.background
+
+    @property
+    def is_writing(self) -> bool:
+        """Whether this process's thread has not yet written its part of the save that was begun."""
+        return self._begun is not None and self._begun.own_files is not None and self._begun.own_files.goes_on
+
+    def drop(self) -> None:
+        """Log that a save that was begun, if there is one, will never be complete."""
+        if self._begun is not None:
+            logger.warning("%s was not complete and is dropped; the one before it stays the newest", self._begun.target)
+
+    def complete(self, engine: Engine) -> tuple[Path, float] | None:
+        """Write what was begun, or wait until it is written, and give it its name (collective).
+
+        Returns:
+            its folder, and the seconds that the slowest process wrote; None if no save was begun.
 
         Raises:
             OSError: on every process, if writing failed on any; earlier checkpoints stay.
         """
-        target = self.folder / f"step-{step:08d}"
-        if not engine.from_main(target.exists()):
-            self._write(engine, target, training)
-        engine.on_main(lambda: self._link_and_prune(target, is_best))
-        return target
+        save, self._begun = self._begun, None
+        if save is None:
+            return None
+        elapsed_s = 0.0 if save.own_files is None else self._complete(engine, save)
+        engine.on_main(lambda: self._link_and_prune(save.target, save.is_best))
+        return save.target, elapsed_s
 
-    def _write(self, engine: Engine, target: Path, training: dict[str, Any]) -> None:
-        # The name is new each time: a process of an earlier start that is still alive cannot write into it.
-        temporary = self.folder / engine.from_main(f"{target.name}{UNFINISHED}-{secrets.token_hex(4)}")
+    def _complete(self, engine: Engine, save: Begun) -> float:
+        """Wait for every process's files, name them, and return the longest time that one wrote (collective)."""
         try:
-            engine.on_main(lambda: temporary.mkdir(parents=True))
-            parts = engine.on_every(lambda: self._write_own_files(engine, temporary, training))
-            files = {name: entry for part in parts for name, entry in part.items()}
-            engine.on_main(lambda: self._complete(temporary, target, files))
+            parts = engine.on_every(save.own_files.wait)
+            files = {name: entry for part in parts for name, entry in part.files.items()}
+            engine.on_main(lambda: self._give_name(save.temporary, save.target, files))
         except OSError:
             if engine.is_main:
                 # The disk is probably full; without this the next start would remove it.
-                shutil.rmtree(temporary, ignore_errors=True)
+                shutil.rmtree(save.temporary, ignore_errors=True)
             raise
+        return max(part.elapsed_s for part in parts)
 
-    def _write_own_files(self, engine: Engine, folder: Path, training: dict[str, Any]) -> dict[str, dict[str, Any]]:
-        """Write this process's files, flushed, and return their manifest entries by name."""
-        self.fault("before state")
-        state_file, random_file = (f"{kind}-{engine.rank:05d}.safetensors" for kind in ("state", "random"))
-        digests = {state_file: write_stretches(folder / state_file, stretches(held_state(engine)))}
-        self.fault("after state")
-        digests[random_file] = write_stretches(folder / random_file, random_state(engine.device))
-        self.fault("after random")
-        if engine.is_main:
-            write_whole(folder / TRAINING, json.dumps({**training, "shapes": trained_shapes(engine)}, indent=2) + "\n")
-            digests[TRAINING] = sha256(folder / TRAINING)
-            self.fault("after training")
-        return {name: {"bytes": (folder / name).stat().st_size, "sha256": digest} for name, digest in digests.items()}
-
-    def _complete(self, temporary: Path, target: Path, files: dict[str, dict[str, Any]]) -> None:
+    def _give_name(self, temporary: Path, target: Path, files: dict[str, dict[str, Any]]) -> None:
         """Write the manifest, then give the folder its name."""
         self.fault("before manifest")
         write_whole(temporary / MANIFEST, json.dumps({"files": files}, indent=2) + "\n")
@@ -114,10 +154,9 @@ class Checkpoints:
         best = self.run.path / "best"
         kept = {best.resolve().name} if best.is_symlink() else set()
         good = [path for path in self.existing() if (path / MANIFEST).is_file()]
-        for path in good[: -self.keep]:
-            if path.name not in kept:
-                # Renamed first, so that a half removed one is never taken for a checkpoint.
-                self._remove(path.rename(path.with_name(path.name + UNFINISHED)))
+        old = [path for path in good[: -self.keep] if path.name not in kept]
+        # Renamed first, so that a half removed one is never taken for a checkpoint.
+        self.remover.remove_all([path.rename(path.with_name(path.name + UNFINISHED)) for path in old])
         self.fault("after prune")
 
     def _link(self, name: str, target: Path) -> None:
@@ -182,15 +221,7 @@ class Checkpoints:
                     f"remove it if {self.folder} has the same checkpoint, else move it there as step-... (eight digits)"
                 )
         for path in self.folder.glob(f"*{UNFINISHED}*"):
-            self._remove(path)
-
-    def _remove(self, path: Path) -> None:
-        """Remove a folder, or log a warning: one too many does no harm, and its removal is tried again later."""
-        try:
-            self.fault("inside prune")
-            shutil.rmtree(path)
-        except OSError as error:
-            logger.warning("%s could not be removed: %s", path, error)
+            self.remover.remove(path)
 
 
 def _verify_own_share(path: Path, engine: Engine) -> list[str]:

@@ -13,6 +13,7 @@ from dst_dist.features import use_features
 from dst_dist.files import write_whole
 from dst_dist.logs import logger
 from dst_dist.model.loading import load_model
+from dst_dist.model.losses import NonFiniteError
 from dst_dist.model.operations import costs_of
 from dst_dist.model.trainable import parameter_groups, unwrap
 from dst_dist.plan.auto import decided
@@ -71,7 +72,7 @@ class Trainer:
         torch.manual_seed(recipe.seed + 1 + self.engine.rank)
 
         # Run folder
-        self.checkpoints = Checkpoints(run, recipe.checkpoint.keep)
+        self.checkpoints = Checkpoints(run, recipe.checkpoint.keep, background=recipe.checkpoint.background)
         self.open_folder(allowed)
 
         # Where an earlier start of this run was cut
@@ -89,26 +90,47 @@ class Trainer:
 
     def run(self) -> int:
         """Train to the end, or until asked to stop, and return the exit code (collective)."""
+        try:
+            is_stopping = self.train()
+        except Exception as error:
+            # Completing is collective, and other errors than this one are of a single process.
+            if isinstance(error, NonFiniteError) or self.engine.num_processes == 1:
+                self.complete_save()
+            self.checkpoints.drop()
+            raise
+        self.stop.obeyed()
+        self.log.close()
+        self.engine.close()
+        return STOPPED if is_stopping else DONE
+
+    def train(self) -> bool:
+        """Train, save and write `final/`, and return whether it was asked to stop before (collective)."""
         steps = self.plan.steps(self.progress.step, self.num_steps)
         batches = self.batches_from(self.progress.step)
         # Due before the first step if an earlier start was cut in its evaluation.
         is_best = self.evaluation_is_due() and self.evaluate()
         while True:
-            is_stopping = self.engine.any_process(self.stop.is_asked)
+            is_stopping = self.is_stopping()
             if is_stopping or is_best or self.checkpoint_is_due():
                 self.save(is_best)
-            if is_stopping:
-                logger.info("stopped on request after step %d; the same command continues", self.progress.step)
-                break
-            if self.is_over():
-                self.finish()
+            if is_stopping or self.is_over():
+                self.complete_save()
+                self.checkpoints.remover.wait()
                 break
             self.train_step(*next(steps), batches)
             is_best = self.evaluation_is_due() and self.evaluate()
-        self.stop.obeyed()
-        self.log.close()
-        self.engine.close()
-        return STOPPED if is_stopping else DONE
+        if is_stopping:
+            logger.info("stopped on request after step %d; the same command continues", self.progress.step)
+        else:
+            self.finish()
+        return is_stopping
+
+    def is_stopping(self) -> bool:
+        """Return whether any process was asked to stop; complete a save that all have written (collective)."""
+        is_asked, is_writing = self.engine.any_process(self.stop.is_asked, self.checkpoints.is_writing)
+        if not is_writing:
+            self.complete_save()
+        return is_asked
 
     def train_step(self, step: int, epoch: int, draws: list[Draw], batches: Iterator[PackedBatch]) -> None:
         """Train and log optimizer step `step` (0 is the first) of the batch plan (collective)."""
@@ -126,18 +148,27 @@ class Trainer:
     def evaluate(self) -> bool:
         """Measure the validation split and return whether it is the best so far (collective)."""
         data, limits = self.datasets["val"], self.setup.limits
-        metrics = validate(self.engine, self.recipe, data, limits, lambda: self.engine.any_process(self.stop.is_asked))
+        metrics = validate(self.engine, self.recipe, data, limits, self.is_stopping)
         if metrics is None:
             return False
         self.log.evaluation(self.progress.step, metrics)
         return self.progress.note_evaluation(metrics, self.recipe.checkpoint.best.removeprefix("val/"))
 
     def save(self, is_best: bool) -> None:
-        """Write a checkpoint (collective)."""
+        """Begin a checkpoint once the one before is complete; in the foreground, complete it too (collective)."""
+        self.complete_save()
         started_s = time.perf_counter()
         training = {"progress": asdict(self.progress), "num_processes": self.engine.num_processes, **self.identity}
-        path = self.checkpoints.save(self.engine, self.progress.step, training, is_best)
-        self.log.checkpoint(path, time.perf_counter() - started_s)
+        goes_on = self.checkpoints.begin(self.engine, self.progress.step, training, is_best)
+        self.log.checkpoint_begun(time.perf_counter() - started_s)
+        if not goes_on:
+            self.complete_save()
+
+    def complete_save(self) -> None:
+        """Wait for the save that was begun, if there is one, and complete it (collective)."""
+        started_s = time.perf_counter()
+        if (saved := self.checkpoints.complete(self.engine)) is not None:
+            self.log.checkpoint(*saved, time.perf_counter() - started_s)
 
     def finish(self) -> None:
         """Write `final/` (collective)."""

@@ -40,7 +40,8 @@ class TrainLog:
         self.engine, self.every_steps, self.num_steps = engine, every_steps, num_steps
         self.file = open(run.metrics_file, "a", buffering=1) if engine.is_main else None  # noqa: SIM115, see close
         engine.accelerator.init_trackers("dst_dist")
-        self.checkpoint_s: float | None = None
+        self.checkpoint_values: dict[str, float] = {}
+        self.begin_s = 0.0
         show_bar = engine.is_main and sys.stderr.isatty()
         self.bar = tqdm(total=num_steps, initial=start_step, unit="step", disable=not show_bar, dynamic_ncols=True)
 
@@ -57,8 +58,7 @@ class TrainLog:
 
     def train_step(self, step: int, values: Mapping[str, float]) -> None:
         """Log an optimizer step: each to the file, one in `log.every_steps` to people and trackers."""
-        if self.checkpoint_s is not None:
-            values, self.checkpoint_s = {**values, "checkpoint_s": self.checkpoint_s}, None
+        values, self.checkpoint_values = {**values, **self.checkpoint_values}, {}
         self.write(step, "train", values)
         self.bar.set_postfix_str(f"loss {values['loss']:.3f}", refresh=False)
         self.bar.update()
@@ -72,10 +72,25 @@ class TrainLog:
         metrics = ", ".join(f"{key} {values[key]:.3f}" for key in EVALUATION_KEYS if key in values)
         logger.info(f"step {step}/{self.num_steps} | val | {_losses(values)} | {metrics}")
 
-    def checkpoint(self, path: Path, elapsed_s: float) -> None:
-        """Log a save; the time that training stood still for it is in the next step's line."""
-        self.checkpoint_s = elapsed_s
-        logger.info("saved %s in %.1f s", path, elapsed_s, extra={SHOWN_BY_BAR: True})
+    def checkpoint_begun(self, elapsed_s: float) -> None:
+        """Note how long training stood still for the beginning of a save."""
+        self.begin_s = elapsed_s
+        self._stood_still(elapsed_s)
+
+    def checkpoint(self, path: Path, write_s: float, elapsed_s: float) -> None:
+        """Log a complete save; how long training stood still for its end, and its writing, are in the next step's line.
+
+        Args:
+            elapsed_s: time that training stood still for the end of the save.
+        """
+        self._stood_still(elapsed_s)
+        self.checkpoint_values["checkpoint_write_s"] = write_s
+        line = "saved %s: training stood still for %.1f s, writing took %.1f s"
+        logger.info(line, path, self.begin_s + elapsed_s, write_s, extra={SHOWN_BY_BAR: True})
+
+    def _stood_still(self, elapsed_s: float) -> None:
+        values = self.checkpoint_values
+        values["checkpoint_s"] = values.get("checkpoint_s", 0.0) + elapsed_s
 
     def close(self) -> None:
         """End the bar and the file."""

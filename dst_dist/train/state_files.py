@@ -49,13 +49,20 @@ def write_stretches(path: Path, stretches: Sequence[Stretch]) -> str:
         offset = end
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
+    return write_flushed(path, _pieces(len(text).to_bytes(8, "little") + text, stretches))
+
+
+def write_flushed(path: Path, pieces: Iterable[bytes | memoryview]) -> str:
+    """Write a file, flush it to the disk and return its sha256."""
     digest = hashlib.sha256()
-    with open(path, "wb") as file, ThreadPoolExecutor(1) as hasher:
-        for piece in _pieces(len(text).to_bytes(8, "little") + text, stretches):
+    # Without a buffer: a data worker that is forked meanwhile would inherit what is in it, and may write it again.
+    with open(path, "wb", buffering=0) as file, ThreadPoolExecutor(1) as hasher:
+        for piece in pieces:
             hashed = hasher.submit(digest.update, piece)
-            file.write(piece)
+            left = memoryview(piece)
+            while left:
+                left = left[file.write(left) :]
             hashed.result()
-        file.flush()
         os.fsync(file.fileno())
     return digest.hexdigest()
 

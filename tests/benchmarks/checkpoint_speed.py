@@ -1,7 +1,8 @@
 """`python -m tests.benchmarks.checkpoint_speed FOLDER [--gib 4] [--repeats 5]`: a save against plain torch.save.
 
 Both write the same numbers (a model's weights and two moments, float32) to the same disk and flush them; ours makes
-checksums, manifest, rename and links too. Prints the median times and their ratio, which should be 1.3 at most.
+checksums, manifest, rename and links too. Prints the median times and their ratio, which should be 1.3 at most; then
+how long training stands still for a save in the background, next to one in the foreground.
 """
 
 import argparse
@@ -56,6 +57,17 @@ def plain_save(engine: OneProcess, file: Path) -> None:
         os.fsync(out.fileno())
 
 
+def still_seconds(checkpoints: Checkpoints, engine: OneProcess, step: int) -> float:
+    """Return how long training stands still for a save: for its beginning, and when it is written for its end."""
+    began = seconds(lambda: checkpoints.begin(engine, step, {}, False))
+    while checkpoints.is_writing:
+        time.sleep(0.01)
+    ended = seconds(lambda: checkpoints.complete(engine))
+    # Before the next save has to remove it.
+    shutil.rmtree(checkpoints.folder / f"step-{step:08d}")
+    return began + ended
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
@@ -63,22 +75,25 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
     engine, run = OneProcess(options.gib), options.folder / "checkpoint_speed"
-    checkpoints = Checkpoints(RunFolder(run), keep=2)
-    held_state(engine)  # The moments are made before the clock runs.
-    ours, plain = [], []
+    ways = {background: Checkpoints(RunFolder(run), 2, background=background) for background in (False, True)}
+    held_state(engine)  # The moments are made before the clock runs, and host memory for copies is taken.
+    ours, plain, still = [], [], []
     run.mkdir(parents=True)
     try:
+        still_seconds(ways[True], engine, 0)
         for step in range(1, options.repeats + 1):
             plain.append(seconds(lambda: plain_save(engine, run / "plain.pt")))
             (run / "plain.pt").unlink()
-            ours.append(seconds(lambda step=step: checkpoints.save(engine, step, {}, False)))
-            shutil.rmtree(run / f"checkpoints/step-{step:08d}")
+            ours.append(still_seconds(ways[False], engine, 2 * step - 1))
+            still.append(still_seconds(ways[True], engine, 2 * step))
     finally:
         shutil.rmtree(run)
     size = sum(stretch.values.nbytes for stretch in stretches(held_state(engine))) / 2**30
     a, b = statistics.median(ours), statistics.median(plain)
     rates = f"save {a:.2f} s ({size / a:.2f} GiB/s), torch.save {b:.2f} s ({size / b:.2f} GiB/s)"
     print(f"{size:.2f} GiB: {rates}, ratio {a / b:.2f}")
+    c = statistics.median(still)
+    print(f"training stands still: {a:.2f} s in the foreground, {c:.2f} s in the background, ratio {a / c:.1f}")
 
 
 if __name__ == "__main__":

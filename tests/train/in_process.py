@@ -3,11 +3,13 @@
 import contextlib
 import logging
 import signal
+import threading
 import warnings
 
 from accelerate.state import AcceleratorState
 
 from dst_dist.train import __main__ as program
+from dst_dist.train.background import THREAD
 from dst_dist.train.stop import SIGNALS
 
 
@@ -34,4 +36,8 @@ def train(words):
         with own_logging():
             return program.main(words)
     finally:
+        # Outside a test the process has ended now, and with it its threads.
+        for thread in threading.enumerate():
+            if thread.name.startswith(THREAD):
+                thread.join()
         AcceleratorState._reset_state(reset_partial_state=True)

@@ -11,7 +11,16 @@ MODES = {
     "lora": ("finetune.mode=lora", "finetune.train.vision=false", "finetune.lora={rank: 4, alpha: 8, dropout: 0.1}"),
     "full": ("finetune.mode=full",),
 }
-SPEED = {"tokens_per_s", "frames_per_s", "data_wait_share", "mfu", "peak_memory_gib", "checkpoint_s"}
+IN_BACKGROUND, IN_FOREGROUND = "checkpoint.background=true", "checkpoint.background=false"
+SPEED = {
+    "tokens_per_s",
+    "frames_per_s",
+    "data_wait_share",
+    "mfu",
+    "peak_memory_gib",
+    "checkpoint_s",
+    "checkpoint_write_s",
+}
 """Fields that differ between any two runs."""
 
 

@@ -17,14 +17,17 @@ from dst_dist.train.checkpoint import MANIFEST, Checkpoints, load, read_manifest
 from tests.train.fake_engine import on_processes
 
 
-def saved(folder, steps, number=2, keep=2, best=(), fault=lambda point: None):
+def saved(folder, steps, number=2, keep=2, best=(), fault=lambda point: None, background=False):
     """Save checkpoints of these steps; return the results and engines of `on_processes`."""
 
     def work(engine):
-        checkpoints = Checkpoints(RunFolder(folder), keep, fault)
+        checkpoints = Checkpoints(RunFolder(folder), keep, fault, background)
         for step in steps:
             engine.step()
-            checkpoints.save(engine, step, {"progress": {"step": step}}, step in best)
+            assert checkpoints.begin(engine, step, {"progress": {"step": step}}, step in best) == background
+            path, _ = checkpoints.complete(engine)
+            assert path == folder / f"checkpoints/step-{step:08d}"
+        checkpoints.remover.wait()
 
     results, engines = on_processes(number, work)
     return results, engines

@@ -14,6 +14,7 @@ import torch
 
 from dst_dist.errors import CheckpointError
 from dst_dist.run_folder import RunFolder
+from dst_dist.train.background import THREAD
 from dst_dist.train.checkpoint import MANIFEST, Checkpoints, load
 from dst_dist.train.state_files import Stretch, write_stretches
 from tests.train.fake_engine import on_processes
@@ -21,6 +22,9 @@ from tests.train.killing import NOT_ON_MAIN, POINTS, Faults, installed
 from tests.train.test_checkpoint import names, newest, saved
 
 POINTS_OF_A_SAVE = tuple(point for point in POINTS if point != "inside final")
+
+
+WAYS = {"foreground": False, "background": True}
 
 
 class Killed(BaseException):
@@ -31,40 +35,47 @@ def dies():
     raise Killed
 
 
-def test_the_points_are_all_passed(tmp_path):
+@pytest.mark.parametrize("background", WAYS.values(), ids=WAYS)
+def test_the_points_are_all_passed(tmp_path, background):
     """The list that the other tests go through is complete."""
     passed = set()
     with installed(passed.add):
-        saved(tmp_path, [1, 2, 3], number=2, best=(2,), fault=passed.add)
+        saved(tmp_path, [1, 2, 3], number=2, best=(2,), fault=passed.add, background=background)
     assert passed == set(POINTS_OF_A_SAVE)
 
 
 CASES = [(point, rank) for point in POINTS_OF_A_SAVE for rank in ((0, 1) if point in NOT_ON_MAIN else (0,))]
 
 
-def faulty_save(folder, kind, point, rank):
+def faulty_save(folder, kind, point, rank, background):
     """Save steps 1 and 2, then step 3 with a fault on one process."""
     saved(folder, [1, 2], best=(1,))
     faults = [Faults(kind, point if at == rank else "") for at in (0, 1)]
     of_thread = threading.local()
 
     def fault(name):
-        faults[of_thread.rank](name)
+        thread = threading.current_thread().name
+        rank = int(thread.removeprefix(THREAD).split("_")[0][1:]) if thread.startswith(THREAD) else of_thread.rank
+        faults[rank](name)
 
     def work(engine):
         of_thread.rank = engine.rank
         for _ in range(3):
             engine.step()
-        Checkpoints(RunFolder(folder), 2, fault).save(engine, 3, {"progress": {"step": 3}}, True)
+        checkpoints = Checkpoints(RunFolder(folder), 2, fault, background)
+        checkpoints.begin(engine, 3, {"progress": {"step": 3}}, True)
+        checkpoints.complete(engine)
+        checkpoints.remover.wait()
 
     with installed(fault):
         results, _ = on_processes(2, work)
     return results
 
 
+@pytest.mark.parametrize("background", WAYS.values(), ids=WAYS)
 @pytest.mark.parametrize("point, rank", CASES)
-def test_a_kill_anywhere_leaves_a_good_checkpoint(tmp_path, point, rank):
-    results = faulty_save(tmp_path, dies, point, rank)
+def test_a_kill_anywhere_leaves_a_good_checkpoint(tmp_path, point, rank, background):
+    results = faulty_save(tmp_path, dies, point, rank, background)
     assert isinstance(results[rank], Killed)
     is_complete = POINTS.index(point) >= POINTS.index("after rename")
     path = tmp_path / f"checkpoints/step-0000000{3 if is_complete else 2}"
@@ -78,9 +89,10 @@ def test_a_kill_anywhere_leaves_a_good_checkpoint(tmp_path, point, rank):
     assert newest(tmp_path) == [tmp_path / "checkpoints/step-00000003"] * 2
 
 
+@pytest.mark.parametrize("background", WAYS.values(), ids=WAYS)
 @pytest.mark.parametrize("point, rank", CASES)
-def test_a_full_disk_anywhere_stops_all_and_leaves_a_good_checkpoint(tmp_path, point, rank):
-    results = faulty_save(tmp_path, "full", point, rank)
+def test_a_full_disk_anywhere_stops_all_and_leaves_a_good_checkpoint(tmp_path, point, rank, background):
+    results = faulty_save(tmp_path, "full", point, rank, background)
     if point == "inside prune":
         assert results == [None, None], "an old checkpoint too many is no reason to stop"
     else:

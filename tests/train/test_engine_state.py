@@ -31,7 +31,12 @@ def test_weights_moments_and_step_come_back(tmp_path, number, later):
 
 
 def test_a_save_before_the_first_step(tmp_path):
-    on_processes(2, lambda engine: Checkpoints(RunFolder(tmp_path), 2).save(engine, 0, {}, False))
+    def before_the_first_step(engine):
+        checkpoints = Checkpoints(RunFolder(tmp_path), 2)
+        checkpoints.begin(engine, 0, {}, False)
+        checkpoints.complete(engine)
+
+    on_processes(2, before_the_first_step)
     _, (fresh, _) = on_processes(2, lambda engine: load(tmp_path / "checkpoints/step-00000000", engine, 0), seed=1)
     assert all(not state["exp_avg"].any() and float(state["step"]) == 0 for state in fresh.optimizer.state.values())
     _, (stepped, _) = on_processes(2, lambda engine: None)

@@ -19,7 +19,7 @@ from tests.launching import launch
 from tests.train.forking import wait_for
 from tests.train.in_process import train
 from tests.train.killing import AT_WORK, NOT_ON_MAIN, POINTS, Faults, installed
-from tests.train.runs import assert_same_run, cut_words, status_of
+from tests.train.runs import IN_BACKGROUND, IN_FOREGROUND, assert_same_run, cut_words, status_of
 
 WITH_FAULTS = "tests.train.killing"
 ALL_FAULTS = [(point, rank) for point in POINTS for rank in ((0, 1) if point in NOT_ON_MAIN else (0,))]
@@ -58,15 +58,19 @@ def assert_hit(starter, words, folder, point, rank, kind, nth):
 FEW = [("inside file", 1), ("before manifest", 0), ("inside prune", 0)]
 
 
-def test_killed_at_a_few_points(starter, words, straight, tmp_path):
+@pytest.mark.parametrize("way", [IN_BACKGROUND, IN_FOREGROUND])
+def test_killed_at_a_few_points(starter, words, straight, tmp_path, way):
     """One run is killed three times, each time later."""
+    words = [*words, way]
     for point, rank in FEW:
         assert_hit(starter, words, tmp_path / "run", point, rank, "kill", 2)
     starter.run("cpu_ddp", words, tmp_path / "run").check()
     assert_same_run(tmp_path / "run", straight)
 
 
-def test_a_full_disk_on_the_other_process(starter, words, straight, tmp_path):
+@pytest.mark.parametrize("way", [IN_BACKGROUND, IN_FOREGROUND])
+def test_a_full_disk_on_the_other_process(starter, words, straight, tmp_path, way):
+    words = [*words, way]
     ended = assert_hit(starter, words, tmp_path / "run", "after state", 1, "full", 3)
     assert status_of(tmp_path / "run")["code"] == 1
     assert "No space left on device" in status_of(tmp_path / "run")["reason"]
@@ -75,11 +79,20 @@ def test_a_full_disk_on_the_other_process(starter, words, straight, tmp_path):
     assert_same_run(tmp_path / "run", straight)
 
 
+def test_a_process_that_fails_alone_drops_the_save_whole(starter, words, straight, tmp_path):
+    """The others cannot complete it without that process."""
+    assert_hit(starter, words, tmp_path / "run", AT_WORK, 1, "full", 6)
+    assert (tmp_path / "run/last").resolve().name == "step-00000002", "its fourth step failed"
+    starter.run("cpu_ddp", words, tmp_path / "run").check()
+    assert_same_run(tmp_path / "run", straight)
+
+
 @pytest.mark.long
+@pytest.mark.parametrize("way", [IN_BACKGROUND, IN_FOREGROUND])
 @pytest.mark.parametrize("kind", ["kill", "full"])
-def test_at_every_point(starter, words, straight, tmp_path, kind):
+def test_at_every_point(starter, words, straight, tmp_path, kind, way):
     """Every point on every process that passes it, each in a run of its own."""
-    hit = []
+    words, hit = [*words, way], []
     for point, rank in ALL_FAULTS:
         folder = tmp_path / f"{point}-{rank}".replace(" ", "-") / "run"
         if (kind, point) == ("full", "inside prune"):

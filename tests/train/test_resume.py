@@ -12,6 +12,8 @@ from tests.train.cutting import Cut, cut, cut_run
 from tests.train.in_process import train
 from tests.train.killing import AT_WORK, Faults, installed
 from tests.train.runs import (
+    IN_BACKGROUND,
+    IN_FOREGROUND,
     assert_same_run,
     clips_by_step,
     curve,
@@ -51,10 +53,11 @@ CUTS = {
 }
 
 
-@pytest.mark.parametrize("mode", ["lora", "full"])
+@pytest.mark.parametrize("mode, way", [("lora", IN_BACKGROUND), ("full", IN_FOREGROUND)])
 @pytest.mark.parametrize("points", CUTS.values(), ids=CUTS)
-def test_one_process(straight, demo_words, tmp_path, mode, points):
-    cut_run([*cut_words(demo_words, mode), f"output_dir={tmp_path}/run"], *points)
+def test_one_process(straight, demo_words, tmp_path, mode, way, points):
+    """The runs that were never cut saved in the background: both ways save the same."""
+    cut_run([*cut_words(demo_words, mode, way), f"output_dir={tmp_path}/run"], *points)
     assert_same_run(tmp_path / "run", straight / mode)
 
 
@@ -135,8 +138,11 @@ LONG_ENGINES = tuple(
 @pytest.mark.parametrize("mode", ["lora", "full"])
 @pytest.mark.parametrize("engine", [*ENGINES, *LONG_ENGINES])
 def test_two_processes(starter, demo_words, tmp_path, engine, mode):
-    """Killed as a process does not save (at an epoch's end) or in the middle of accumulation, and continued."""
-    words = cut_words(demo_words, mode)
+    """Killed as a process does not save (at an epoch's end) or in the middle of accumulation, and continued.
+
+    One mode saves in the background and the other in the foreground.
+    """
+    words = cut_words(demo_words, mode, IN_BACKGROUND if mode == "lora" else IN_FOREGROUND)
     fault = "kill:before state:1:4" if mode == "lora" else f"kill:{AT_WORK}:0:9"
     ids = {name: tmp_path / f"ids-{name}" for name in ("straight", "cut", "continued")}
 

@@ -1,6 +1,9 @@
 """Stretches of flattened tensors: written to safetensors files, found again by name and offset."""
 
+import gc
+import io
 import itertools
+import os
 
 import pytest
 import torch
@@ -8,7 +11,8 @@ from safetensors.torch import load_file
 
 from dst_dist.errors import CheckpointError
 from dst_dist.files import sha256
-from dst_dist.train.state_files import Stretch, StretchReader, write_stretches
+from dst_dist.train import state_files
+from dst_dist.train.state_files import Stretch, StretchReader, write_flushed, write_stretches
 
 
 def test_a_file_is_read_by_the_safetensors_library(tmp_path):
@@ -40,3 +44,33 @@ def test_a_file_larger_than_a_piece(tmp_path, monkeypatch):
     whole = torch.randn(1000)
     assert write_stretches(tmp_path / "a.safetensors", [Stretch("w", 0, whole)]) == sha256(tmp_path / "a.safetensors")
     assert torch.equal(load_file(tmp_path / "a.safetensors")["w@0"], whole)
+
+
+def test_a_process_forked_meanwhile_writes_nothing(tmp_path):
+    """As a data worker is, while a thread writes: it inherits the open file, and closes it at its end."""
+    path = tmp_path / "a"
+
+    def pieces():
+        yield b"head "
+        child = os.fork()
+        if child == 0:
+            for thing in gc.get_objects():
+                if isinstance(thing, io.IOBase) and getattr(thing, "name", None) == str(path):
+                    thing.close()
+            os._exit(0)
+        os.waitpid(child, 0)
+        yield b"tail"
+
+    digest = write_flushed(path, pieces())
+    assert path.read_bytes() == b"head tail"
+    assert digest == sha256(path)
+
+
+def test_what_the_system_did_not_write_at_once_is_written_after(tmp_path, monkeypatch):
+    class Short(io.FileIO):
+        def write(self, data):
+            return super().write(data[:3])
+
+    monkeypatch.setattr(state_files, "open", lambda path, *_, **__: Short(path, "wb"), raising=False)
+    digest = write_flushed(tmp_path / "a", [b"", b"0123456789", memoryview(b"abcde")])
+    assert (tmp_path / "a").read_bytes() == b"0123456789abcde" and digest == sha256(tmp_path / "a")

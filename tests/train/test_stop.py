@@ -14,7 +14,7 @@ from tests import launching
 from tests.train.forking import wait_for
 from tests.train.in_process import train
 from tests.train.killing import AT_WORK, POINTS, Faults, installed
-from tests.train.runs import assert_same_run, cut_words, status_of
+from tests.train.runs import IN_BACKGROUND, IN_FOREGROUND, assert_same_run, cut_words, status_of
 
 STOPPED = {"code": 85, "reason": "stopped on request; the same command continues"}
 
@@ -70,10 +70,13 @@ def test_again_before_a_continued_run_has_made_a_step(words, straight, tmp_path)
     continues(words, folder, straight, 2)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("number, way", [(signal.SIGTERM, IN_BACKGROUND), (signal.SIGUSR1, IN_FOREGROUND)])
 @pytest.mark.parametrize("point, nth, step", [(AT_WORK, 5, 2), ("inside file", 2, 2), ("before prune", 3, 3)])
-def test_a_signal_in_accumulation_or_saving(words, straight, tmp_path, number, point, nth, step):
+def test_a_signal_in_accumulation_or_saving(words, straight, tmp_path, number, way, point, nth, step):
     """Sent in accumulation it ends with this step, sent in a save with the next: within one step."""
+    words = [*words, way]
+    # In the background a save is completed after the next step.
+    step += way == IN_BACKGROUND and point == "before prune"
     with installed(Faults(lambda: os.kill(os.getpid(), number), point, nth)):
         assert train([*words, f"output_dir={tmp_path}/run"]) == 85
     ended = status_of(tmp_path / "run")["step"]

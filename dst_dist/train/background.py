@@ -1,0 +1,56 @@
+"""What goes on in threads while training does, and the removal of old checkpoints in one."""
+
+import shutil
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from dst_dist.logs import logger
+
+THREAD = "checkpoint"
+"""Begins the names of the threads."""
+
+
+def in_thread(rank: int, work: Callable[[], Any]) -> Future:
+    """Call `work` in a thread that ends with it; the result raises what it raised."""
+    executor = ThreadPoolExecutor(1, f"{THREAD}-{rank}")
+    future = executor.submit(work)
+    executor.shutdown(wait=False)
+    return future
+
+
+class Remover:
+    """Removes folders on the main process. Gigabytes take most of a second.
+
+    Args:
+        background: whether `remove_all` returns before they are gone.
+        fault: see `Checkpoints`.
+    """
+
+    def __init__(self, background: bool, fault: Callable[[str], None]):
+        self.background, self.fault = background, fault
+        self._removal: Future | None = None
+
+    def remove(self, path: Path) -> None:
+        """Remove a folder, or log a warning: one too many does no harm, and its removal is tried again later."""
+        try:
+            self.fault("inside prune")
+            shutil.rmtree(path)
+        except OSError as error:
+            logger.warning("%s could not be removed: %s", path, error)
+
+    def remove_all(self, paths: Sequence[Path]) -> None:
+        """Remove folders, as `remove` does, after those of the call before."""
+        self.wait()
+        if self.background and paths:
+            self._removal = in_thread(0, lambda: [self.remove(path) for path in paths])
+        else:
+            for path in paths:
+                self.remove(path)
+
+    def wait(self) -> None:
+        """Wait until the folders are gone."""
+        removal, self._removal = self._removal, None
+        if removal is not None:
+            removal.result()
