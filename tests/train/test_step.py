@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from dst_dist.data.dataset import SAMPLE_DTYPE
+from dst_dist.data.cutting import SAMPLE_DTYPE
 from dst_dist.model.operations import Costs
 from dst_dist.train import progress, step
 from dst_dist.train.engine import Engine
