@@ -29,7 +29,7 @@ def _auto_or_whole(least: int) -> BeforeValidator:
     def check(value: Any) -> Any:
         if value == "auto" or (type(value) is int and least <= value < 2**31):
             return value
-        raise ValueError(f"must be 'auto' or a whole number from {least}")
+        raise ValueError(f"must be 'auto' or a whole number from {least} to 2147483647")
 
     return BeforeValidator(check)
 

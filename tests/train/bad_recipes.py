@@ -79,7 +79,10 @@ RECIPES = {
     "one beta": (words("optim.betas=[0.9]"), ("optim.betas: has too few entries (found [0.9])",)),
     "fraction of a step": (words("train.max_steps=1.5"), ("train.max_steps: must be a valid integer (found 1.5)",)),
     "zero epochs": (words("train.num_epochs=0"), ("train.num_epochs: must be greater than or equal to 1 (found 0)",)),
-    "absurd size": (words(f"train.max_tokens={10**20}"), ("train.max_tokens: must be less than 2147483648",)),
+    "absurd size": (
+        words(f"train.max_tokens={10**20}"),
+        ("train.max_tokens: must be 'auto' or a whole number from 1 to 2147483647",),
+    ),
     "negative seed": (words("seed=-1"), ("seed: must be greater than or equal to 0 (found -1)",)),
     "share above 1": (
         words("labels.neg_frame_sampling_rate=1.5"),

@@ -83,8 +83,8 @@ def test_everything_is_on_the_disk_before_the_rename(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", fsync)
     saved(tmp_path, [1], number=1, fault=lambda point: events.append(point))
-    # Text files are flushed under a temporary name: `.training.json.<process>`.
-    events = [re.sub(r"^\.(.+)\.\d+$", r"\1", event) for event in events]
+    # Text files are flushed under a temporary name: `.training.json.<random letters>`.
+    events = [re.sub(r"^\.(.+)\.[^.]+$", r"\1", event) for event in events]
     events = [event for event in events if "." in event or event in ("checkpoints", "before rename", "after rename")]
     temporary = events[events.index("MANIFEST.json") + 1]
     assert temporary.startswith("step-00000001.unfinished-")

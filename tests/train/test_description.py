@@ -33,7 +33,7 @@ def test_processes_that_wait_for_the_slowest(capsys, demo_words, tmp_path, monke
 
 
 def test_the_number_of_data_workers_is_logged_and_auto_stays_in_the_recipe(capsys, demo_words, tmp_path, monkeypatch):
-    monkeypatch.setenv("LOCAL_WORLD_SIZE", "1000")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "100")
     words = ("optim.warmup_steps=0", "data.num_workers=auto")
     assert warnings_of(capsys, demo_words, tmp_path / "run", *words) == []
     assert "data.num_workers: auto is 1 for each process" in (tmp_path / "run/train.log").read_text()
