@@ -89,7 +89,7 @@ def test_resuming_a_long_run_is_as_fast(demo_words, tmp_path, monkeypatch):
     """Time from the start of the command to the end of its first step, after 100,000 steps and after one."""
     words = cut_words(demo_words, "lora", "train.max_steps=100001", "data.val=[]", "checkpoint.every_steps=100000")
     with installed(Faults(cut, AT_WORK, 5)), pytest.raises(Cut):
-        train([*words, "checkpoint.every_steps=1", f"output_dir={tmp_path}/1"])
+        train([*words, "checkpoint.every_steps=1", "checkpoint.background=false", f"output_dir={tmp_path}/1"])
     shutil.copytree(tmp_path / "1", tmp_path / "100000", symlinks=True)
     move_to_step(tmp_path / "100000/checkpoints/step-00000001", 100_000)
     ended = []
