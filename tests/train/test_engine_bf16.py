@@ -1,4 +1,4 @@
-"""In bf16 every trained tensor gets its gradient, and 200 steps at a small rate move it, on every engine."""
+"""In bf16 every trained tensor gets its gradient, and steps at a small rate move it, on every engine."""
 
 import itertools
 import json
