@@ -26,6 +26,9 @@ HEADER_BYTES = 4096
 """Bytes of a row that nearly always hold the whole JPEG header; a multiple of 4, as base64 is."""
 PLAIN_HEADER_BYTES = 1024
 """Bytes of a row that hold a plain JPEG header, mostly in one page of the disk."""
+END_BYTES = 64
+"""Bytes of a row's end that hold a JPEG's end marker, also where some padding follows; a multiple of 4."""
+END_OF_IMAGE = b"\xff\xd9"
 
 
 def open_frames(path: str, is_skimmed: bool = False) -> "ArrowFrames":
@@ -66,13 +69,28 @@ class ArrowFrames:
         return self._bytes(self._cell(row))
 
     def check_row(self, row: int) -> None:
-        """Raise ValueError if there is no such row, or nothing in it; its content is not read."""
-        if not len(self._cell(row)):
-            raise ValueError("the row is empty")
+        """Raise ValueError if there is no such row, nothing in it, or half a base64 text; its content is not read."""
+        self._check_length(self._cell(row))
 
     def check_header(self, row: int) -> None:
-        """Read a row's JPEG header alone. Raises one of DECODE_ERRORS if it is none, or of too large an image."""
+        """Read a row's JPEG header and its end; without an end marker there, the whole row is decoded.
+
+        Raises one of DECODE_ERRORS if the header is none, or of too large an image, or the image cannot be decoded.
+        """
         cell = self._cell(row)
+        self._check_length(cell)
+        self._check_header_of(cell)
+        # No other part of the coded image may hold these two bytes.
+        if END_OF_IMAGE not in self._bytes(cell.slice(max(0, len(cell) - END_BYTES))):
+            decode_jpeg(self._bytes(cell))
+
+    def _check_length(self, cell: pa.Buffer) -> None:
+        if not len(cell):
+            raise ValueError("the row is empty")
+        if self._is_base64 and len(cell) % 4:
+            raise ValueError("base64 text whose length is no multiple of 4: its padding is missing, or it is cut off")
+
+    def _check_header_of(self, cell: pa.Buffer) -> None:
         try:
             if is_plain_header(self._bytes(cell.slice(0, min(len(cell), PLAIN_HEADER_BYTES)))):
                 return

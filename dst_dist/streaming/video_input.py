@@ -9,20 +9,30 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 from pydantic import BeforeValidator, ConfigDict, Field
 
 from dst_dist.data.clips import Clip, Step, Turn
 from dst_dist.data.formats.prospect import State
 from dst_dist.data.formats.schema import MAX_FRAME, Name, Raw, Text, shown, validate
 from dst_dist.data.frames import SUFFIX, open_frames
-from dst_dist.data.images import DECODE_ERRORS, MAX_PIXELS, decode_jpeg, preprocess, to_rgb
+from dst_dist.data.images import DECODE_ERRORS, TURNS, decode_image, decode_jpeg, preprocess, to_rgb
 from dst_dist.data.reading_log import ClipLog, FileFaults, Report
 from dst_dist.data.state import without_not_started
 from dst_dist.errors import ConfigError, DataError
 
 IMAGES = (".jpg", ".jpeg", ".png")
 """Endings of the images in a folder, in upper or lower case; other files are ignored."""
+ORIENTATIONS = {
+    (-1, 0, 0, 1): 2,
+    (-1, 0, 0, -1): 3,
+    (1, 0, 0, -1): 4,
+    (0, 1, 1, 0): 5,
+    (0, 1, -1, 0): 6,
+    (0, -1, -1, 0): 7,
+    (0, -1, 1, 0): 8,
+}
+"""The orientation tag of a picture by the signs of a video's matrix that turns it alike."""
 
 
 def read_video(path: Path, fps: float, size: int) -> Iterator[np.ndarray]:
@@ -60,16 +70,7 @@ def _read_folder(folder: Path) -> Iterator[np.ndarray]:
 
 def _read_image(path: Path) -> np.ndarray:
     try:
-        image = Image.open(path, formats=("JPEG", "PNG"))
-        if image.width * image.height > MAX_PIXELS:
-            raise ValueError(f"{image.width} x {image.height} pixels, more than the {MAX_PIXELS} allowed")
-        if image.mode.startswith(("I", "F")):
-            raise ValueError("more than 8 bits a channel, which would be cut off to white; write it with 8")
-        # Cameras store the picture as the sensor is held, with a tag of how to turn it. The other tags are dropped
-        # after reading: `exif_transpose` would write them again, which fails on odd ones.
-        image.getexif()
-        image.info.pop("exif", None)
-        return to_rgb(ImageOps.exif_transpose(image))
+        return decode_image(path.read_bytes())
     except DECODE_ERRORS as error:
         raise DataError(f"{path}: cannot be read as an image: {error}") from error
 
@@ -94,10 +95,20 @@ def _read_container(path: Path, fps: float) -> Iterator[np.ndarray]:
                 raise DataError(f"{path}: holds no video")
             container.streams.video[0].thread_type = "AUTO"
             for frame in sample(container.decode(video=0), fps, str(path)):
-                # Phones store the picture as the sensor is held, and how to turn it.
-                yield to_rgb(frame.to_image().rotate(frame.rotation, expand=True))
+                image, turn = frame.to_image(), _turn_of(frame)
+                yield to_rgb(image if turn is None else image.transpose(turn))
     except av.FFmpegError as error:
         raise DataError(f"{path}: cannot be decoded: {error}") from error
+
+
+def _turn_of(frame: Any) -> Image.Transpose | None:
+    """Return how a decoded frame has to be turned: phones store the picture as the sensor is held, with a matrix."""
+    for data in frame.side_data:
+        if data.type.name == "DISPLAYMATRIX":
+            # Fixed-point numbers [3, 3]; (x, y) is shown at (x, y) times the upper left part, which turns or mirrors.
+            matrix = np.frombuffer(bytes(data), np.int32).reshape(3, 3)[:2, :2]
+            return TURNS.get(ORIENTATIONS.get(tuple(np.sign(matrix).ravel().tolist())))
+    return None
 
 
 def sample(frames: Iterable[Any], fps: float, name: str) -> Iterator[Any]:
