@@ -32,6 +32,11 @@ def jpeg(value: int = 0, size: tuple[int, int] = FRAME_SIZE, mode: str = "RGB") 
     return buffer.getvalue()
 
 
+def undecodable(file: bytes) -> bytes:
+    """The JPEG without its quantization tables: header and end look good, only decoding finds it corrupt."""
+    return file.replace(b"\xff\xdb", b"\xff\xfe")
+
+
 def noise(seed: int, size: tuple[int, int]) -> Image.Image:
     """An image of random pixels, (width, height)."""
     pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
