@@ -8,11 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TextIO
 
+from dst_dist.data.below_root import as_spelled, check_relative, real_path
 from dst_dist.data.clips import Clip, ClipIndex
 from dst_dist.data.formats.proassist import read_proassist
 from dst_dist.data.formats.prospect import read_prospect
 from dst_dist.data.formats.schema import clip_label, shown
-from dst_dist.data.frames_finder import FramesFinder, check_relative, real_path
+from dst_dist.data.frames_finder import FramesFinder
 from dst_dist.data.json_list import stream_list
 from dst_dist.data.reading_log import ClipLog, FileFaults, Report
 from dst_dist.errors import DataError
@@ -86,27 +87,32 @@ class _Reader:
         for entry in names:
             for name, weight in (entry if isinstance(entry, dict) else {entry: 1}).items():
                 file = name if name.endswith((".json", ".jsonl")) else f"{name}/{split}_training.json"
-                is_twice = "named twice; write {name: 2} for a weight" if file in files else None
-                fault = is_twice or self._find_fault(file, weight)
-                if fault:
-                    self.faults.append(f"data.{split}: {name}: {fault}")
-                else:
+                try:
+                    file = self._find(file, weight)
+                    if file in files:
+                        raise DataError("named twice; write {name: 2} for a weight")
                     files[file] = weight
+                except DataError as error:
+                    self.faults.append(f"data.{split}: {name}: {error}")
         if not files and not self.faults:
             self.faults.append(f"data.{split} names nothing; name a dataset below {self.root}, or a file")
         return files
 
-    def _find_fault(self, file: str, weight: Any) -> str | None:
+    def _find(self, file: str, weight: Any) -> str:
+        """Return the path of a file below the root, as the disk spells it. Raises DataError if it cannot be read."""
         if type(weight) is not int or weight < 1:
-            return f"weight {shown(weight)} must be a whole number, 1 or more; leave the name out for 0"
+            raise DataError(f"weight {shown(weight)} must be a whole number, 1 or more; leave the name out for 0")
         try:
-            path = self.root / check_relative(file)
-            if not os.path.isfile(real_path(self.root, path)):
-                found = sorted(other.name for other in path.parent.glob("*.json*"))[:5]
-                return f"no such file: {path}; its folder has {', '.join(found) or 'no .json or .jsonl'}"
+            path = as_spelled(self.root, check_relative(file))
+            is_file = os.path.isfile(real_path(self.root, path))
         except DataError as error:
-            return f"{file} {error}"
-        return None
+            raise DataError(f"{file} {error}") from error
+        if not is_file:
+            found = sorted(other.name for other in path.parent.glob("[!.]*.json*"))[:5]
+            raise DataError(f"no such file: {path}; its folder has {', '.join(found) or 'no .json or .jsonl'}")
+        if path != self.root / file:
+            self.report.count("data files that the disk spells in another way", file)
+        return path.relative_to(self.root).as_posix()
 
     def clips(self, files: dict[str, int]) -> Iterator[Clip]:
         """Yield every clip without faults; its weight is added to `weights`, its file's faults to `faults`."""

@@ -2,7 +2,6 @@
 
 import json
 import math
-import re
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -16,13 +15,12 @@ from dst_dist.data.clips import Clip, Step, Turn
 from dst_dist.data.formats.prospect import State
 from dst_dist.data.formats.schema import MAX_FRAME, Name, Raw, Text, shown, validate
 from dst_dist.data.frames import SUFFIX, open_frames
+from dst_dist.data.image_folder import list_images
 from dst_dist.data.images import DECODE_ERRORS, TURNS, decode_image, decode_jpeg, preprocess, to_rgb
 from dst_dist.data.reading_log import ClipLog, FileFaults, Report
 from dst_dist.data.state import without_not_started
 from dst_dist.errors import ConfigError, DataError
 
-IMAGES = (".jpg", ".jpeg", ".png")
-"""Endings of the images in a folder, in upper or lower case; other files are ignored."""
 ORIENTATIONS = {
     (-1, 0, 0, 1): 2,
     (-1, 0, 0, -1): 3,
@@ -47,25 +45,12 @@ def read_video(path: Path, fps: float, size: int) -> Iterator[np.ndarray]:
         ConfigError: for a video file without PyAV.
     """
     if path.is_dir():
-        images = _read_folder(path)
+        images = map(_read_image, list_images(path))
     elif not path.is_file():
         raise DataError(f"{path}: no such video; name a frames file (.arrow), a folder of images or a video file")
     else:
         images = _read_arrow(path) if path.suffix == SUFFIX else _read_container(path, fps)
     return (preprocess(image, size) for image in images)
-
-
-def _natural(path: Path) -> list[tuple[int, int, str]]:
-    """Return a sort key that puts frame10 after frame9."""
-    parts = re.findall(r"[0-9]+|[^0-9]+", path.name)
-    return [(0, int(part), part) if part.isascii() and part.isdigit() else (1, 0, part) for part in parts]
-
-
-def _read_folder(folder: Path) -> Iterator[np.ndarray]:
-    paths = sorted((path for path in folder.iterdir() if path.suffix.lower() in IMAGES), key=_natural)
-    if not paths:
-        raise DataError(f"{folder}: no image; there should be files ending in {', '.join(IMAGES)}")
-    return map(_read_image, paths)
 
 
 def _read_image(path: Path) -> np.ndarray:

@@ -77,6 +77,8 @@ def test_a_name_must_be_the_whole_end_of_one_videos_path(world):
     ]
     assert _clips_of("teacup", clips, "val") == clips[2:3]
     assert _clips_of("b/cup.arrow", clips, "val") == _clips_of("b/cup", clips, "val") == [clips[1], clips[3]]
+    accented = [replace(clips[0], video="b/caf\u00e9.arrow")]
+    assert _clips_of("cafe\u0301", accented, "val") == _clips_of("caf\u00e9", accented, "val") == accented
     with pytest.raises(DataError, match=r"2 videos of data.val are called cup: a/x/cup.arrow, b/cup.arrow; give more"):
         _clips_of("cup", clips, "val")
     with pytest.raises(DataError, match="no clip of a video up in data.val; there are cup, teacup, "):
