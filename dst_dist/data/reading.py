@@ -29,7 +29,7 @@ def read_clips(
         names: datasets (`<root>/<name>/<split>_training.json`) or files below the root (`.json`, `.jsonl`),
             each alone or as `{name: weight}`.
         split: `train`, `val` or `test`.
-        strict: whether a transition that the step's status does not allow is a fault.
+        strict: whether a clip that contradicts itself is at fault (recipe `data.strict`).
         finder: of the same root; it remembers where frames files were found.
 
     Returns:
@@ -120,7 +120,7 @@ class _Reader:
             faults = FileFaults(file)
             given_ids: set[str] = set()
             for number, raw in enumerate(_read_file(self.root / file, faults), start=1):
-                log = ClipLog(clip_label(raw, number), faults, self.report)
+                log = ClipLog(clip_label(raw, number), faults, self.report, self.strict)
                 clip = self._read_clip(raw, log, given_ids)
                 if clip is None:
                     continue
@@ -140,7 +140,7 @@ class _Reader:
                     log.fault("this id is used twice in the file; give every clip its own")
                 given_ids.add(raw["id"])
             if "dst" in raw:
-                return read_prospect(raw, log, self.finder, self.strict)
+                return read_prospect(raw, log, self.finder)
             turns = raw.get("conversation")
             roles = [turn.get("role") for turn in turns if isinstance(turn, dict)] if isinstance(turns, list) else []
             if "frames" in roles:

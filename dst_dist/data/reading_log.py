@@ -48,11 +48,15 @@ class FileFaults:
 
 @dataclass(slots=True)
 class ClipLog:
-    """Collects what is found in one clip. `place` names a part of the clip, such as `turn 3 (user)`."""
+    """Collects what is found in one clip. `place` names a part of the clip, such as `turn 3 (user)`.
+
+    With `strict` (recipe `data.strict`) a contradiction is a fault.
+    """
 
     clip: str
     file_faults: FileFaults
     report: Report
+    strict: bool = False
     failed: bool = False
 
     def fault(self, text: str, place: str = "") -> None:
@@ -63,6 +67,17 @@ class ClipLog:
     def count(self, kind: str, place: str = "", detail: str = "") -> None:
         """Count something that does not make the clip unusable."""
         self.report.count(kind, self._name(place) + (f" ({detail})" if detail else ""))
+
+    def contradiction(self, kind: str, place: str = "", detail: str = "") -> None:
+        """Count where a clip contradicts itself; a fault if the log is strict.
+
+        Args:
+            kind: what contradicts, in the plural, and behind a comma what is done about it.
+        """
+        if self.strict:
+            self.fault(f"{detail}, is not allowed: data.strict refuses {kind.partition(',')[0]}", place)
+        else:
+            self.count(kind, place, detail)
 
     def _name(self, place: str) -> str:
         return f"clip {self.clip}, {place}" if place else f"clip {self.clip}"
