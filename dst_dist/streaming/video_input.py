@@ -12,6 +12,8 @@ from PIL import Image
 from pydantic import BeforeValidator, ConfigDict, Field
 
 from dst_dist.data.clips import Clip, Step, Turn
+from dst_dist.data.formats.initial_state import initial_state
+from dst_dist.data.formats.prompt_words import PromptWords
 from dst_dist.data.formats.prospect import State
 from dst_dist.data.formats.schema import MAX_FRAME, Name, Raw, Text, shown, validate
 from dst_dist.data.frames import SUFFIX, open_frames
@@ -20,6 +22,7 @@ from dst_dist.data.images import DECODE_ERRORS, TURNS, decode_image, decode_jpeg
 from dst_dist.data.reading_log import ClipLog, FileFaults, Report
 from dst_dist.data.state import without_not_started
 from dst_dist.errors import ConfigError, DataError
+from dst_dist.logs import logger
 
 ORIENTATIONS = {
     (-1, 0, 0, 1): 2,
@@ -154,7 +157,7 @@ class _Task(_Written):
     steps: Annotated[list[_Step], BeforeValidator(_as_objects)] = []
     prompt: str | None = None
     fps: Annotated[float, Field(gt=0, le=1000)] | None = None
-    initial_dst_state: State = {}
+    initial_dst_state: State | None = None
     user: list[_UserTurn] = []
 
 
@@ -163,18 +166,24 @@ def read_task(path: Path) -> Clip:
 
     Args:
         path: a JSON object with `goal`, and optionally `steps` (names, or objects with `id` and `name`), `prompt`,
-            `fps`, `initial_dst_state`, and `user`: a list of objects with `time_s` and `text`.
+            `fps`, `initial_dst_state`, and `user`: a list of objects with `time_s` and `text`. A prompt with words
+            of its own about the task is treated as a clip's.
 
     Raises:
         DataError: with all faults of the file.
     """
-    faults = FileFaults(str(path))
-    raw, log = _load(path), ClipLog(path.stem, faults, Report())
+    faults, report = FileFaults(str(path)), Report()
+    raw, log = _load(path), ClipLog(path.stem, faults, report)
     task = validate(_Task, raw, log)
     _check_ids(raw, log)
     if task is None or log.failed:
         raise DataError(faults.lines())
-    fps = task.fps or 2.0
+    fps, steps = task.fps or 2.0, tuple(Step(step.id, step.name) for step in task.steps)
+    words = PromptWords(task.prompt or "", steps)
+    state = without_not_started(initial_state(task.initial_dst_state, words.states, [], log))
+    prompt = words.beside(task.goal, state, log)
+    for line in report.lines():
+        logger.warning("%s: %s", path, line)
     # A turn at a frame's very time comes after that frame, though the product may be a rounding below.
     turns = sorted(((int(turn.time_s * fps + 1e-6), turn.text) for turn in task.user), key=lambda turn: turn[0])
     return Clip(
@@ -186,10 +195,10 @@ def read_task(path: Path) -> Clip:
         start_frame=0,
         end_frame=max([MAX_FRAME, *(frame + 1 for frame, _ in turns)]),
         fps=fps,
-        prompt=task.prompt or "",
+        prompt=prompt,
         goal=task.goal,
-        steps=tuple(Step(step.id, step.name) for step in task.steps),
-        initial_state=without_not_started(task.initial_dst_state),
+        steps=steps,
+        initial_state=state,
         turns=tuple(Turn("user", text, (), frame, frame) for frame, text in turns),
         has_dst=bool(task.steps),
     )

@@ -1,13 +1,14 @@
 """Where a clip says something twice and not alike: the statement that the rest of it supports is believed."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from dst_dist.data.formats.schema import RawHead, RawTurn, Turns
 from dst_dist.data.reading_log import ClipLog
 
 SLACK_S = 1.0
 """How far a turn's time may lie outside its frames: public data rounds both."""
+OTHER_GOAL = "clips that name two tasks, the one that their texts repeat believed"
 OTHER_TIME = "turns whose time is not that of their frames, which are believed"
 OTHER_FRAMES = "turns whose frames do not fit between the others', put where their time says"
 TOO_SHORT = "clips whose seq_len has no room for their frames, which are kept"
@@ -19,21 +20,24 @@ def alike(text: str) -> str:
     return " ".join(text.split()).casefold().rstrip(".")
 
 
-def believed(what: str, statements: Mapping[str, str | None], others: Iterable[str], log: ClipLog) -> str:
-    """Return the statement that the most of the other texts repeat, the first of several, empty if there is none.
+def goal_of(head: RawHead, texts: Iterable[str], log: ClipLog) -> str:
+    """Return the task that a clip names, empty if none; of several the one that the most of its texts repeat.
 
     Args:
-        what: it is, for the log, in the plural.
-        statements: by their keys.
+        texts: what else is said in the clip. Without it the first of the keys is believed.
     """
-    given = {key: text for key, text in statements.items() if text and text.strip()}
-    if len({alike(text) for text in given.values()}) > 1:
-        texts = [alike(text) for text in (*given.values(), *others)]
-        key = max(given, key=lambda one: sum(alike(given[one]) in text for text in texts))
-        unlike = ", ".join(f"{other} {text!r}" for other, text in given.items() if alike(text) != alike(given[key]))
-        log.contradiction(f"clips that name two {what}, one believed", detail=f"{key} {given[key]!r}, not {unlike}")
-        return given[key]
-    return next(iter(given.values()), "")
+    said = {
+        "inferred_goal": getattr(head, "inferred_goal", None),
+        "metadata.task_goal": head.metadata.task_goal,
+        "video_labels.task_goal": head.video_labels.task_goal,
+    }
+    goals = {key: text for key, text in said.items() if text and text.strip()}
+    if len({alike(goal) for goal in goals.values()}) < 2:
+        return next(iter(goals.values()), "")
+    all_texts = [alike(text) for text in (*goals.values(), *texts)]
+    believed = max(goals.values(), key=lambda goal: sum(alike(goal) in text for text in all_texts))
+    log.contradiction(OTHER_GOAL, detail=", ".join(f"{key} {text!r}" for key, text in goals.items()))
+    return believed
 
 
 def check_lengths(head: RawHead, num_frames: int, log: ClipLog) -> None:

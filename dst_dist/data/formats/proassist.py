@@ -2,7 +2,7 @@
 
 from dst_dist.data.clips import Clip, Turn
 from dst_dist.data.formats import schema
-from dst_dist.data.formats.agreement import OTHER_TIME, SLACK_S, believed, check_lengths
+from dst_dist.data.formats.agreement import OTHER_TIME, SLACK_S, check_lengths, goal_of
 from dst_dist.data.formats.prompt_words import PromptWords
 from dst_dist.data.formats.schema import FrameNumber, RawHead, RawTurn, Text, Turns
 from dst_dist.data.frames_finder import FramesFinder
@@ -34,9 +34,7 @@ def read_proassist(raw: dict, log: ClipLog, finder: FramesFinder) -> Clip | None
     _check_times(head, turns, log)
     check_lengths(head, sum(turn.end - turn.start for _, turn in turns if turn.role == "frames"), log)
     prompt, others = schema.split_prompt(turns)
-    said = {"task_goal": head.metadata.task_goal, "video_labels.task_goal": head.video_labels.task_goal}
-    texts = [turn.content for _, turn in others if turn.role != "frames"]
-    goal = believed("tasks", said, [prompt, *texts], log)
+    goal = goal_of(head, [prompt, *schema.spoken_texts(others)], log)
     prompt = PromptWords(prompt, ()).beside(goal, {}, log)
     return schema.make_clip(
         head, others, _anchor, finder, log, prompt=prompt, goal=goal, steps=(), initial_state={}, has_dst=False

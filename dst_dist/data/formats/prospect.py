@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field
 from dst_dist.data import state as states
 from dst_dist.data.clips import Clip, Step, Turn
 from dst_dist.data.formats import schema
-from dst_dist.data.formats.agreement import believed, check_lengths, settle_frames
+from dst_dist.data.formats.agreement import check_lengths, goal_of, settle_frames
 from dst_dist.data.formats.initial_state import initial_state
 from dst_dist.data.formats.prompt_words import PromptWords
 from dst_dist.data.formats.schema import FrameNumber, Name, RawTurn, Text, Turns, shown
@@ -93,7 +93,7 @@ def read_prospect(raw: dict, log: ClipLog, finder: FramesFinder) -> Clip | None:
     check_lengths(head, head.end_frame_idx - head.start_frame_idx, log)
     prompt, spoken = schema.split_prompt(turns)
     words = PromptWords(prompt, steps or ())
-    goal = _goal(head, prompt, spoken, log)
+    goal = goal_of(head, [prompt, head.inferred_knowledge, *schema.spoken_texts(spoken)], log)
     state = states.without_not_started(initial_state(head.initial_dst_state, words.states, turns, log))
     if is_whole:
         _replay(state, turns, log)
@@ -104,20 +104,6 @@ def read_prospect(raw: dict, log: ClipLog, finder: FramesFinder) -> Clip | None:
     return schema.make_clip(
         head, spoken, _anchor, finder, log, prompt=prompt, goal=goal, steps=steps, initial_state=state, has_dst=True
     )
-
-
-def _goal(head: _Head, prompt: str, turns: Turns, log: ClipLog) -> str:
-    """Return the task that the clip names, as the most of its texts say it."""
-    said = {
-        "inferred_goal": head.inferred_goal,
-        "task_goal": head.metadata.task_goal,
-        "video_labels.task_goal": head.video_labels.task_goal,
-    }
-    return believed("tasks", said, [head.inferred_knowledge, prompt, *_spoken_texts(turns)], log)
-
-
-def _spoken_texts(turns: Turns) -> list[str]:
-    return [turn.content for _, turn in turns if turn.role != "DST_UPDATE"]
 
 
 def _read_steps(raw: dict, log: ClipLog) -> tuple[Step, ...] | None:

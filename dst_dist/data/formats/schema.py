@@ -145,6 +145,11 @@ def _read_turn(models: dict[str, type[RawTurn]], number: int, turn: Any, log: Cl
     return label, validate(models.get(role, RawTurn), turn, log, label)
 
 
+def spoken_texts(turns: Turns) -> list[str]:
+    """Return the texts of the turns that have one, and no list of transitions."""
+    return [turn.content for _, turn in turns if isinstance(getattr(turn, "content", None), str)]
+
+
 def split_prompt(turns: Turns) -> tuple[str, Turns]:
     """Return the text of the system turns before all others, and the other turns."""
     spoken = list(itertools.dropwhile(lambda pair: pair[1].role == "system", turns))
