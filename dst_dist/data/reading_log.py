@@ -33,6 +33,8 @@ class FileFaults:
 
     file: str
     texts: list[str] = field(default_factory=list)
+    shared: set[str] = field(default_factory=set)
+    """Those that several clips may have, which are said of the first alone."""
 
     def add(self, text: str) -> None:
         """Add a fault: what is wrong and what to do about it."""
@@ -63,6 +65,13 @@ class ClipLog:
         """Add a fault, which makes the clip unusable."""
         self.failed = True
         self.file_faults.add(f"{self._name(place)}: {text}")
+
+    def shared_fault(self, text: str) -> None:
+        """Add a fault that other clips of the file may have too; only the first of them is named."""
+        self.failed = True
+        if text not in self.file_faults.shared:
+            self.file_faults.shared.add(text)
+            self.fault(text)
 
     def count(self, kind: str, place: str = "", detail: str = "") -> None:
         """Count something that does not make the clip unusable."""

@@ -94,10 +94,20 @@ def stream_lines(streamer: Streamer, frames: Iterable[torch.Tensor]) -> Iterator
     counts = Counter(streamer.counts) + Counter({"turns after the video's end": sum(map(len, given.values()))})
     remarks = "".join(f"; {number} {kind}" for kind, number in counts.items())
     if num_frames:
-        frame_s = streamer.work_s / num_frames
-        yield f"  {frame_s * 1000:.1f} ms a frame, {1 / (frame_s * task.fps):.1f} times real time{remarks}"
+        yield f"  {_speed(streamer.work_s / num_frames, task.fps)}{remarks}"
     else:
         yield f"  no frames{remarks}"
+
+
+def _speed(frame_s: float, fps: float) -> str:
+    """Return the time of a frame, and whether the model keeps up with a video of so many frames a second."""
+    ratio = frame_s * fps
+    words = (
+        f"{1 / ratio:.1f} times as fast as the video: it keeps up"
+        if ratio <= 1
+        else (f"{ratio:.1f} times as slow as the video: it falls behind")
+    )
+    return f"{frame_s * 1000:.1f} ms a frame, {words}"
 
 
 def _event_text(event: Event) -> str:

@@ -174,7 +174,7 @@ def make_clip(
     try:
         path, correction = finder.find(head.frames_file, head.dataset)
     except DataError as error:
-        log.fault(f"frames_file {shown(head.frames_file)} {error}")
+        log.shared_fault(f"frames_file {shown(head.frames_file)} {error}")
     if log.failed:
         return None
     if correction:
