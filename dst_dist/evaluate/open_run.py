@@ -14,6 +14,7 @@ from dst_dist.features import use_features
 from dst_dist.heads import HEADS, NEVER
 from dst_dist.logs import logger
 from dst_dist.model.adapters import read_adapter_config, read_settings
+from dst_dist.model.attention import square_attention
 from dst_dist.model.loading import load_for_inference
 from dst_dist.model.smolvlm_dst import SmolVLMForDST
 from dst_dist.processes import Processes, start_processes
@@ -76,6 +77,9 @@ class FinishedRun:
             model.compute_dtype = torch.bfloat16
             _round_frozen_parts(model, recipe)
         model.vision_batch_size = recipe.model.vision_batch_size
+        most = setup.maker().limits.tokens
+        if costly := square_attention(model.config, recipe.train.precision, most, processes.device.type):
+            logger.warning(costly)
         run = cls(folder, split, recipe, model, setup, data, processes, _count_trained_on(folder, split, data))
         for head in (head for head in HEADS if getattr(model.config, head.threshold_key) == NEVER):
             threshold = run.thresholds[head.name]

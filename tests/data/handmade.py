@@ -60,12 +60,15 @@ def write_base64(path: Path, jpegs: Iterable[bytes | None], arrow_file: bool = F
     write_column(path, "frame", [pa.array(rows[i : i + 2], pa.string()) for i in range(0, len(rows), 2)], arrow_file)
 
 
-def write_column(path: Path, name: str, chunks: list[pa.Array], arrow_file: bool = False) -> None:
+def write_column(
+    path: Path, name: str, chunks: list[pa.Array], arrow_file: bool = False, compression: str | None = None
+) -> None:
     """Any one column as an Arrow stream, or as an Arrow file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     schema = pa.schema([(name, chunks[0].type)])
     new = pa.ipc.new_file if arrow_file else pa.ipc.new_stream
-    with pa.OSFile(str(path), "wb") as sink, new(sink, schema) as writer:
+    options = pa.ipc.IpcWriteOptions(compression=compression)
+    with pa.OSFile(str(path), "wb") as sink, new(sink, schema, options=options) as writer:
         for chunk in chunks:
             writer.write_batch(pa.record_batch([chunk], schema=schema))
 

@@ -8,6 +8,7 @@ import pytest
 
 from dst_dist.data import frames
 from dst_dist.data.certificates import Certificates
+from dst_dist.data.dataset import Clips, apply_frame_faults
 from dst_dist.data.frames import ArrowFrames, open_frames, write_frames
 from dst_dist.data.frames_check import check_frames
 from dst_dist.data.reading import read_clips
@@ -144,6 +145,27 @@ def test_many_files_on_several_processes_give_the_same_verdict(tmp_path):
     index = index_of(root, *clips)
     alone = check_frames(index)
     assert alone.clips.keys() == {3, 4, 5} and check_frames(index, num_workers=3) == alone
+
+
+@pytest.mark.parametrize("compression", [None, "zstd", "lz4"])
+@pytest.mark.parametrize("arrow_file", [False, True])
+@pytest.mark.parametrize("is_base64", [False, True])
+def test_what_a_compressed_file_costs_is_said_at_every_start(tmp_path, compression, arrow_file, is_base64):
+    root = make_root(tmp_path)
+    path = root / "kitchen/frames/tea.arrow"
+    rows = [base64.b64encode(row).decode() for row in video(12)] if is_base64 else video(12)
+    write_column(path, "frame", [pa.array(rows[:5]), pa.array(rows[5:])], arrow_file, compression)
+    os.utime(path, (1, 1))
+    index, certificates = index_of(root, prospect_clip()), Certificates(None)
+    for _ in range(2):
+        faults = check_frames(index, certificates=certificates)
+        assert not faults.clips
+        held = faults.held_bytes.get("kitchen/frames/tea.arrow", 0)
+        assert sum(map(len, rows)) <= held if compression else held == 0
+        notes = apply_frame_faults(Clips(index, [1], ["before"]), faults, "error").notes
+        assert len(notes) == 1 + bool(compression)
+    if compression:
+        assert "1 of 1 frames files are compressed: each data worker holds" in notes[1] and "tea.arrow" in notes[1]
 
 
 UNUSUAL = {
