@@ -80,6 +80,7 @@ class PromptWords:
             is_true &= bool(said) or not any(status != NOT_STARTED for status in state.values())
             return TWICE if is_true else UNTRUE_STATE
         step, task = _STEP.fullmatch(piece), _TASK.fullmatch(piece)
-        if step and step[1] in self._names and alike(step[2]) != alike(self._names[step[1]]):
+        # A name of several sentences goes on in the next piece.
+        if step and step[1] in self._names and not alike(self._names[step[1]]).startswith(alike(step[2])):
             return OTHER_STEP
-        return OTHER_TASK if task and goal and alike(task[1]) != alike(goal) else None
+        return OTHER_TASK if task and goal and not alike(goal).startswith(alike(task[1])) else None

@@ -14,7 +14,7 @@ from tests.data.clip_files import read, read_one
 from tests.data.dialogs import make_maker
 from tests.data.handmade import make_root, proassist_clip, prospect_clip, spoken, write_proassist
 
-STEPS = (Step("S1", "Boil water"), Step("S2", "Pour it: slowly"))
+STEPS = (Step("S1", "Boil water"), Step("S2", "Pour it: slowly"), Step("S3", "Sit down. Drink."))
 STATE = {"S1": "completed", "S2": "in_progress"}
 HELP = "You watch and help."
 CASES = {
@@ -30,6 +30,7 @@ CASES = {
     "by a name": ("\nBoil water is not started.", "", UNTRUE_STATE),
     "in a sentence": (" State: S1 paused. Be brief.", " Be brief.", UNTRUE_STATE),
     "steps as declared": ("\nSteps:\n- S1: Boil water\n- S2: Pour it: slowly", None, None),
+    "a step of two sentences": ("\n- S3: Sit down. Drink.", None, None),
     "a step by another name": ("\nSteps:\n- S1: Fry eggs\n- S2: Pour it: slowly", "\nSteps:\n- S2: Pour it: slowly",
                                OTHER_STEP),
     "only other steps": ("\nSteps:\n- S1: Fry eggs\n- S2: Eat", "", OTHER_STEP),
