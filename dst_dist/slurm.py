@@ -56,6 +56,9 @@ def submit(job: Job, words: list[str], allowed: list[str], dry_run: bool) -> str
     _check_job(job)
     _check_folder(run, recipe, allowed)
     check_start_model(recipe.model.name_or_path, run.path)
+    # The job and the training must mean one folder, also where `~` or `$NAME` is another one on the nodes.
+    named = f"output_dir={run.path}"
+    words = words if named in words else [*words, named]
     script = _render(job, [*words, *_allow_words(allowed)], recipe, run.path)
     path = run.path / "train.sbatch"
     command = f". {SITE}; exec sbatch {shlex.quote(str(path))}"

@@ -107,6 +107,20 @@ def test_words_are_quoted_so_that_bash_reads_what_was_typed(capsys, tmp_path):
     assert directives(script)["output"] == f"{tmp_path}/50%%/slurm.log"
 
 
+def test_the_job_and_the_training_mean_one_folder_wherever_home_is(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("SCRATCH", str(tmp_path / "a b"))
+    for words, run in (
+        (["demo", "output_dir=~/runs/1e3"], tmp_path / "runs/1e3"),
+        (["demo", "output_dir=$SCRATCH/[x]: #"], tmp_path / "a b/[x]: #"),
+        (["demo"], REPOSITORY / "runs/demo"),
+    ):
+        script = dry_run(capsys, *words)
+        assert f"\nrun={shlex.quote(str(run))}\n" in script
+        shown = shlex.split(re.search(r"^words=\((.*)\)$", script, re.MULTILINE)[1])
+        assert shown == [*words, f"output_dir={run}"]
+
+
 def test_the_script_is_bash(capsys):
     script = dry_run(capsys, "demo")
     assert not re.search(r"\{\{\w+\}\}", script)
