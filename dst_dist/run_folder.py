@@ -51,15 +51,16 @@ class RunFolder:
         """Exists while a finished run goes on with another recipe; until its end `final/` is of the earlier one."""
         self.final = path / "final"
         self.checkpoints = path / "checkpoints"
-        self.report_file = path / "evaluation" / "report.html"
+        self.evaluation = path / "evaluation"
+        self.report_file = self.evaluation / "report.html"
 
     def result_file(self, split: str, kind: str) -> Path:
         """Return the file of an evaluation; `kind` is `teacher_forced` or `streaming`."""
-        return self.path / "evaluation" / f"{split}-{kind}.json"
+        return self.evaluation / f"{split}-{kind}.json"
 
     def clips_file(self, split: str) -> Path:
         """Return the file of streamed clips, one JSON object a line."""
-        return self.path / "evaluation" / f"{split}-streaming-clips.jsonl"
+        return self.evaluation / f"{split}-streaming-clips.jsonl"
 
     @property
     def is_over(self) -> bool:

@@ -64,8 +64,11 @@ def submit(job: Job, words: list[str], allowed: list[str], dry_run: bool) -> str
     command = f". {SITE}; exec sbatch {shlex.quote(str(path))}"
     if dry_run:
         return f"{script}\n# would be written to {path} and submitted by: {command}"
-    run.path.mkdir(parents=True, exist_ok=True)
-    path.write_text(script)
+    try:
+        run.path.mkdir(parents=True, exist_ok=True)
+        path.write_text(script)
+    except OSError as error:
+        raise ConfigError(f"output_dir: {run.path} cannot be written: {error.strerror}") from error
     answer = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
     if answer.returncode:
         raise ConfigError(f"sbatch refused {path}: {answer.stderr.strip()}")
