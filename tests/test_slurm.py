@@ -77,6 +77,7 @@ def test_options_become_sbatch_directives(capsys, tmp_path):
         "time": "1-00:00:00",
         "signal": "B:USR1@600",
         "requeue": "",
+        "propagate": "NONE",
         "dependency": "singleton",
         "open-mode": "append",
         "output": f"{tmp_path}/first/slurm.log",
@@ -140,7 +141,7 @@ def test_allow_changed_goes_to_the_training(capsys, tmp_path):
 def test_a_dry_run_writes_and_submits_nothing(capsys, tmp_path, sbatch):
     calls = sbatch()
     shown = dry_run(capsys, "demo", f"output_dir={tmp_path}/run")
-    assert f"submitted by: . slurm/site.sh; exec sbatch {tmp_path}/run/train.sbatch" in shown
+    assert f"submitted by: bash slurm/with_site.sh sbatch {tmp_path}/run/train.sbatch" in shown
     assert not calls.exists() and not (tmp_path / "run").exists()
 
 
@@ -242,7 +243,7 @@ def test_other_times_are_left_to_sbatch(tmp_path, sbatch, words):
 def test_another_current_folder_is_an_error(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["slurm", "demo"]) == 2
-    assert "no slurm/train.sbatch, slurm/site.sh, launch/zero2.yaml here" in capsys.readouterr().err
+    assert "no slurm/train.sbatch, slurm/site.sh, slurm/with_site.sh, launch/zero2.yaml here" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
