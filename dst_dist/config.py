@@ -242,13 +242,14 @@ class Log(Section):
 
     every_steps: Count = 10
     """Optimizer steps between log lines; `metrics.jsonl` has every step."""
-    report_to: list[Literal["tensorboard", "wandb", "mlflow", "comet_ml"]] = ["tensorboard"]
+    report_to: list[Literal["tensorboard", "wandb", "mlflow", "comet_ml", "trackio"]] = ["tensorboard"]
     """Trackers that metrics go to besides `metrics.jsonl`."""
 
     @field_validator("report_to")
     @classmethod
     def _installed(cls, value: list[str]) -> list[str]:
-        missing = [name for name in value if importlib.util.find_spec(name) is None]
+        # A folder of that name, such as wandb makes where it is run, is no package.
+        missing = [name for name in value if getattr(importlib.util.find_spec(name), "origin", None) is None]
         if missing:
             raise ValueError(f"not installed: {', '.join(missing)}; pip install {' '.join(missing)}")
         return value
