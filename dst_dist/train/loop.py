@@ -25,7 +25,7 @@ from dst_dist.train.final import write_final
 from dst_dist.train.held_folder import HeldFolder
 from dst_dist.train.optim import build_optimizer, rate_factor, set_rates
 from dst_dist.train.probe import run_largest
-from dst_dist.train.progress import TrainLog, add_log_file, peak_memory_gib, say_jump
+from dst_dist.train.progress import TrainLog, add_log_file, peak_memory_gib
 from dst_dist.train.resume import frozen_digest, identify, resume
 from dst_dist.train.room import check_room
 from dst_dist.train.step import Stopwatch, optimizer_step, peak_of_all, sizes
@@ -88,8 +88,6 @@ class Trainer:
             write_whole(run.videos_file, sorted(f"{video}\n" for video in self.data.clips.index.videos()))
 
         # Logs
-        if self.engine.is_main:
-            say_jump(run, self.progress.step, self.num_steps, recipe.optim)
         self.log = TrainLog(self.engine, run, recipe, self.num_steps, self.progress.step)
         describe(self.engine, recipe, self.datasets, setup.limits, self.plan, self.num_steps)
 

@@ -65,6 +65,8 @@ class TrainLog:
 
     def __init__(self, engine: Engine, run: RunFolder, recipe: Recipe, num_steps: int, start_step: int):
         self.every_steps, self.num_steps = recipe.log.every_steps, num_steps
+        if engine.is_main:
+            say_jump(run, start_step, num_steps, recipe.optim)
         self.trackers = Trackers(engine, run, recipe, start_step)
         self.file = open(run.metrics_file, "a", buffering=1) if engine.is_main else None  # noqa: SIM115, see close
         self.checkpoint_values: dict[str, float] = {}
