@@ -9,7 +9,6 @@ Prints the table with the card's name and writes it to a file; exits 1 if a row 
 import argparse
 import json
 import math
-import os
 import shutil
 import statistics
 import subprocess
@@ -26,6 +25,7 @@ import transformers
 from dst_dist.paths import path_argument
 from tests.gpu.equality import Check, check_model
 from tests.gpu.make_models import SHAPES, VAL_CLIPS, write_clips, write_model
+from tests.launching import run_to_end
 
 ROOT = Path(__file__).parents[2]
 NUM_STEPS = 5
@@ -141,15 +141,9 @@ def run_row(row: Row, work: Path, tiny: bool) -> Result:
     limit_s = TINY_ROW_LIMIT_S if tiny else ROW_LIMIT_S
     started_s = time.perf_counter()
     with log.open("w") as output:
-        process = subprocess.Popen(
-            command(row, work, tiny), cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
-        )
         try:
-            process.wait(limit_s)
+            run_to_end(command(row, work, tiny), limit_s, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
         except subprocess.TimeoutExpired:
-            # The launcher's children would keep the GPU.
-            os.killpg(process.pid, 9)
-            process.wait()
             return Result(row, time.perf_counter() - started_s, [], f"took over {limit_s} s, see {log}")
     result = Result(row, time.perf_counter() - started_s, _read_steps(folder))
     result.fault = _fault(result, folder, log)
