@@ -260,8 +260,8 @@ def _run_report(options: argparse.Namespace) -> None:
 
 def _export(commands) -> None:
     command = commands.add_parser("export", help="write a run's final model with a card, for others and for the hub")
-    command.add_argument("run_folder", type=Path, metavar="RUN", help="a finished run's folder")
-    command.add_argument("--to", type=Path, required=True, metavar="DIR", help="a new folder to write")
+    command.add_argument("run_folder", type=path_argument, metavar="RUN", help="a finished run's folder")
+    command.add_argument("--to", type=path_argument, required=True, metavar="DIR", help="a new folder to write")
     command.add_argument("--merge", action="store_true", help="add an adapter to its base, in float32")
     command.add_argument("--push", metavar="NAME", help="upload it to the hub as user/name, private if it is new")
     command.set_defaults(run=_run_export)

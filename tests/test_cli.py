@@ -6,6 +6,7 @@ import pytest
 
 from dst_dist import cli
 from dst_dist.slurm import Job
+from tests.launching import REPOSITORY
 
 VERBS = ("demo", "plan", "bench", "features", "evaluate", "stream", "report", "slurm")
 
@@ -60,6 +61,7 @@ PATH_OPTIONS = {
     "compare": ["evaluate", "x", "--compare", "blind=PATH"],
     "task": ["stream", "x", "--video", "v", "--task=PATH"],
     "report": ["report", "x", "--out", "PATH"],
+    "to": ["export", "x", "--to", "PATH"],
 }
 
 
@@ -72,6 +74,11 @@ def test_home_and_variables_are_put_into_every_path(capsys, monkeypatch, option)
     with pytest.raises(SystemExit) as ended:
         cli.parse([word.replace("PATH", "$NOT_SET/x") for word in words])
     assert ended.value.code == 2 and "$NOT_SET/x: $NOT_SET is not set" in capsys.readouterr().err
+
+
+def test_no_option_takes_a_path_in_another_way():
+    files = [path for path in (REPOSITORY / "dst_dist").rglob("*.py") if "type=Path" in path.read_text()]
+    assert files == []
 
 
 def test_a_video_is_a_path_only_with_a_task(monkeypatch, capsys):
