@@ -6,9 +6,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from dst_dist.errors import DstDistError
+from dst_dist.errors import ConfigError, DstDistError
 from dst_dist.exit import BAD_USAGE, DONE, let_leader_speak
 from dst_dist.launched import is_main
+from dst_dist.paths import path_argument
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -54,7 +55,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def _demo(commands) -> None:
     command = commands.add_parser("demo", help="make the demo: a generated world and a tiny model to learn it")
-    command.add_argument("--out", type=Path, required=True, help="folder to write")
+    command.add_argument("--out", type=path_argument, required=True, help="folder to write")
     command.add_argument("--seed", type=int, default=0)
     command.add_argument("--blank", action="store_true", help="make every frame grey: what is learned without looking")
     command.set_defaults(run=_run_demo)
@@ -151,7 +152,9 @@ def _bench(commands) -> None:
     command.add_argument("words", nargs="+", metavar="recipe", help="as for training: recipes, then key=value")
     command.add_argument("--steps", type=_count, default=20, help="optimizer steps to time")
     command.add_argument("--synthetic", action="store_true", help="full micro-batches of random tokens and frames")
-    command.add_argument("--trace", type=Path, metavar="FILE", help="write the profiler's trace, for ui.perfetto.dev")
+    command.add_argument(
+        "--trace", type=path_argument, metavar="FILE", help="write the profiler's trace, for ui.perfetto.dev"
+    )
     command.set_defaults(run=_run_bench)
 
 
@@ -208,7 +211,7 @@ def _named_run(word: str) -> tuple[str, Path]:
     name, _, folder = word.partition("=")
     if not name or not folder:
         raise argparse.ArgumentTypeError(f"{word}: say NAME=RUN")
-    return name, Path(folder)
+    return name, path_argument(folder)
 
 
 def _run_evaluate(options: argparse.Namespace) -> None:
@@ -228,7 +231,7 @@ def _stream(commands) -> None:
     command.add_argument("--video", required=True, help="name of a frames file of the split; with --task a path")
     command.add_argument(
         "--task",
-        type=Path,
+        type=path_argument,
         metavar="JSON",
         help="what to follow in a video from outside the data: a frames file, a folder of images, or a video file",
     )
@@ -243,24 +246,31 @@ def _run_stream(options: argparse.Namespace) -> None:
     # `| head` ends it without a word.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     if options.task is not None:
-        lines = stream_file(options.run_folder, Path(options.video), options.task, options.words)
+        lines = stream_file(options.run_folder, _video_path(options.video), options.task, options.words)
     else:
         lines = stream_video(options.run_folder, options.split, options.video, options.words)
     for line in lines:
         print(line, flush=True)
 
 
+def _video_path(word: str) -> Path:
+    try:
+        return path_argument(word)
+    except argparse.ArgumentTypeError as error:
+        raise ConfigError(f"--video {error}") from error
+
+
 def _add_run(command: argparse.ArgumentParser) -> None:
     """Add what every command on a finished run takes."""
-    command.add_argument("run_folder", type=Path, metavar="RUN", help="a run folder with final/")
+    command.add_argument("run_folder", type=path_argument, metavar="RUN", help="a run folder with final/")
     command.add_argument("--split", choices=("train", "val", "test"), default="val")
     command.add_argument("words", nargs="*", metavar="key=value", help="override the run's recipe")
 
 
 def _report(commands) -> None:
     command = commands.add_parser("report", help="write a run on one HTML page: training, metrics, streamed clips")
-    command.add_argument("run_folder", type=Path, metavar="RUN", help="a run folder")
-    command.add_argument("--out", type=Path, help="the file to write, otherwise RUN/evaluation/report.html")
+    command.add_argument("run_folder", type=path_argument, metavar="RUN", help="a run folder")
+    command.add_argument("--out", type=path_argument, help="the file to write, otherwise RUN/evaluation/report.html")
     command.set_defaults(run=_run_report)
 
 
@@ -272,8 +282,8 @@ def _run_report(options: argparse.Namespace) -> None:
 
 def _export(commands) -> None:
     command = commands.add_parser("export", help="write a run's final model with a card, for others and for the hub")
-    command.add_argument("run_folder", type=Path, metavar="RUN", help="a finished run's folder")
-    command.add_argument("--to", type=Path, required=True, metavar="DIR", help="a new folder to write")
+    command.add_argument("run_folder", type=path_argument, metavar="RUN", help="a finished run's folder")
+    command.add_argument("--to", type=path_argument, required=True, metavar="DIR", help="a new folder to write")
     command.add_argument("--merge", action="store_true", help="add an adapter to its base, in float32")
     command.add_argument("--push", metavar="NAME", help="upload it to the hub as user/name, private if it is new")
     command.set_defaults(run=_run_export)
