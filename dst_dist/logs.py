@@ -5,9 +5,10 @@ import os
 import sys
 import warnings
 
-import torch
 import transformers
 from tqdm import tqdm
+
+from dst_dist.devices import on_cpu
 
 logger = logging.getLogger("dst_dist")
 
@@ -41,7 +42,7 @@ def set_up_logging(is_main: bool) -> None:
     for category in (DeprecationWarning, FutureWarning):
         warnings.simplefilter("ignore", category)
     transformers.utils.logging.disable_progress_bar()
-    if not torch.cuda.is_available():
+    if on_cpu():
         # Otherwise DeepSpeed logs a warning whenever it is imported.
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     handler = Console()

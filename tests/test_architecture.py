@@ -8,6 +8,9 @@ TESTS = Path(__file__).parent
 BASE = {
     "errors",
     "launched",
+    "launch_settings",
+    "deepspeed_settings",
+    "devices",
     "exit",
     "files",
     "heads",
@@ -22,6 +25,9 @@ BASE = {
 ARROWS = {
     "errors": set(),
     "launched": set(),
+    "deepspeed_settings": {"launched"},
+    "launch_settings": {"config", "deepspeed_settings", "errors", "launched"},
+    "devices": {"errors", "launched"},
     "exit": {"launched"},
     "files": set(),
     "heads": set(),
@@ -29,12 +35,12 @@ ARROWS = {
     "recipe_types": set(),
     "config": {"metrics", "recipe_types"},
     "recipes": {"config", "errors"},
-    "logs": set(),
-    "processes": {"errors", "launched"},
+    "logs": {"devices"},
+    "processes": {"devices", "errors", "launched"},
     "run_folder": set(),
     "data": {"config", "errors", "files", "heads", "launched", "logs"},
     "demo": {"data"},
-    "model": {"config", "errors", "heads", "logs", "data"},
+    "model": {"config", "devices", "errors", "heads", "logs", "data"},
     "setup": {"config", "errors", "launched", "logs", "data", "model"},
     "features": {"config", "errors", "logs", "processes", "recipes", "data", "model", "setup"},
     "plan": {
@@ -58,6 +64,7 @@ ARROWS = {
     "slurm": {"config", "errors", "recipes", "run_folder", "train"},
     "bench": {
         "config",
+        "devices",
         "errors",
         "heads",
         "launched",

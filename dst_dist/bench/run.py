@@ -14,6 +14,7 @@ from dst_dist.config import Recipe
 from dst_dist.data.batching import BatchPlan, MicroBatchSampler, PackedBatch
 from dst_dist.data.dataset import make_loader
 from dst_dist.data.samples import Limits
+from dst_dist.devices import on_cpu
 from dst_dist.features import use_features
 from dst_dist.launched import is_main
 from dst_dist.model.loading import load_model
@@ -111,7 +112,7 @@ class Bench:
         elapsed_s, rows = self._run_steps(self.num_steps)
         peak_gib = peak_memory_gib(self.engine.device)
         self.engine.is_watching = True
-        activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if torch.cuda.is_available() else [])]
+        activities = [ProfilerActivity.CPU, *([] if on_cpu() else [ProfilerActivity.CUDA])]
         with profile(activities=activities) as profiler:
             watched_s, _ = self._run_steps(WATCHED_STEPS)
         if trace is not None and self.engine.is_main:

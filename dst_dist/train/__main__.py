@@ -7,6 +7,7 @@ from pathlib import Path
 
 from dst_dist.errors import ConfigError, DstDistError, collect
 from dst_dist.exit import BAD_USAGE, DONE, FAILED, leave, let_leader_speak
+from dst_dist.launch_settings import read_launch_settings
 from dst_dist.launched import is_main
 from dst_dist.recipes.loading import load_recipe, output_dir_of, packaged_recipes
 from dst_dist.train.held_folder import HeldFolder, check_start_model, write_status_file
@@ -80,12 +81,15 @@ def _train(options: argparse.Namespace, run: HeldFolder) -> int:
         run.lock()
     recipe = load_recipe(options.recipe)
     check_start_model(recipe.model.name_or_path, run.path)
+    read_launch_settings(recipe)
     # Torch and transformers take seconds to import; a mistyped key should not have to wait for them.
+    from dst_dist.devices import check_devices
     from dst_dist.logs import logger, set_up_logging
     from dst_dist.model.compiling import why_not_compiled
     from dst_dist.setup import DataSetup
     from dst_dist.train.loop import Trainer
 
+    check_devices()
     set_up_logging(is_main())
     if run.is_over and run.has_recipe(recipe.model_dump(mode="json")):
         logger.info("%s was trained to its end already; see %s", run.path, run.final)

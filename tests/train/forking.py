@@ -14,11 +14,11 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from unittest import mock
 
 import psutil
 
 from dst_dist.exit import leave
+from tests.launcher_says import said
 from tests.launching import REPOSITORY, TIMEOUT_S, Launched, free_port, kill_tree
 
 GRACE_S = 3
@@ -132,23 +132,10 @@ def serve() -> None:
         order = json.loads(line)
         engine = order["engine"]
         if engine not in environments:
-            environments[engine] = launcher_environment(engine)
+            environments[engine] = said(REPOSITORY / "launch" / f"{engine}.yaml")
         if os.fork() == 0:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             launch_here(order, environments[engine])
-
-
-def launcher_environment(engine: str) -> dict[str, str]:
-    """Return what `accelerate launch` adds to the environment of its workers."""
-    from accelerate.commands.launch import launch_command, launch_command_parser
-
-    found: dict[str, str] = {}
-    arguments = launch_command_parser().parse_args(
-        ["--config_file", f"launch/{engine}.yaml", "--main_process_port", "0", "-m", "x"]
-    )
-    with mock.patch("torch.distributed.run.run", lambda _: found.update(os.environ)):
-        launch_command(arguments)
-    return found
 
 
 def launch_here(order: dict, environment: dict[str, str]) -> None:
