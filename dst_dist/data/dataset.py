@@ -17,10 +17,10 @@ from dst_dist.data.clips import Clip, ClipIndex
 from dst_dist.data.conversation import IGNORE, frame_list
 from dst_dist.data.cutting import CUT_FIELDS, cut_clips
 from dst_dist.data.features import FeatureReader
-from dst_dist.data.forks import leave_signals_to_the_trainer
 from dst_dist.data.frames import FrameReader
 from dst_dist.data.frames_check import FrameFaults
 from dst_dist.data.frames_finder import FramesFinder
+from dst_dist.data.loader_worker import start_worker
 from dst_dist.data.negatives import Negatives
 from dst_dist.data.reading import read_clips
 from dst_dist.data.samples import COUNT_NAMES, Part, Sample, SampleMaker
@@ -241,5 +241,5 @@ def make_loader(
         pin_memory=device.type == "cuda",
         # The loader draws a seed for its workers. Nothing here uses it, and training's random state stays as it was.
         generator=torch.Generator(),
-        worker_init_fn=leave_signals_to_the_trainer,
+        worker_init_fn=start_worker,
     )

@@ -74,9 +74,14 @@ def _refuse_recipe(options: argparse.Namespace) -> int:
 
 
 def _train(options: argparse.Namespace, run: HeldFolder) -> int:
-    """Hold the folder, check recipe and data, then train."""
+    """Train, or stop on request meanwhile."""
     stop = StopRequest(run, watches_file=is_main())
-    stop.listen()
+    with stop.listening():
+        return _check_and_train(options, run, stop)
+
+
+def _check_and_train(options: argparse.Namespace, run: HeldFolder, stop: StopRequest) -> int:
+    """Hold the folder, check recipe, launcher and data, then train."""
     if is_main():
         run.lock()
     recipe = load_recipe(options.recipe)
