@@ -102,7 +102,7 @@ class Bench:
         own = data.samples, self.setup.limits, engine.rank, engine.num_processes, data.frame_cost
         sampler = MicroBatchSampler(self.plan, *own, start=0, stop=total)
         loader = make_loader(data, sampler, self.recipe.data.num_workers, engine.device)
-        return self.plan.steps(0, total), iter(loader)
+        return self.plan.steps(0, total), loader
 
     def run(self, trace: Path | None = None) -> Measured:
         """Run all steps and return what they took; the main process writes the profiler's trace (collective)."""
