@@ -75,17 +75,11 @@ def killed(dataset):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def out_of_memory(dataset):
-    raise MemoryError("no more")
-
-
 def gone(dataset):
     raise FileNotFoundError("frames/tea.arrow")
 
 
-@pytest.mark.parametrize(
-    "happens, error", [(killed, "DataLoader worker"), (out_of_memory, "no more"), (gone, "tea.arrow")]
-)
+@pytest.mark.parametrize("happens, error", [(killed, "DataLoader worker"), (gone, "tea.arrow")])
 def test_an_error_while_a_micro_batch_is_made(demo_dataset, monkeypatch, happens, error):
     monkeypatch.setattr(type(demo_dataset), "sample", lambda dataset, *_: happens(dataset))
     assert error in error_of(demo_dataset, 1)[1]

@@ -38,6 +38,11 @@ class Job:
         wait_for(file.exists)
         return json.loads(file.read_text())
 
+    @property
+    def codes(self) -> list[int]:
+        """The exit codes of the workers, by rank, after the end."""
+        return json.loads(self.log.with_suffix(".codes").read_text())
+
     def send(self, number: signal.Signals) -> None:
         """Send a signal to all workers that are still alive."""
         for pid in self.pids:
@@ -160,7 +165,9 @@ def launch_here(order: dict, environment: dict[str, str]) -> None:
             work(order)
         pids.append(pid)
     write_whole(log.with_suffix(".pids"), pids)
-    write_whole(log.with_suffix(".exit"), watch(pids))
+    first, codes = watch(pids)
+    write_whole(log.with_suffix(".codes"), codes)
+    write_whole(log.with_suffix(".exit"), first)
     os._exit(0)
 
 
@@ -177,22 +184,23 @@ def work(order: dict) -> None:
         leave(code)
 
 
-def watch(pids: list[int]) -> int:
-    """Wait for all workers; return the exit code of the first that failed (minus the signal), or 0."""
+def watch(pids: list[int]) -> tuple[int, list[int]]:
+    """Wait for all workers; return the exit code of the first that failed (minus the signal), or 0, and all codes."""
     living, first, killing_at = set(pids), 0, float("inf")
+    codes = dict.fromkeys(pids, 0)
     while living:
         for pid in list(living):
             ended, status = os.waitpid(pid, os.WNOHANG)
             if ended:
                 living.remove(pid)
-                code = os.waitstatus_to_exitcode(status)
+                code = codes[pid] = os.waitstatus_to_exitcode(status)
                 if code and not first:
                     first, killing_at = code, time.monotonic() + GRACE_S
                     end(living, signal.SIGTERM)
         if time.monotonic() > killing_at:
             end(living, signal.SIGKILL)
         time.sleep(0.02)
-    return first
+    return first, list(codes.values())
 
 
 def end(pids: set[int], number: signal.Signals) -> None:
