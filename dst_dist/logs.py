@@ -5,6 +5,7 @@ import os
 import sys
 import warnings
 
+import huggingface_hub
 import transformers
 from tqdm import tqdm
 
@@ -29,6 +30,22 @@ class Console(logging.StreamHandler):
     def emit(self, record: logging.LogRecord) -> None:
         with tqdm.external_write_mode(sys.stdout):
             super().emit(record)
+
+
+def say_download(key: str, name: str) -> None:
+    """Log that the hub is asked for a model that is no folder here; without a network that goes on for minutes.
+
+    Args:
+        key: of the recipe, that names the model.
+    """
+    if not os.path.isdir(name) and not huggingface_hub.constants.HF_HUB_OFFLINE:
+        logger.info(
+            "%s: asking the hub for %s; without a network it tries for minutes: HF_HUB_OFFLINE=1 takes at once what "
+            "`hf download %s` has fetched",
+            key,
+            name,
+            name,
+        )
 
 
 def set_up_logging(is_main: bool) -> None:

@@ -56,7 +56,7 @@ ARROWS = {
         "model",
         "setup",
     },
-    "measure": {"errors", "heads", "data"},
+    "measure": {"errors", "heads", "logs", "data"},
     "streaming": {"errors", "heads", "data", "model", "measure"},
     "train": BASE | {"data", "model", "setup", "features", "plan", "measure"},
     "evaluate": (BASE - {"exit", "launched"}) | {"data", "model", "setup", "features", "measure", "streaming"},
