@@ -27,7 +27,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Return the command line; words of a recipe may stand before and after options. SystemExit(2) on bad usage."""
     parser = argparse.ArgumentParser(prog="dst-dist", description="Commands beside training.")
     commands = parser.add_subparsers(required=True, metavar="command")
-    for declare in (_demo, _plan, _bench, _features, _evaluate, _stream, _report, _slurm):
+    for declare in (_demo, _recipe, _explain, _schema, _plan, _bench, _features, _evaluate, _stream, _report, _slurm):
         declare(commands)
     options, rest = parser.parse_known_args(arguments)
     unknown = [word for word in rest if word.startswith("-") or not hasattr(options, "words")]
@@ -53,6 +53,41 @@ def _run_demo(options: argparse.Namespace) -> None:
     set_up_logging(is_main=True)
     make_demo(options.out, seed=options.seed, blank=options.blank)
     print(f"made {options.out}")
+
+
+def _recipe(commands) -> None:
+    command = commands.add_parser("recipe", help="print a packaged recipe with its comments, to copy and edit")
+    command.add_argument("name", help="its name; --help of `python -m dst_dist.train` lists them")
+    command.set_defaults(run=_run_recipe)
+
+
+def _run_recipe(options: argparse.Namespace) -> None:
+    from dst_dist.recipes.keys import copy_of
+
+    print(copy_of(options.name), end="")
+
+
+def _explain(commands) -> None:
+    command = commands.add_parser("explain", help="say what a key or a section of the recipe decides")
+    command.add_argument("key", help="for example train.max_tokens, or optim")
+    command.set_defaults(run=_run_explain)
+
+
+def _run_explain(options: argparse.Namespace) -> None:
+    from dst_dist.recipes.keys import explain
+
+    print(explain(options.key))
+
+
+def _schema(commands) -> None:
+    command = commands.add_parser("schema", help="print the JSON schema of a recipe, for editors")
+    command.set_defaults(run=_run_schema)
+
+
+def _run_schema(options: argparse.Namespace) -> None:
+    from dst_dist.recipes.keys import schema
+
+    print(schema(), end="")
 
 
 def _plan(commands) -> None:
