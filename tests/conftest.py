@@ -35,6 +35,16 @@ def demo(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def starter():
+    """A process from which trainings are forked."""
+    from tests.train.forking import Starter
+
+    forks = Starter()
+    yield forks
+    forks.close()
+
+
+@pytest.fixture(scope="session")
 def demo_words(demo) -> tuple[str, ...]:
     """Words of a recipe that point `demo` at the small demo."""
     return (f"model.name_or_path={demo}/model", f"data.root={demo}")

@@ -10,7 +10,6 @@ from dst_dist.model.model_config import read_model_config
 from dst_dist.plan.simulate import build_model
 from dst_dist.plan.states import ENGINES, crossing_of, states_of, traffic_of
 from dst_dist.recipes.loading import load_recipe
-from tests.launching import launch
 from tests.model.tiny import tiny_config
 from tests.train.finished import LORA, recipe_words
 
@@ -98,14 +97,14 @@ def test_an_optimizer_that_has_stepped_holds_these_moments(sizes):
 
 
 @pytest.mark.parametrize("engine", ["zero2", "fsdp"])
-def test_two_processes_hold_what_was_planned(demo_words, tmp_path, engine):
+def test_two_processes_hold_what_was_planned(starter, demo_words, tmp_path, engine):
     """What a real training holds before its second update; `weights` and the rest are within 1 %."""
     (tmp_path / "found").mkdir()
     words = recipe_words(
         demo_words, tmp_path / "run", *LORA, "train.precision=bf16", "train.max_steps=2", "data.val=[]"
     )
     module = "tests.plan.measured_states", str(tmp_path / "found")
-    launch(f"cpu_{engine}", words, tmp_path / "run", module=module).check()
+    starter.run(f"cpu_{engine}", words, tmp_path / "run", module=module).check()
     recipe = load_recipe(words)
     planned = states_of(build_model(recipe, read_model_config(recipe.model.name_or_path)), engine, 2)
     for rank in range(2):

@@ -1,17 +1,9 @@
-"""A process from which trainings are forked, for the tests that need many; and runs that are finished."""
+"""Runs that are finished, and the logging of a test."""
 
 import pytest
 
 from tests.train.finished import FULL, LORA, recipe_words
-from tests.train.forking import Starter
 from tests.train.in_process import own_logging, train
-
-
-@pytest.fixture(scope="session")
-def starter():
-    forks = Starter()
-    yield forks
-    forks.close()
 
 
 @pytest.fixture

@@ -81,19 +81,19 @@ class Starter:
         words: Sequence[str],
         folder: Path,
         num_processes: int = 2,
-        module: str = "dst_dist.train",
+        module: Sequence[str] = ("dst_dist.train",),
         env: Mapping[str, str] | None = None,
     ) -> Job:
         """Start a training in the background; arguments as of `tests.launching.launch`."""
         folder.parent.mkdir(parents=True, exist_ok=True)
         self.number += 1
         log = folder.with_name(f"{folder.name}.{self.number}.output")
-        words = [*words, f"output_dir={folder}"]
+        words = [*module[1:], *words, f"output_dir={folder}"]
         order = {
             "engine": engine,
             "words": words,
             "num_processes": num_processes,
-            "module": module,
+            "module": module[0],
             "env": dict(env or {}),
             "port": free_port(),
             "log": str(log),

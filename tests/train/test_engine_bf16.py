@@ -12,7 +12,7 @@ from dst_dist.model.loading import load_model
 from dst_dist.model.losses import compute_loss
 from dst_dist.recipes.loading import load_recipe
 from dst_dist.setup import DataSetup
-from tests.launching import TINY_RUN, launch
+from tests.launching import TINY_RUN
 from tests.train import comparing
 from tests.train.test_engines import ENGINES
 
@@ -40,7 +40,7 @@ ORDINARY = (
     ("cpu_fsdp", "lora"),
     ("cpu_fsdp_no_reshard", "full"),
 )
-ORDINARY_STEPS, LONG_STEPS = 41, 201
+ORDINARY_STEPS, LONG_STEPS = 15, 201
 """Odd: a walk of an even number of equal steps to and fro may end where it began."""
 
 
@@ -79,11 +79,11 @@ def first_gradients(words):
     return {name: parameter.grad for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
-def check_bf16(engine, mode, num_steps, demo_words, tmp_path):
+def check_bf16(starter, engine, mode, num_steps, demo_words, tmp_path):
     words = (*RECIPE, *MODES[mode], *demo_words, f"train.max_steps={num_steps}")
     file = tmp_path / "gradients.safetensors"
     module = ("tests.train.recording", str(file))
-    run = launch(engine, (*words, *THREE_TOWER_CALLS), tmp_path / "run", module=module).check()
+    run = starter.run(engine, (*words, *THREE_TOWER_CALLS), tmp_path / "run", module=module).check()
     # An epoch's last step has one sample, and so one process without any.
     assert {line["num_samples"] for line in run.metrics()} == {1, 2}
 
@@ -101,21 +101,21 @@ def check_bf16(engine, mode, num_steps, demo_words, tmp_path):
 
 
 @pytest.mark.parametrize("engine, mode", ORDINARY)
-def test_every_trained_tensor_moves(engine, mode, demo_words, tmp_path):
-    check_bf16(engine, mode, ORDINARY_STEPS, demo_words, tmp_path)
+def test_every_trained_tensor_moves(starter, engine, mode, demo_words, tmp_path):
+    check_bf16(starter, engine, mode, ORDINARY_STEPS, demo_words, tmp_path)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("engine, mode", itertools.product(ENGINES, MODES))
-def test_every_trained_tensor_moves_everywhere(engine, mode, demo_words, tmp_path):
-    check_bf16(engine, mode, LONG_STEPS, demo_words, tmp_path)
+def test_every_trained_tensor_moves_everywhere(starter, engine, mode, demo_words, tmp_path):
+    check_bf16(starter, engine, mode, LONG_STEPS, demo_words, tmp_path)
 
 
 def test_hybrid_sharding_reduces_in_float32_within_a_node_and_between_nodes(starter, demo_words, tmp_path):
     """Two by two processes: bf16 is of the computing alone."""
     words = (*RECIPE, *demo_words, "train.max_steps=1", "train.global_batch_size=4")
     env = {"REDUCED": str(tmp_path)}
-    starter.run("cpu_hsdp", words, tmp_path / "run", 4, module="tests.train.reducing", env=env).check()
+    starter.run("cpu_hsdp", words, tmp_path / "run", 4, module=("tests.train.reducing",), env=env).check()
     for rank in range(4):
         seen = json.loads((tmp_path / f"{rank}.json").read_text())
         assert seen == [["all_reduce", "torch.float32", 2], ["reduce_scatter", "torch.float32", 2]]

@@ -21,7 +21,7 @@ def reference(starter, demo_words, tmp_path_factory):
 @pytest.mark.parametrize("engine", ["cpu_ddp", "cpu_zero2", "cpu_fsdp", "cpu_hsdp"])
 def test_a_cpu_file_trains_on_the_cpu_beside_a_card(starter, demo_words, tmp_path, reference, engine):
     words = (*WORDS, *demo_words)
-    run = starter.run(engine, words, tmp_path / "run", module="tests.train.with_cards", env={"CARDS": "1"}).check()
+    run = starter.run(engine, words, tmp_path / "run", module=("tests.train.with_cards",), env={"CARDS": "1"}).check()
     assert [line["loss"] for line in run.metrics()] == pytest.approx(reference, abs=1e-5)
 
 
@@ -29,7 +29,7 @@ def test_a_cpu_file_trains_on_the_cpu_beside_a_card(starter, demo_words, tmp_pat
 def test_another_file_is_refused_without_a_gpu_for_each_process(starter, demo_words, tmp_path, engine, cards):
     words = (*WORDS, *demo_words)
     run = starter.run(
-        engine, words, tmp_path / "run", module="tests.train.with_cards", env={"CARDS": str(cards)}, timeout_s=60
+        engine, words, tmp_path / "run", module=("tests.train.with_cards",), env={"CARDS": str(cards)}, timeout_s=60
     )
     assert run.returncode == 2 and run.status["code"] == 2
     assert f"2 processes were launched on this node, where torch finds {cards} GPUs" in run.status["reason"]

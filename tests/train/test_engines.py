@@ -99,15 +99,16 @@ FULL_CROSS = [case for case in itertools.starmap(Case, itertools.product(*VALUES
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory, demo_words):
-    """`runs(case)` returns the finished training; each is launched once."""
+def runs(starter, tmp_path_factory, demo_words):
+    """`runs(case)` returns the finished training, once each; `accelerate launch` itself starts those of one process."""
     folder, done = tmp_path_factory.mktemp("engines"), {}
 
     def run(case, module=("dst_dist.train",)):
         if (case, module) not in done:
             run_folder = folder / f"{case.name}-{module[-1]}"
             words = (*case.words, *demo_words)
-            done[case, module] = launch(case.engine, words, run_folder, case.processes, module).check()
+            start = launch if case.processes == 1 else starter.run
+            done[case, module] = start(case.engine, words, run_folder, case.processes, module).check()
         return done[case, module]
 
     return run
@@ -228,20 +229,20 @@ def part_of(name):
     return next((part for piece, part in reversed(parts.items()) if piece in name), "text")
 
 
-def launch_odd(engine, words, demo_words, folder):
+def launch_odd(starter, engine, words, demo_words, folder):
     odd_words = (*RECIPE, *words, *demo_words, "train.global_batch_size=1", "train.max_steps=3")
-    return launch(engine, odd_words, folder, timeout_s=ODD_TIMEOUT_S).check()
+    return starter.run(engine, odd_words, folder, timeout_s=ODD_TIMEOUT_S).check()
 
 
 @pytest.mark.parametrize("engine, words", ODD.values(), ids=ODD)
-def test_a_process_without_samples_takes_part(engine, words, demo_words, tmp_path):
-    check_odd(launch_odd(engine, words, demo_words, tmp_path / "run"), words, demo_words, tmp_path / "initial")
+def test_a_process_without_samples_takes_part(starter, engine, words, demo_words, tmp_path):
+    check_odd(launch_odd(starter, engine, words, demo_words, tmp_path / "run"), words, demo_words, tmp_path / "initial")
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("engine, words", ODD_LONG.values(), ids=ODD_LONG)
-def test_every_process_without_samples_takes_part(engine, words, demo_words, tmp_path):
-    check_odd(launch_odd(engine, words, demo_words, tmp_path / "run"), words, demo_words, tmp_path / "initial")
+def test_every_process_without_samples_takes_part(starter, engine, words, demo_words, tmp_path):
+    check_odd(launch_odd(starter, engine, words, demo_words, tmp_path / "run"), words, demo_words, tmp_path / "initial")
 
 
 def test_a_world_that_was_not_launched_is_refused(demo_words, tmp_path):

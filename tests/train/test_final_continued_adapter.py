@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from tests.launching import launch
 from tests.train.in_process import train
 from tests.train.runs import cut_words, final_weights
 
@@ -22,13 +21,13 @@ def first(request, demo_words, tmp_path_factory):
 
 
 @pytest.mark.parametrize("engine", [None, "cpu_fsdp", "cpu_zero2"])
-def test_a_frozen_part_stays_in_the_adapter(first, demo_words, tmp_path, engine):
+def test_a_frozen_part_stays_in_the_adapter(starter, first, demo_words, tmp_path, engine):
     part, folder = first
     words = cut_words(demo_words, "lora", *STEPS, f"finetune.train.{part}=false", f"model.name_or_path={folder}/final")
     if engine is None:
         assert train([*words, f"output_dir={tmp_path}/run"]) == 0
     else:
-        launch(engine, words, tmp_path / "run").check()
+        starter.run(engine, words, tmp_path / "run").check()
     before, after = final_weights(folder), final_weights(tmp_path / "run")
     assert before.keys() == after.keys()
     frozen = {name for name in before if {"connector": "connector", "vision": "vision_model"}[part] in name.split(".")}

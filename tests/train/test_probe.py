@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from dst_dist.train import probe
-from tests.launching import launch
 from tests.train.finished import FULL, LORA, recipe_words
 from tests.train.in_process import train
 from tests.train.runs import curve, final_weights, same, status_of
@@ -25,11 +24,11 @@ def test_a_run_is_the_same_to_the_bit(demo_words, tmp_path, mode):
     assert_same(tmp_path / "plain", tmp_path / "probed")
 
 
-def test_a_run_under_zero2_is_the_same_to_the_bit(demo_words, tmp_path):
+def test_a_run_under_zero2_is_the_same_to_the_bit(starter, demo_words, tmp_path):
     """DeepSpeed makes moments before its first step and links them to parameters; they are zero again here."""
     for name in ("plain", "probed"):
         words = recipe_words(demo_words, tmp_path / name, *FULL, *SHORT, f"train.probe={name == 'probed'}".lower())
-        launch("cpu_zero2", words, tmp_path / name).check()
+        starter.run("cpu_zero2", words, tmp_path / name).check()
     assert_same(tmp_path / "plain", tmp_path / "probed")
 
 

@@ -11,15 +11,15 @@ from dst_dist.train import __main__ as program
 from dst_dist.train import loop
 from dst_dist.train import step as step_module
 from dst_dist.train.engine import Engine
-from tests.launching import TINY_RUN, launch
+from tests.launching import TINY_RUN
 from tests.train import not_finite
 
 EXTRA = ("train.max_steps=6", "train.global_batch_size=4", "optim.warmup_steps=2", "eval.every_steps=100")
 SAMPLE = r"(?:kitchen|workshop|garden)/\w+-train-\d+/\d+"
 
 
-def test_a_term_on_one_of_two_processes_stops_both(demo_words, tmp_path):
-    run = launch(
+def test_a_term_on_one_of_two_processes_stops_both(starter, demo_words, tmp_path):
+    run = starter.run(
         "cpu_ddp", [*TINY_RUN, *demo_words, *EXTRA], tmp_path / "run", module=("tests.train.not_finite", "loss")
     )
     assert run.returncode == 1

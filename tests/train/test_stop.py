@@ -150,7 +150,7 @@ def test_a_signal_to_workers_stops_all_together(starter, words, straight_on_two,
 def test_a_second_signal_leaves_at_once_without_harm(starter, words, straight_on_two, tmp_path):
     folder = tmp_path / "run"
     # Slow enough to be still there for the second one.
-    job = starter.start("cpu_ddp", [*words, "train.max_frames=16"], folder, module="tests.train.slow")
+    job = starter.start("cpu_ddp", [*words, "train.max_frames=16"], folder, module=("tests.train.slow",))
     wait_for((folder / "checkpoints/step-00000001").is_dir)
     stop_signals(job, [signal.SIGTERM], None)
     time.sleep(ONE_REQUEST_S + 0.2)
