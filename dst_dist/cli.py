@@ -27,7 +27,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Return the command line; words of a recipe may stand before and after options. SystemExit(2) on bad usage."""
     parser = argparse.ArgumentParser(prog="dst-dist", description="Commands beside training.")
     commands = parser.add_subparsers(required=True, metavar="command")
-    for declare in (_demo, _plan, _bench, _features, _evaluate, _stream, _report, _slurm):
+    for declare in (_demo, _build, _plan, _bench, _features, _evaluate, _stream, _report, _slurm):
         declare(commands)
     options, rest = parser.parse_known_args(arguments)
     unknown = [word for word in rest if word.startswith("-") or not hasattr(options, "words")]
@@ -53,6 +53,33 @@ def _run_demo(options: argparse.Namespace) -> None:
     set_up_logging(is_main=True)
     make_demo(options.out, seed=options.seed, blank=options.blank)
     print(f"made {options.out}")
+
+
+def _build(commands) -> None:
+    command = commands.add_parser("build", help="make clips with a dialog state from ProAssist's generated dialogs")
+    command.add_argument("--dialogs", type=Path, nargs="+", required=True, metavar="FILE", help="raw dialogs, JSON")
+    command.add_argument("--out", type=Path, required=True, metavar="ROOT", help="the data root to write to")
+    command.add_argument("--fps", type=_positive, metavar="X", help="rows a second of all frames files")
+    command.add_argument("--similarity", default="tfidf", metavar="NAME", help="tfidf, or a sentence-transformers model")
+    command.add_argument("--clip-seconds", type=_positive, metavar="X", help="cut dialogs into clips of this length")
+    command.set_defaults(run=_run_build)
+
+
+def _positive(word: str) -> float:
+    try:
+        number = float(word)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{word}: say a number above 0")
+    return number
+
+
+def _run_build(options: argparse.Namespace) -> None:
+    from dst_dist.build.show import build_lines
+
+    for line in build_lines(options.dialogs, options.out, options.fps, options.similarity, options.clip_seconds):
+        print(line)
 
 
 def _plan(commands) -> None:

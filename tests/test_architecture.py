@@ -34,6 +34,7 @@ ARROWS = {
     "run_folder": set(),
     "data": {"config", "errors", "files", "heads", "launched", "logs"},
     "demo": {"data"},
+    "build": {"data", "errors", "files"},
     "model": {"config", "errors", "heads", "logs", "data"},
     "setup": {"config", "errors", "launched", "logs", "data", "model"},
     "features": {"config", "errors", "logs", "processes", "recipes", "data", "model", "setup"},
@@ -70,7 +71,7 @@ ARROWS = {
         "plan",
         "train",
     },
-    "cli": {"errors", "exit", "launched", "logs", "demo", "features", "plan", "bench", "evaluate", "report", "slurm"},
+    "cli": {"errors", "exit", "launched", "logs", "demo", "build", "features", "plan", "bench", "evaluate", "report", "slurm"},
 }
 """Room -> the rooms it may import. `dst_dist/README.md` draws them; a new arrow needs a reason there."""
 LONGEST_FILE, LONGEST_FUNCTION = 300, 50
