@@ -13,7 +13,7 @@ class Costs:
     `most_skips` times; `back` for going to an earlier step.
     """
 
-    threshold: float = 0.2
+    threshold: float = 0.15
     skip: float = 0.02
     most_skips: int = 3
     back: float = 0.08

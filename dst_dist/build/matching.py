@@ -2,14 +2,14 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from dst_dist.build.align import Costs, align
 from dst_dist.build.evidence import Evidence, Line
 from dst_dist.build.similarity import Similarity, compare
-from dst_dist.build.speech import TELL, Sentence, begins_by_answer, clauses
+from dst_dist.build.speech import BACK, TELL, Sentence, acts_like, begins_by_answer, clauses
 from dst_dist.build.steps import Step
 from dst_dist.build.words import GROUP_OF, stem, telling
 
@@ -72,7 +72,8 @@ def match(
 ) -> Matches:
     """Return which step each line and sentence is about."""
     lines = evidence.lines
-    named = _name_sentences(steps, sentences, similarity)
+    named = compare(similarity, [sentence.text for sentence in sentences], steps)
+    sentences = [_settle(sentence, row, steps) for sentence, row in zip(sentences, named, strict=True)]
     scores = _score_lines(steps, lines, similarity)
     for row, support in _near_instructions(lines, sentences, named).items():
         scores[row] += SPOKEN_SHARE * np.maximum(0, support - scores[row])
@@ -89,8 +90,12 @@ def match(
     )
 
 
-def _name_sentences(steps: Sequence[Step], sentences: Sequence[Sentence], similarity: Similarity) -> np.ndarray:
-    return compare(similarity, [sentence.text for sentence in sentences], steps)
+def _settle(sentence: Sentence, row: np.ndarray, steps: Sequence[Step]) -> Sentence:
+    """Return the sentence as one that tells, if its cue is a word of the step itself, such as `Remove the bolt.`"""
+    best = int(row.argmax())
+    if sentence.act in (None, TELL) or row[best] < NAMED or not acts_like(sentence.act, steps[best].name):
+        return sentence
+    return replace(sentence, act=TELL if sentence.may_tell else None)
 
 
 def _score_lines(steps: Sequence[Step], lines: Sequence[Line], similarity: Similarity) -> np.ndarray:
@@ -155,7 +160,7 @@ def _tells(
     rows, told = [], []
     questions = compare(similarity, [sentence.answers for sentence in sentences], steps)
     for sentence, whole, asked in zip(sentences, named, questions, strict=True):
-        if sentence.act != TELL:
+        if not (sentence.act == TELL or (sentence.act == BACK and sentence.may_tell)):
             continue
         row = _first_clause(sentence.text, whole, steps, similarity)
         if asked.max() >= NAMED and asked.argmax() == row.argmax() and not begins_by_answer(sentence):

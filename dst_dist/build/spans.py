@@ -11,6 +11,8 @@ SLACK_S = 1.0
 """Times that are nearer than this are the same moment."""
 EARLY_S = 3.0
 """How long before the end of a piece of work its interruption may be said."""
+LONG_S = 5.0
+"""Who comes back and works on for so long goes on with the step at hand; else the next one is begun."""
 
 
 @dataclass(frozen=True)
@@ -175,15 +177,24 @@ def _end(step: int, run: Run, scene: Scene) -> list[Change]:
         broken = [Change(end, step, "pause")] if end is not None and following is not None and following < time else []
         return [*broken, Change(time, step, "cancel")]
     if end is None:
-        done = [cue.sentence.time for cue in scene.about(step, DONE, run.start + SLACK_S)]
-        ends = [time for time in (*done[:1], scene.next_begin(step, run.start)) if time is not None]
-        return [Change(min(ends), step, "complete")] if ends else []
-    held = [cue for cue in scene.about(step, HOLD, end - EARLY_S, end + EARLY_S) if cue.sentence.is_for_later]
-    if held:
+        return _completed_by_others(step, run.start, scene)
+    held = scene.about(step, HOLD, end - EARLY_S, end + EARLY_S)
+    following = scene.next_begin(step, end) or float("inf")
+    for back in scene.about(step, BACK, end + EARLY_S, following - LONG_S) if held else ():
+        time = back.sentence.time
+        return [Change(end, step, "pause"), Change(time, step, "resume"), *_completed_by_others(step, time, scene)]
+    if any(cue.sentence.is_for_later for cue in held):
         return [Change(end, step, "pause")]
     undone = [cue for cue in scene.about(step, UNDO, end) if cue.sentence.is_wrong]
     reset = [Change(undone[0].sentence.time, step, "reset")] if undone else []
     return [Change(end, step, "complete"), *reset]
+
+
+def _completed_by_others(step: int, after: float, scene: Scene) -> list[Change]:
+    """Return the completion of a step whose end nobody wrote down: it is said to be done, or the next step begins."""
+    done = [cue.sentence.time for cue in scene.about(step, DONE, after + SLACK_S)]
+    ends = [time for time in (*done[:1], scene.next_begin(step, after)) if time is not None]
+    return [Change(min(ends), step, "complete")] if ends else []
 
 
 def _from_speech(step: int, begin: float, tells: Sequence[float], scene: Scene) -> list[Change]:

@@ -9,7 +9,7 @@ from dst_dist.build.evidence import Said
 
 TELL, DONE, HOLD, BACK, GIVE_UP, UNDO, ALONGSIDE = "tell", "done", "hold", "back", "give up", "undo", "alongside"
 
-_SENTENCE = re.compile(r"(?<=[.!?])[\"')]*\s+|\s+-\s+|\s*[;\u2014]\s*")
+_SENTENCE = re.compile(r"(?<=[.!?])[\"')]*\s+|\s+-\s+|\s*[;\u2014]\s*|,\s+(?=(?:and )?(?:now|next)\b)", re.IGNORECASE)
 _NOT_YET = re.compile(
     r"\b(not|n't|never|almost|nearly|until|when|once|if|before|after|as soon as|still)\b.{0,30}"
     r"\b(done|finish\w*|complet\w*|ready)\b|\bso far\b|\bkeep\b"
@@ -29,9 +29,11 @@ _CUES = (
     ),
     (
         HOLD,
-        r"\b(phone|door ?bell|telephone)\b|\b(someone|somebody|a visitor|visitors?|neighbou?r)\b.*\b(door|here|came|come)"
-        r"|\bhold on\b|\b(wait|one|just a|give me a|hang on|a) (moment|minute|second|sec)\b|\bhang on\b|\bbreak\b"
-        r"|\bpaus\w+\b|\b(stop|leave|leaving|that's (it|enough)) .{0,40}\b(for now|for later|for a \w+)\b|\bfor now\b"
+        r"\b(tele)?phone('s| is|)? (ring\w*|call\w*)\b|\banswer\w* (the|my) (tele)?phone\b|\b(take|got|have) (this|a) (phone )?call\b"
+        r"|\bdoor ?bell\b|\b(someone|somebody|a visitor|visitors?|neighbou?r)\b.*\b(door|here|came|come)\b"
+        r"|\bhold on\b|\b(wait|one|just a|give me a|hang on|a) (moment|minute|second|sec)\b|\bhang on\b"
+        r"|\b(a|short|quick|little|coffee) break\b"
+        r"|\bpaus\w+\b|\bfor now\b|\bfor later\b"
         r"|\b(be )?right back\b|\bbrb\b|\b(set|put) .{1,40} aside\b|\binterrupt\w*\b"
         r"|\b(have|need|got) to (go|leave|answer|take (this|a call)|step away|run)\b|\b(come|get) back to\b.*\blater\b"
         r"|\bcontinue .* (later|afterwards)\b|\bgo on .* (later|afterwards)\b",
@@ -67,7 +69,7 @@ _ASKED = re.compile(r"\b(can|could|would|will) you\b|\bwhy don't you\b|\bhow abo
 
 
 _WRONG = re.compile(
-    r"\bwrong\w*\b|\bmistake\w*\b|\bincorrect\w*\b|\bupside\b|\bbackwards?\b|\bagain\b|\bredo\b|\bundo\w*\b|\bover\b|\bshouldn't\b"
+    r"\bwrong\w*\b|\bmistake\w*\b|\bincorrect\w*\b|\bupside\b|\bbackwards?\b|\bagain\b|\bredo\b|\bundo\w*\b|\bshouldn't\b"
     r"|\bnot right\b|\binstead\b|\bunscrew\b|\bdetach\b|\breset\b|\bfrom scratch\b"
 )
 _FOR_LATER = re.compile(r"\bfor now\b|\blater\b|\baside\b|\bunfinished\b|\bafterwards\b|\bcome back to\b")
@@ -79,13 +81,14 @@ _WHILE = re.compile(r"\b(?:while|as)\s+(?P<clause>[^,.]+?)(?:,|[.!]?$)", re.IGNO
 class Sentence:
     """A sentence and what it does; `act` is None for nothing that moves a step.
 
-    `answers` is the question just before it. `is_wrong` says that something was done wrongly, `is_for_later` that
-    something is left for later.
+    `may_tell` says that it could tell a step if it had no act of its own. `answers` is the question just before it.
+    `is_wrong` says that something was done wrongly, `is_for_later` that something is left for later.
     """
 
     time: float
     text: str
     act: str | None
+    may_tell: bool = False
     answers: str = ""
     is_wrong: bool = False
     is_for_later: bool = False
@@ -104,10 +107,18 @@ def read_sentences(said: Sequence[Said]) -> list[Sentence]:
             for part, act in _acts(text, turn):
                 answers = question if turn.role == "assistant" else ""
                 is_for_later = bool(_FOR_LATER.search(part.casefold()))
-                found.append(Sentence(turn.time, part, act, answers, is_wrong, is_for_later))
+                if act == UNDO and not is_wrong:
+                    act = TELL if _tells(part.casefold(), turn) else None
+                may_tell = _tells(part.casefold(), turn)
+                found.append(Sentence(turn.time, part, act, may_tell, answers, is_wrong, is_for_later))
         if turn.role == "assistant":
             question = ""
     return found
+
+
+def acts_like(act: str, text: str) -> bool:
+    """Return whether a text has the words of an act."""
+    return any(pattern.search(text.casefold()) for name, pattern in _PATTERNS if name == act)
 
 
 def begins_by_answer(sentence: Sentence) -> bool:
