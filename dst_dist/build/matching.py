@@ -18,7 +18,7 @@ SPOKEN_SHARE = 0.5
 """How much of what a nested line, or an instruction at a line's start, has over the line itself is added to it."""
 NEAR_S = 3.0
 """Seconds between an instruction and the start of the line that it may be about."""
-SPOKEN = Costs(threshold=0.3)
+SPOKEN = Costs(threshold=0.3, skip=0.005, back=0.02)
 NAMED = 0.3
 """Similarity from which a sentence names a step."""
 _UNDOING = re.compile(

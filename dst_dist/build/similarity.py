@@ -4,11 +4,12 @@ import re
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from scipy.sparse import csr_matrix
+from scipy.sparse import csr_array, diags_array
 from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.preprocessing import normalize
 
 from dst_dist.build.steps import Step, repeated
-from dst_dist.build.words import telling, with_groups
+from dst_dist.build.words import LIGHT, telling, with_groups
 from dst_dist.errors import ConfigError
 
 TFIDF = "tfidf"
@@ -16,6 +17,9 @@ WORDS_SHARE = 0.7
 """Of the words in TF-IDF; the rest is the characters'."""
 REPEATED_SHARE = 0.97
 """What a step that repeats others takes of their similarity."""
+LIGHT_WEIGHT = 0.4
+GROUP_WEIGHT = 0.8
+"""Of words that tell little, and of a group of verbs next to the verb itself."""
 DECIMALS = 6
 """Digits kept, so that the order of additions never decides."""
 _PART = re.compile(r"(?<=[.;!?])\s+|:\s+")
@@ -62,13 +66,13 @@ def tfidf(texts: Sequence[str], steps: Sequence[str]) -> np.ndarray:
     """
     if not any(map(telling, texts)) or not any(map(telling, steps)):
         return np.zeros((len(texts), len(steps)))
-    words = TfidfVectorizer(analyzer=with_groups, sublinear_tf=True)
-    letters = TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5), preprocessor=_joined, sublinear_tf=True)
+    words = TfidfVectorizer(analyzer=with_groups, norm=None)
+    letters = TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5), preprocessor=_joined, norm=None)
     return WORDS_SHARE * _covered(words, texts, steps) + (1 - WORDS_SHARE) * _covered(letters, texts, steps)
 
 
 def _joined(text: str) -> str:
-    return " ".join(telling(text))
+    return " ".join(word for word in telling(text) if word not in LIGHT) or " ".join(telling(text))
 
 
 def _covered(vectorizer: TfidfVectorizer, texts: Sequence[str], steps: Sequence[str]) -> np.ndarray:
@@ -77,19 +81,21 @@ def _covered(vectorizer: TfidfVectorizer, texts: Sequence[str], steps: Sequence[
     The second does not count against a short text what a long step says besides.
     """
     vectorizer.fit([*steps, *texts])
-    a, b = vectorizer.transform(texts), vectorizer.transform(steps)
+    names = vectorizer.get_feature_names_out()
+    weights = diags_array([LIGHT_WEIGHT if name in LIGHT else GROUP_WEIGHT if name[0] == "=" else 1.0 for name in names])
+    a, b = (normalize(vectorizer.transform(some) @ weights) for some in (texts, steps))
     cosine = (a @ b.T).toarray()
     shared = np.sqrt((a.power(2) @ _present(b).T).toarray())
     return (cosine + cosine_within(cosine, a, b) * shared) / 2
 
 
-def cosine_within(cosine: np.ndarray, a: csr_matrix, b: csr_matrix) -> np.ndarray:
+def cosine_within(cosine: np.ndarray, a: csr_array, b: csr_array) -> np.ndarray:
     """Return the cosines of texts with steps of which only the texts' features are left."""
     length = np.sqrt((_present(a) @ b.power(2).T).toarray())
     return np.divide(cosine, length, out=np.zeros_like(cosine), where=length > 0)
 
 
-def _present(matrix: csr_matrix) -> csr_matrix:
+def _present(matrix: csr_array) -> csr_array:
     present = matrix.copy()
     present.data[:] = 1
     return present

@@ -26,7 +26,7 @@ _GROUPS = """
     open unfold uncap unwrap unlock
     close shut seal cover cap
     wash rinse clean wipe scrub
-    heat warm boil cook simmer fry bake roast
+    heat warm boil cook simmer fry bake roast saute grill steam stew
     measure weigh scoop spoon portion
     spread smear coat brush apply
     check inspect test examine verify
@@ -61,6 +61,14 @@ def stem(word: str) -> str:
 
 
 GROUP_OF = {stem(word): f"={line.split()[0]}" for line in _GROUPS.strip().splitlines() for word in line.split()}
+
+
+LIGHT = frozenset(stem(word) for word in "put place set take get grab pick use make hold add bring move turn".split()) | {
+    "=put",
+    "=take",
+    "=add",
+}
+"""Features that tell little: the verbs of what is done to everything."""
 
 
 @lru_cache(1 << 16)
