@@ -21,6 +21,8 @@ NEAR_S = 3.0
 SPOKEN = Costs(threshold=0.3, skip=0.005, back=0.02)
 NAMED = 0.3
 """Similarity from which a sentence names a step."""
+CLEARLY = 0.6
+"""Share of the best similarity from which the step at hand is meant all the same."""
 _UNDOING = re.compile(
     r"\b(detach\w*|unscrew\w*|disassembl\w*|undo\w*|dismantl\w*|disconnect\w*|unplug\w*|remov\w*"
     r"|(?:tak|pull|lift)\w*\b.*\b(?:off|out|apart)|loosen\w*|unfasten\w*)\b",
@@ -42,12 +44,32 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Tell:
+    """A sentence that tells a step."""
+
+    time: float
+    step: int
+    similarity: float
+
+
+@dataclass(frozen=True)
 class Cue:
-    """A sentence with the step that it names, None for none: then it is about the step at hand."""
+    """A sentence that may hold, take up, end or undo a step. `similarities` are those with all steps."""
 
     sentence: Sentence
-    step: int | None
-    similarity: float = 0.0
+    similarities: tuple[float, ...]
+
+    def subject(self, begun: Sequence[int]) -> int | None:
+        """Return the step that it is about: the one at hand, unless another is clearly named.
+
+        Args:
+            begun: the steps that have begun, the one at hand last.
+        """
+        best = max(self.similarities)
+        named = [step for step in begun if self.similarities[step] >= CLEARLY * best]
+        if best < NAMED or (begun and begun[-1] in named):
+            return begun[-1] if begun else None
+        return max(named or range(len(self.similarities)), key=lambda step: self.similarities[step])
 
 
 @dataclass(frozen=True)
@@ -58,7 +80,7 @@ class Matches:
     """
 
     runs: list[Run]
-    tells: list[Cue]
+    tells: list[Tell]
     cues: list[Cue]
     unmatched: list[Line]
 
@@ -85,7 +107,11 @@ def match(
     return Matches(
         runs=_without_doubtful_undoing(runs, pairs, steps),
         tells=_tells(steps, sentences, named, similarity),
-        cues=[_cue(sentence, row) for sentence, row in zip(sentences, named, strict=True) if sentence.act != TELL],
+        cues=[
+            Cue(sentence, tuple(map(float, row)))
+            for sentence, row in zip(sentences, named, strict=True)
+            if sentence.act not in (None, TELL)
+        ],
         unmatched=[line for line, step in zip(lines, chosen, strict=True) if step is None],
     )
 
@@ -155,7 +181,7 @@ def _without_doubtful_undoing(
 
 def _tells(
     steps: Sequence[Step], sentences: Sequence[Sentence], named: np.ndarray, similarity: Similarity
-) -> list[Cue]:
+) -> list[Tell]:
     """Return the instructions with their steps; what answers a question about that step, and what comes later, is out."""
     rows, told = [], []
     questions = compare(similarity, [sentence.answers for sentence in sentences], steps)
@@ -168,7 +194,7 @@ def _tells(
         rows.append(row)
         told.append(sentence)
     chosen = align(np.array(rows).reshape(-1, len(steps)), SPOKEN)
-    return [Cue(told[n], step, float(rows[n][step])) for n, step in enumerate(chosen) if step is not None]
+    return [Tell(told[n].time, step, float(rows[n][step])) for n, step in enumerate(chosen) if step is not None]
 
 
 def _first_clause(text: str, whole: np.ndarray, steps: Sequence[Step], similarity: Similarity) -> np.ndarray:
@@ -180,7 +206,3 @@ def _first_clause(text: str, whole: np.ndarray, steps: Sequence[Step], similarit
     is_other = rows[0].max() >= NAMED and later.max() >= NAMED and rows[0].argmax() != later.argmax()
     return rows[0] if is_other else whole
 
-
-def _cue(sentence: Sentence, row: np.ndarray) -> Cue:
-    best = int(row.argmax())
-    return Cue(sentence, best if row[best] >= NAMED else None, float(row[best]))

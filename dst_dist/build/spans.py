@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from dst_dist.build.matching import Cue, Matches, Run
+from dst_dist.build.matching import NAMED, Cue, Matches, Run
 from dst_dist.build.speech import ALONGSIDE, BACK, DONE, GIVE_UP, HOLD, UNDO
 
 SLACK_S = 1.0
@@ -32,19 +32,16 @@ class Scene:
     begins: Sequence[tuple[float, int]]
     cues: Sequence[Cue]
 
-    def at_hand(self, time: float) -> int | None:
-        """Return the step that began last."""
-        begun = [step for start, step in self.begins if start <= time + SLACK_S]
-        return begun[-1] if begun else None
+    def subject(self, cue: Cue) -> int | None:
+        """Return the step that a cue is about."""
+        return cue.subject([step for start, step in self.begins if start <= cue.sentence.time - SLACK_S])
 
     def about(self, step: int, act: str, after: float, before: float = float("inf")) -> list[Cue]:
-        """Return the cues of a kind in [after, before] about a step: it is named, or at hand and no step is named."""
+        """Return the cues of a kind in [after, before] about a step."""
         return [
             cue
             for cue in self.cues
-            if cue.sentence.act == act
-            and after <= cue.sentence.time <= before
-            and (cue.step == step or (cue.step is None and self.at_hand(cue.sentence.time) == step))
+            if cue.sentence.act == act and after <= cue.sentence.time <= before and self.subject(cue) == step
         ]
 
     def next_begin(self, step: int, after: float) -> float | None:
@@ -72,7 +69,7 @@ def find_changes(matches: Matches, untimed: dict[int, tuple[float, float | None]
     scene = Scene(matches.runs, sorted(begins), matches.cues)
     changes = [change for step, runs in own.items() for change in _from_lines(step, runs, scene)]
     for step, time in spoken.items():
-        tells = [cue.sentence.time for cue in matches.tells if cue.step == step]
+        tells = [tell.time for tell in matches.tells if tell.step == step]
         changes += _from_speech(step, time, tells, scene)
     for step, (start, end) in placed.items():
         changes += [Change(start, step, "start"), *([Change(end, step, "complete")] if end is not None else [])]
@@ -82,9 +79,9 @@ def find_changes(matches: Matches, untimed: dict[int, tuple[float, float | None]
 def _spoken_begins(matches: Matches, own: dict[int, list[Run]]) -> dict[int, float]:
     """Return when each step without lines is told: outside of the lines of other steps, where it is told twice."""
     told: dict[int, list[float]] = {}
-    for cue in matches.tells:
-        if cue.step not in own:
-            told.setdefault(cue.step, []).append(cue.sentence.time)
+    for tell in matches.tells:
+        if tell.step not in own:
+            told.setdefault(tell.step, []).append(tell.time)
     return {step: next((t for t in times if not _is_inside(t, matches.runs)), times[0]) for step, times in told.items()}
 
 
@@ -240,4 +237,4 @@ def _answer(status: str, what: str) -> str | None:
 
 def _is_taken_up(step: int, time: float, scene: Scene) -> bool:
     """Return whether somebody names the step to go back to it."""
-    return any(cue.step == step and cue.sentence.act == BACK and cue.sentence.time > time for cue in scene.cues)
+    return any(cue.similarities[step] >= NAMED for cue in scene.about(step, BACK, time))

@@ -63,7 +63,10 @@ _LATER = re.compile(
     r"\b(later|afterwards|in a (moment|minute|bit)|at the end|eventually|before (that|you|we)|will need|you'll need"
     r"|you need|remember|soon|by the way|earlier|already)\b"
 )
-_OWN_ACT = re.compile(r"\b(i'm|i am|i'll|i will|let me|we're|i) (just |now |going to |already |starting )*\w+")
+_OWN_ACT = re.compile(
+    r"\b(i'm|i am|i'll|i will|let me|we're|i) (just |now |going to |already |starting )*"
+    r"(?!want|need|like|have|think|see|know|wonder|hope|guess|would|can|could|do|don't|did|didn't|not|am)\w+"
+)
 _GO_AHEAD = re.compile(r"\b(now|go ahead|yes|sure|fine|okay)\b")
 _ASKED = re.compile(r"\b(can|could|would|will) you\b|\bwhy don't you\b|\bhow about\b")
 
