@@ -60,7 +60,7 @@ def _build(commands) -> None:
     command.add_argument("--dialogs", type=Path, nargs="+", required=True, metavar="FILE", help="raw dialogs, JSON")
     command.add_argument("--out", type=Path, required=True, metavar="ROOT", help="the data root to write to")
     command.add_argument("--fps", type=_positive, metavar="X", help="rows a second of all frames files")
-    command.add_argument("--similarity", default="tfidf", metavar="NAME", help="tfidf, or a sentence-transformers model")
+    command.add_argument("--similarity", default="tfidf", metavar="NAME", help="tfidf, or a sentence model")
     command.add_argument("--clip-seconds", type=_positive, metavar="X", help="cut dialogs into clips of this length")
     command.set_defaults(run=_run_build)
 

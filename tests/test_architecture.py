@@ -71,7 +71,20 @@ ARROWS = {
         "plan",
         "train",
     },
-    "cli": {"errors", "exit", "launched", "logs", "demo", "build", "features", "plan", "bench", "evaluate", "report", "slurm"},
+    "cli": {
+        "errors",
+        "exit",
+        "launched",
+        "logs",
+        "demo",
+        "build",
+        "features",
+        "plan",
+        "bench",
+        "evaluate",
+        "report",
+        "slurm",
+    },
 }
 """Room -> the rooms it may import. `dst_dist/README.md` draws them; a new arrow needs a reason there."""
 LONGEST_FILE, LONGEST_FUNCTION = 300, 50

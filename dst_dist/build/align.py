@@ -20,7 +20,7 @@ class Costs:
 
 
 def align(similarity: np.ndarray, costs: Costs) -> list[int | None]:
-    """Return the steps' places, one for each row, which together have the largest sum of similarity - threshold - costs.
+    """Return a step's place, or None, for each row, so that the sum of similarity - threshold - costs is largest.
 
     Dynamic programming over (row, step of the last row that has one); quadratic in steps, linear in rows. Nothing is
     forbidden: steps may be left out, come in any order and come again. On equal sums the earlier step is taken.

@@ -104,8 +104,8 @@ class Video:
 def read_dialogs(paths: Sequence[Path], report: Report) -> list[Video]:
     """Return the videos of all files, in order; what was left out or mended is counted.
 
-    A file's name or its folder's begins with its split, else it is `train`. The dataset is that of the annotations, else
-    the folder above `generated_dialogs`.
+    A file's name or its folder's begins with its split, else it is `train`. The dataset is that of the annotations,
+    else the folder above `generated_dialogs`.
 
     Raises:
         DataError: with the faults of all files.

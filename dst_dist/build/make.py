@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dst_dist.build.align import Costs
-from dst_dist.build.dialogs import Conversation, Turn, Video, read_dialogs
+from dst_dist.build.dialogs import Conversation, Video, read_dialogs
 from dst_dist.build.evidence import Evidence, Said, read_evidence
 from dst_dist.build.matching import Matches, match
 from dst_dist.build.rates import Rate, find_rate

@@ -28,7 +28,9 @@ _UNDOING = re.compile(
     r"|(?:tak|pull|lift)\w*\b.*\b(?:off|out|apart)|loosen\w*|unfasten\w*)\b",
     re.IGNORECASE,
 )
-_SURELY_UNDOING = re.compile(r"\b(detach\w*|unscrew\w*|disassembl\w*|undo\w*|dismantl\w*|disconnect\w*)\b", re.IGNORECASE)
+_SURELY_UNDOING = re.compile(
+    r"\b(detach\w*|unscrew\w*|disassembl\w*|undo\w*|dismantl\w*|disconnect\w*)\b", re.IGNORECASE
+)
 _JOINING = {GROUP_OF[stem(word)] for word in ("attach", "insert", "screw")}
 
 
@@ -74,9 +76,9 @@ class Cue:
 
 @dataclass(frozen=True)
 class Matches:
-    """What a dialog's evidence is about. `runs` has one for each line that is about a step, `tells` and `cues` are spoken.
+    """What a dialog's evidence is about.
 
-    `unmatched` are the lines about no step.
+    `runs` has one for each line that is about a step, `unmatched` the other lines; `tells` and `cues` are spoken.
     """
 
     runs: list[Run]
@@ -86,11 +88,7 @@ class Matches:
 
 
 def match(
-    steps: Sequence[Step],
-    evidence: Evidence,
-    sentences: Sequence[Sentence],
-    similarity: Similarity,
-    costs: Costs,
+    steps: Sequence[Step], evidence: Evidence, sentences: Sequence[Sentence], similarity: Similarity, costs: Costs
 ) -> Matches:
     """Return which step each line and sentence is about."""
     lines = evidence.lines
@@ -101,9 +99,7 @@ def match(
         scores[row] += SPOKEN_SHARE * np.maximum(0, support - scores[row])
     chosen = align(scores, costs)
     pairs = [(line, step, row[step]) for line, step, row in zip(lines, chosen, scores, strict=True) if step is not None]
-    runs = [
-        Run(step, line.start, line.end, _undoes(line, steps[step]), float(score)) for line, step, score in pairs
-    ]
+    runs = [Run(step, line.start, line.end, _undoes(line, steps[step]), float(score)) for line, step, score in pairs]
     return Matches(
         runs=_without_doubtful_undoing(runs, pairs, steps),
         tells=_tells(steps, sentences, named, similarity),
@@ -169,9 +165,7 @@ def _without_doubtful_undoing(
         before = [other for other in runs[:place] if other.step == step and not other.is_undoing]
         after = [other for other in runs[place + 1 :] if other.step == step and not other.is_undoing]
         is_joined = any(GROUP_OF.get(word) in _JOINING for word in telling(steps[step].name))
-        is_marked = bool(line.mark) or any(
-            other.mark for other, owner, _ in pairs[:place] if owner == step
-        )
+        is_marked = bool(line.mark) or any(other.mark for other, owner, _ in pairs[:place] if owner == step)
         is_sure = bool(_SURELY_UNDOING.search(line.text)) or is_joined or is_marked or bool(after)
         if run.is_undoing and not (before and is_sure):
             run = Run(run.step, run.start, run.end, False, run.similarity)
@@ -182,7 +176,7 @@ def _without_doubtful_undoing(
 def _tells(
     steps: Sequence[Step], sentences: Sequence[Sentence], named: np.ndarray, similarity: Similarity
 ) -> list[Tell]:
-    """Return the instructions with their steps; what answers a question about that step, and what comes later, is out."""
+    """Return the instructions with their steps, without answers to a question about that step, and what comes later."""
     rows, told = [], []
     questions = compare(similarity, [sentence.answers for sentence in sentences], steps)
     for sentence, whole, asked in zip(sentences, named, questions, strict=True):
@@ -205,4 +199,3 @@ def _first_clause(text: str, whole: np.ndarray, steps: Sequence[Step], similarit
     later = rows[1:].max(axis=0)
     is_other = rows[0].max() >= NAMED and later.max() >= NAMED and rows[0].argmax() != later.argmax()
     return rows[0] if is_other else whole
-

@@ -11,13 +11,13 @@ _CAMERA = re.compile(r"_+HMC_\d+.*$", re.IGNORECASE)
 
 
 def session_of(video: Video) -> tuple[str, str]:
-    """Return what is the same for all videos of one recording: the dataset, and the uid without direction and camera."""
+    """Return what all videos of one recording share: the dataset, and the uid without direction and camera."""
     name = video.frames_name
     return video.dataset, _CAMERA.sub("", name) if video.dataset == "assembly101" else name
 
 
 def with_whole_sessions(videos: Sequence[Video], report: Report) -> list[Video]:
-    """Return the videos, those of one recording in the first of train, val, test that has any; moved ones are counted."""
+    """Return the videos, those of one recording in the first of train, val, test that has one; moves are counted."""
     splits: dict[tuple[str, str], str] = {}
     for video in videos:
         before = splits.get(session_of(video), video.split)

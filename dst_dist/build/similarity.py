@@ -82,7 +82,7 @@ def _covered(vectorizer: TfidfVectorizer, texts: Sequence[str], steps: Sequence[
     """
     vectorizer.fit([*steps, *texts])
     names = vectorizer.get_feature_names_out()
-    weights = diags_array([LIGHT_WEIGHT if name in LIGHT else GROUP_WEIGHT if name[0] == "=" else 1.0 for name in names])
+    weights = diags_array([_weight(name) for name in names])
     a, b = (normalize(vectorizer.transform(some) @ weights) for some in (texts, steps))
     cosine = (a @ b.T).toarray()
     shared = np.sqrt((a.power(2) @ _present(b).T).toarray())
@@ -93,6 +93,12 @@ def cosine_within(cosine: np.ndarray, a: csr_array, b: csr_array) -> np.ndarray:
     """Return the cosines of texts with steps of which only the texts' features are left."""
     length = np.sqrt((_present(a) @ b.power(2).T).toarray())
     return np.divide(cosine, length, out=np.zeros_like(cosine), where=length > 0)
+
+
+def _weight(name: str) -> float:
+    if name in LIGHT:
+        return LIGHT_WEIGHT
+    return GROUP_WEIGHT if name.startswith("=") else 1.0
 
 
 def _present(matrix: csr_array) -> csr_array:

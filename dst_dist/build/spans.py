@@ -134,10 +134,11 @@ def _between(step: int, before: Run, end: float, run: Run, scene: Scene) -> list
             Change(undone[0].sentence.time, step, "reset"),
             Change(run.start, step, "start"),
         ]
-    goes_on = scene.about(step, ALONGSIDE, before.start, run.start)
-    if goes_on or not (_others_between(step, end, run.start, scene) or scene.about(step, HOLD, end - EARLY_S, run.start)):
+    if run.start <= end or scene.about(step, ALONGSIDE, before.start, run.start):
         return []
-    return [Change(end, step, "pause"), Change(run.start, step, "resume")] if run.start > end else []
+    if not (_others_between(step, end, run.start, scene) or scene.about(step, HOLD, end - EARLY_S, run.start)):
+        return []
+    return [Change(end, step, "pause"), Change(run.start, step, "resume")]
 
 
 def _others_between(step: int, end: float, start: float, scene: Scene) -> bool:

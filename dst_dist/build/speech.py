@@ -29,7 +29,8 @@ _CUES = (
     ),
     (
         HOLD,
-        r"\b(tele)?phone('s| is|)? (ring\w*|call\w*)\b|\banswer\w* (the|my) (tele)?phone\b|\b(take|got|have) (this|a) (phone )?call\b"
+        r"\b(tele)?phone('s| is|)? (ring\w*|call\w*)\b|\banswer\w* (the|my) (tele)?phone\b"
+        r"|\b(take|got|have) (this|a) (phone )?call\b"
         r"|\bdoor ?bell\b|\b(someone|somebody|a visitor|visitors?|neighbou?r)\b.*\b(door|here|came|come)\b"
         r"|\bhold on\b|\b(wait|one|just a|give me a|hang on|a) (moment|minute|second|sec)\b|\bhang on\b"
         r"|\b(a|short|quick|little|coffee) break\b"
@@ -58,7 +59,9 @@ _CUES = (
     ),
 )
 _PATTERNS = tuple((act, re.compile(pattern)) for act, pattern in _CUES)
-_HAVE_DONE = re.compile(r"\b(i|we|you)('ve| have)\b(?! to\b)|^(the|my|your|both|all)\b.*\b(is|are) (now |all )?\w+(ed|t|n|in|on)\b")
+_HAVE_DONE = re.compile(
+    r"\b(i|we|you)('ve| have)\b(?! to\b)|^(the|my|your|both|all)\b.*\b(is|are) (now |all )?\w+(ed|t|n|in|on)\b"
+)
 _LATER = re.compile(
     r"\b(later|afterwards|in a (moment|minute|bit)|at the end|eventually|before (that|you|we)|will need|you'll need"
     r"|you need|remember|soon|by the way|earlier|already)\b"

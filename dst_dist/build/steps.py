@@ -14,7 +14,8 @@ _ENDS_A_SENTENCE = (".", "!", "?", ":", ";")
 FULL_LINE = 60
 """Characters of a line that was broken for its length, so that the next one may go on with a new sentence."""
 _REPEATS = re.compile(
-    r"\brepeat\b.*?\bsteps?\s+(\d+)(?:\s*(?:-|\u2013|to|through|until)\s*(\d+)|((?:\s*(?:,|and|&)\s*\d+)*))", re.IGNORECASE
+    r"\brepeat\b.*?\bsteps?\s+(\d+)(?:\s*(?:-|\u2013|to|through|until)\s*(\d+)|((?:\s*(?:,|and|&)\s*\d+)*))",
+    re.IGNORECASE,
 )
 
 

@@ -1,4 +1,4 @@
-"""Writes a dialog and its transitions as PROSPECT clips: turns at decision frames, with the dialog state before each."""
+"""Writes a dialog and its transitions as PROSPECT clips: turns at decision frames, with the state before each."""
 
 from collections.abc import Sequence
 from itertools import groupby

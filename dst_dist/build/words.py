@@ -3,13 +3,14 @@
 import re
 from functools import lru_cache
 
-SILENT = frozenset(
-    """a an the this that these those it its them they he she we you i me my your our their his her user student person
+_SILENT = """
+    a an the this that these those it its them they he she we you i me my your our their his her user student person
     is are was were be been being am do does did has have had will would can could should shall may might must
     and or but so as if of to in into on onto at by for from with up down over under out off then than too also very
     now next first finally last lastly okay ok alright right please let lets us s ll ve re d m t step there here just
-    start begin go ahead time some any one all each more again still once""".split()
-)
+    start begin go ahead time some any one all each more again still once
+"""
+SILENT = frozenset(_SILENT.split())
 """Words that do not tell steps apart, and are left out of every text."""
 
 _GROUPS = """
@@ -63,11 +64,8 @@ def stem(word: str) -> str:
 GROUP_OF = {stem(word): f"={line.split()[0]}" for line in _GROUPS.strip().splitlines() for word in line.split()}
 
 
-LIGHT = frozenset(stem(word) for word in "put place set take get grab pick use make hold add bring move turn".split()) | {
-    "=put",
-    "=take",
-    "=add",
-}
+_VERBS = "put place set take get grab pick use make hold add bring move turn"
+LIGHT = frozenset(map(stem, _VERBS.split())) | {"=put", "=take", "=add"}
 """Features that tell little: the verbs of what is done to everything."""
 
 

@@ -1,4 +1,4 @@
-"""Generated raw dialogs with their true transitions: steps out of order, broken off, undone, given up, only spoken of."""
+"""Generated raw dialogs with their true transitions: steps out of order, broken off, undone, given up, only told."""
 
 import random
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from tests.build.tasks import Wording
 
 JITTER_S = 0.5
 MISSING = 0.05
-NOTHING = ("The user looks around.", "walks to the table", "The user talks to another person.", "checks the phone screen")
+NOTHING = ("The user looks around.", "walks to the table", "The user talks to somebody.", "checks the phone screen")
 CALLS = ("Sorry, my phone is ringing, one moment.", "Hold on, someone is at the door.", "I need a short break.")
 BACKS = ("Okay, I'm back.", "All right, let's continue.")
 FORMS = ("[{:.1f}s-{:.1f}s] {}", "[{:.1f}s - {:.1f}s] {}", "[{:.1f}-{:.1f}] {}")
@@ -58,7 +58,7 @@ def generate(goal: str, steps: Sequence[Wording], seed: int) -> tuple[dict[str, 
     world = World(steps, random.Random(f"{goal} {seed}"), "")
     world.form = world.random.choice(FORMS)
     world.say("user", f"I want to do this: {goal.lower()}.", labels="")
-    order = _order(len(steps), world.random)
+    order = _order(steps, world.random)
     while order:
         _do(world, order.pop(0), order)
         if world.random.random() < 0.15:
@@ -78,14 +78,19 @@ def generate(goal: str, steps: Sequence[Wording], seed: int) -> tuple[dict[str, 
     return raw, sorted(world.gold), world.truth
 
 
-def _order(number: int, rng: random.Random) -> list[int]:
+def _order(steps: Sequence[Wording], rng: random.Random) -> list[int]:
     """Return the steps that are done: a third moved to another place, sometimes one left out."""
-    order = list(range(number))
-    for step in rng.sample(order, round(number / 3)):
+    order = list(range(len(steps)))
+    for step in rng.sample(order, round(len(steps) / 3)):
         order.remove(step)
         order.insert(rng.randrange(len(order) + 1), step)
     if rng.random() < 0.3:
         order.remove(rng.choice(order))
+    # Nothing tells steps of one name apart but their order.
+    for name in {step.name for step in steps}:
+        places = [place for place, step in enumerate(order) if steps[step].name == name]
+        for place, step in zip(places, sorted(order[place] for place in places), strict=True):
+            order[place] = step
     return order
 
 
@@ -164,7 +169,8 @@ def _called_away(world: World, step: int) -> None:
 def _undone(world: World, step: int) -> None:
     world.change(step, "complete")
     world.wait(1.5, 3)
-    world.say("assistant", f"That's wrong, undo {world.steps[step].thing} and do it again.", step, "initiative|correction")
+    correction = f"That's wrong, undo {world.steps[step].thing} and do it again."
+    world.say("assistant", correction, step, "initiative|correction")
     world.change(step, "reset")
     world.wait(4, 8)
     world.change(step, "start")
@@ -199,10 +205,10 @@ def knowing(truth: dict[str, int], names: Sequence[str]):
 
     def similarity(texts: Sequence[str], steps: Sequence[str]) -> np.ndarray:
         scores = np.zeros((len(texts), len(steps)))
+        columns = [column for column, name in enumerate(steps) if name in names]
         for row, text in enumerate(texts):
-            step = truth.get(text)
-            for column, name in enumerate(steps):
-                scores[row, column] = float(step is not None and name == names[step])
+            if text in truth:
+                scores[row, columns[truth[text]]] = 1.0
         return scores
 
     return similarity

@@ -35,7 +35,7 @@ def active(transitions: Sequence[Transition], end: float) -> dict[str, list[tupl
 
 
 def overlap(gold: Sequence[Transition], found: Sequence[Transition], steps: Sequence[str], end: float) -> float:
-    """Return the mean over steps of the intersection over union of the intervals in progress; 1 where both have none."""
+    """Return the mean over steps of intersection over union of the intervals in progress; 1 where both have none."""
     a, b = active(gold, end), active(found, end)
     return sum(_iou(a.get(step, []), b.get(step, [])) for step in steps) / len(steps)
 
