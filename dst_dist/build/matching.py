@@ -9,7 +9,7 @@ import numpy as np
 from dst_dist.build.align import Costs, align
 from dst_dist.build.evidence import Evidence, Line
 from dst_dist.build.similarity import Similarity, compare
-from dst_dist.build.speech import BACK, TELL, Sentence, acts_like, begins_by_answer, clauses
+from dst_dist.build.speech import BACK, TELL, Sentence, acts_like, begins_by_answer, clauses, without_cue
 from dst_dist.build.steps import Step
 from dst_dist.build.words import GROUP_OF, stem, telling
 
@@ -21,6 +21,8 @@ NEAR_S = 3.0
 SPOKEN = Costs(threshold=0.3, skip=0.005, back=0.02)
 NAMED = 0.3
 """Similarity from which a sentence names a step."""
+MEANT = 0.2
+"""Similarity from which what is left of a sentence without its cue names a step."""
 CLEARLY = 0.6
 """Share of the best similarity from which the step at hand is meant all the same."""
 _UNDOING = re.compile(
@@ -69,7 +71,7 @@ class Cue:
         """
         best = max(self.similarities)
         named = [step for step in begun if self.similarities[step] >= CLEARLY * best]
-        if best < NAMED or (begun and begun[-1] in named):
+        if best < MEANT or (begun and begun[-1] in named):
             return begun[-1] if begun else None
         return max(named or range(len(self.similarities)), key=lambda step: self.similarities[step])
 
@@ -93,6 +95,7 @@ def match(
     """Return which step each line and sentence is about."""
     lines = evidence.lines
     named = compare(similarity, [sentence.text for sentence in sentences], steps)
+    meant = compare(similarity, [without_cue(sentence) for sentence in sentences], steps)
     sentences = [_settle(sentence, row, steps) for sentence, row in zip(sentences, named, strict=True)]
     scores = _score_lines(steps, lines, similarity)
     for row, support in _near_instructions(lines, sentences, named).items():
@@ -105,7 +108,7 @@ def match(
         tells=_tells(steps, sentences, named, similarity),
         cues=[
             Cue(sentence, tuple(map(float, row)))
-            for sentence, row in zip(sentences, named, strict=True)
+            for sentence, row in zip(sentences, meant, strict=True)
             if sentence.act not in (None, TELL)
         ],
         unmatched=[line for line, step in zip(lines, chosen, strict=True) if step is None],

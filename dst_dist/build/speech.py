@@ -122,6 +122,15 @@ def read_sentences(said: Sequence[Said]) -> list[Sentence]:
     return found
 
 
+def without_cue(sentence: Sentence) -> str:
+    """Return a sentence's text without the words that make its act: `on the bulb` of `I give up on the bulb.`"""
+    text = sentence.text
+    for act, pattern in _PATTERNS:
+        if act == sentence.act:
+            text = re.sub(pattern.pattern, " ", text, flags=re.IGNORECASE)
+    return text
+
+
 def acts_like(act: str, text: str) -> bool:
     """Return whether a text has the words of an act."""
     return any(pattern.search(text.casefold()) for name, pattern in _PATTERNS if name == act)

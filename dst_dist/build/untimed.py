@@ -14,7 +14,7 @@ SHORTEST_S = 1.0
 def place_untimed(
     steps: Sequence[Step], evidence: Evidence, similarity: Similarity
 ) -> dict[int, tuple[float, float | None]]:
-    """Return the range, in seconds, of each step that an untimed text describes; without a line below, its end None."""
+    """Return the range, in seconds, of each step that an untimed text describes; its end is None after the last line."""
     scores = compare(similarity, [text for _, _, text in evidence.untimed], steps)
     placed: dict[int, tuple[float, float | None]] = {}
     for (after, before, _), row in zip(evidence.untimed, scores, strict=True):
