@@ -68,7 +68,9 @@ class Annotations(Raw):
     fps: Annotated[float, Field(gt=0)] | None = None
 
 
-class _Written(Raw):
+class Written(Raw):
+    """A video as a file has it."""
+
     video_uid: FileName
     inferred_goal: str
     inferred_knowledge: str
@@ -81,7 +83,7 @@ class _Written(Raw):
 class Video:
     """A video with its dialogs, as a file has it, and where it belongs."""
 
-    written: _Written
+    written: Written
     dataset: str
     split: str
 
@@ -119,7 +121,7 @@ def read_dialogs(paths: Sequence[Path], report: Report) -> list[Video]:
             log = ClipLog(label if isinstance(label, str) else f"number {number}", faults, report)
             if isinstance(raw, dict) and raw.keys() == {"reason_to_exclude"}:
                 report.count("videos left out, as their file says", f"{path}: {shown(raw['reason_to_exclude'])}")
-            elif written := validate(_Written, _mend(raw, log), log):
+            elif written := validate(Written, _mend(raw, log), log):
                 videos.append(Video(written, _dataset(written, path), _split(path)))
         lines += faults.lines()
     if lines:
@@ -156,7 +158,7 @@ def _split(path: Path) -> str:
     return found[1] if found else "train"
 
 
-def _dataset(written: _Written, path: Path) -> str:
+def _dataset(written: Written, path: Path) -> str:
     annotations = written.parsed_video_anns
     if annotations and annotations.dataset:
         return _OLD_NAMES.get(annotations.dataset, annotations.dataset)
