@@ -10,7 +10,7 @@ from typing import Any
 from dst_dist.build.align import Costs
 from dst_dist.build.dialogs import Conversation, Video, read_dialogs
 from dst_dist.build.evidence import Evidence, Said, read_evidence
-from dst_dist.build.matching import Matches, match
+from dst_dist.build.matching import Matches, Task, match, read_task
 from dst_dist.build.rates import Rate, find_rate
 from dst_dist.build.sessions import with_whole_sessions
 from dst_dist.build.similarity import TFIDF, Similarity, open_similarity
@@ -18,7 +18,6 @@ from dst_dist.build.spans import Change, find_changes
 from dst_dist.build.speech import read_sentences
 from dst_dist.build.steps import Step, read_steps
 from dst_dist.build.turns import cut, place_turns
-from dst_dist.build.untimed import place_untimed
 from dst_dist.data.frames import SUFFIX
 from dst_dist.data.reading_log import Report
 from dst_dist.errors import ConfigError
@@ -37,8 +36,7 @@ class Aligned:
     id: str
     video: Video
     conversation: Conversation
-    steps: Sequence[Step]
-    evidence: Evidence
+    task: Task
     matches: Matches
     changes: Sequence[Change]
     score: float
@@ -107,7 +105,7 @@ def _align_dialogs(video: Video, similarity: Similarity, report: Report) -> list
     if not steps:
         report.count("videos without numbered steps, left out", name)
         return []
-    evidence = read_evidence(video.annotations.all_step_descriptions)
+    task = read_task(steps, read_evidence(video.annotations.all_step_descriptions), similarity)
     aligned, seen = [], set()
     for place, conversation in enumerate(video.written.conversations):
         turns = [turn for turn in conversation.conversation if turn.content.strip()]
@@ -120,25 +118,19 @@ def _align_dialogs(video: Video, similarity: Similarity, report: Report) -> list
             report.count("dialogs equal to another of the video, left out", f"{name}/{place}")
         else:
             spoken = conversation.model_copy(update={"conversation": turns})
-            aligned.append(align_dialog(video, spoken, f"{name}/{place}", steps, evidence, similarity))
+            aligned.append(align_dialog(video, spoken, f"{name}/{place}", task, similarity))
         seen.add(key)
     return aligned
 
 
 def align_dialog(
-    video: Video,
-    conversation: Conversation,
-    name: str,
-    steps: Sequence[Step],
-    evidence: Evidence,
-    similarity: Similarity,
-    costs: Costs | None = None,
+    video: Video, conversation: Conversation, name: str, task: Task, similarity: Similarity, costs: Costs | None = None
 ) -> Aligned:
     """Return what a dialog's evidence says about its steps."""
-    said = sorted([*conversation.said, *_only_annotated(conversation, evidence)], key=lambda turn: turn.time)
-    matches = match(steps, evidence, read_sentences(said), similarity, costs or Costs())
-    changes = find_changes(matches, place_untimed(steps, evidence, similarity))
-    return Aligned(name, video, conversation, steps, evidence, matches, changes, _score(steps, matches))
+    said = sorted([*conversation.said, *_only_annotated(conversation, task.evidence)], key=lambda turn: turn.time)
+    matches = match(task, read_sentences(said), similarity, costs or Costs())
+    changes = find_changes(matches, task.untimed)
+    return Aligned(name, video, conversation, task, matches, changes, _score(task.steps, matches))
 
 
 def _only_annotated(conversation: Conversation, evidence: Evidence) -> list[Said]:
@@ -159,7 +151,7 @@ def _score(steps: Sequence[Step], matches: Matches) -> float:
 
 def _clips(dialog: Aligned, rate: Rate, clip_s: float | None, report: Report) -> list[dict[str, Any]]:
     video, written = dialog.video, dialog.video.written
-    turns, num_beyond = place_turns(dialog.conversation.conversation, dialog.changes, dialog.steps, rate)
+    turns, num_beyond = place_turns(dialog.conversation.conversation, dialog.changes, dialog.task.steps, rate)
     if num_beyond:
         report.counts["turns beyond the end of the frames file, left out"] += num_beyond - 1
         report.count("turns beyond the end of the frames file, left out", f"{num_beyond} of {dialog.id}")
@@ -188,7 +180,7 @@ def _clips(dialog: Aligned, rate: Rate, clip_s: float | None, report: Report) ->
 
 def _declared(dialog: Aligned) -> list[dict[str, Any]]:
     declared = []
-    for place, step in enumerate(dialog.steps):
+    for place, step in enumerate(dialog.task.steps):
         own = [change for change in dialog.changes if change.step == place]
         starts = [change.time for change in own if change.transition == "start"]
         ends = [change.time for change in own if change.transition in ("complete", "cancel")]
@@ -204,6 +196,6 @@ def _metadata(dialog: Aligned) -> dict[str, Any]:
         "user_id": f"{user_type}_{dialog.id.rsplit('/', 1)[1]}",
         "task_goal": dialog.video.written.inferred_goal,
         "domain": dialog.video.annotations.domain,
-        "evidence": "lines" if dialog.evidence.lines else "speech",
+        "evidence": "lines" if dialog.task.evidence.lines else "speech",
         "alignment_score": dialog.score,
     }

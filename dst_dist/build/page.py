@@ -58,13 +58,13 @@ def _table(heads: tuple[str, ...], rows: Iterable[tuple]) -> str:
 def _dialog(dialog: Aligned) -> Iterator[str]:
     quality = dialog.conversation.auto_quality_eval
     theirs = "none" if quality is None or quality.final_score is None else f"{quality.final_score:.2f}"
-    basis = "annotated lines" if dialog.evidence.lines else "speech alone"
+    basis = "annotated lines" if dialog.task.evidence.lines else "speech alone"
     yield (
         f"<details><summary>{escape(dialog.id)}: alignment {dialog.score:.2f}, ProAssist {theirs}, from {basis}"
         f"</summary>\n{_timeline(dialog)}\n"
     )
     without = {change.step for change in dialog.changes}
-    notes = [f"{step.id}: no evidence" for place, step in enumerate(dialog.steps) if place not in without]
+    notes = [f"{step.id}: no evidence" for place, step in enumerate(dialog.task.steps) if place not in without]
     notes += [
         f"{line.start:.1f} s: {line.text}: less like any step than the least similarity that counts"
         for line in dialog.matches.unmatched
@@ -74,11 +74,13 @@ def _dialog(dialog: Aligned) -> Iterator[str]:
 
 def _timeline(dialog: Aligned) -> str:
     times = [0.0, *(change.time for change in dialog.changes), *(turn.time for turn in dialog.conversation.said)]
-    times += [line.end or line.start for line in dialog.evidence.lines]
+    times += [line.end or line.start for line in dialog.task.evidence.lines]
     end = max(times) + 1.0
     marks = list(_bars(dialog, end))
-    rows = [f"<text x=0 y={ROW * n + 12}>{escape(f'{s.id} {s.name}'[:44])}</text>" for n, s in enumerate(dialog.steps)]
-    height = ROW * (len(dialog.steps) + 1)
+    rows = [
+        f"<text x=0 y={ROW * n + 12}>{escape(f'{s.id} {s.name}'[:44])}</text>" for n, s in enumerate(dialog.task.steps)
+    ]
+    height = ROW * (len(dialog.task.steps) + 1)
     texts = [f"<text x={LABEL} y={height + 12}>0 s</text><text x={WIDTH - 40} y={height + 12}>{end:.0f} s</text>"]
     return f"<svg width={WIDTH} height={height + ROW}>{''.join([*rows, *marks, *texts])}</svg>"
 
@@ -92,14 +94,14 @@ def _bars(dialog: Aligned, end: float) -> Iterator[str]:
         return f"<rect class={kind} {box}><title>{escape(title)}</title></rect>"
 
     for step, start, stop in intervals(dialog, end):
-        yield bar("active", step, start, stop, 2, 6, f"{dialog.steps[step].id}: {start:.1f} to {stop:.1f} s")
-    text_at = {line.start: line.text for line in dialog.evidence.lines}
+        yield bar("active", step, start, stop, 2, 6, f"{dialog.task.steps[step].id}: {start:.1f} to {stop:.1f} s")
+    text_at = {line.start: line.text for line in dialog.task.evidence.lines}
     for run in dialog.matches.runs:
         title = f"{run.start:.1f} s: {text_at[run.start]} ({run.similarity:.2f})"
         yield bar("line", run.step, run.start, run.end or run.start, 9, 4, title)
     for line in dialog.matches.unmatched:
         title = f"{line.start:.1f} s: {line.text}"
-        yield bar("none", len(dialog.steps), line.start, line.end or line.start, 9, 4, title)
+        yield bar("none", len(dialog.task.steps), line.start, line.end or line.start, 9, 4, title)
     for tell in dialog.matches.tells:
         yield bar("said", tell.step, tell.time, tell.time, 9, 4, f"told at {tell.time:.1f} s ({tell.similarity:.2f})")
 

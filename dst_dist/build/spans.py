@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from dst_dist.build.matching import NAMED, Cue, Matches, Run
+from dst_dist.build.hearing import NAMED, Cue
+from dst_dist.build.matching import Matches, Run
 from dst_dist.build.speech import ALONGSIDE, BACK, DONE, GIVE_UP, HOLD, UNDO
 
 SLACK_S = 1.0

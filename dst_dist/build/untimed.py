@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from dst_dist.build.evidence import Evidence
-from dst_dist.build.matching import NAMED
+from dst_dist.build.hearing import NAMED
 from dst_dist.build.similarity import Similarity, compare
 from dst_dist.build.steps import Step
 
@@ -14,7 +14,7 @@ SHORTEST_S = 1.0
 def place_untimed(
     steps: Sequence[Step], evidence: Evidence, similarity: Similarity
 ) -> dict[int, tuple[float, float | None]]:
-    """Return the range, in seconds, of each step that an untimed text describes; its end is None after the last line."""
+    """Return the range in seconds of each step that an untimed text describes; its end is None after the last line."""
     scores = compare(similarity, [text for _, _, text in evidence.untimed], steps)
     placed: dict[int, tuple[float, float | None]] = {}
     for (after, before, _), row in zip(evidence.untimed, scores, strict=True):

@@ -9,6 +9,7 @@ from dst_dist.build.align import Costs
 from dst_dist.build.dialogs import Video, Written
 from dst_dist.build.evidence import read_evidence
 from dst_dist.build.make import align_dialog
+from dst_dist.build.matching import read_task
 from dst_dist.build.similarity import TFIDF, Similarity, open_similarity
 from dst_dist.build.steps import read_steps
 from tests.build.generate import generate, knowing
@@ -28,7 +29,8 @@ def find(raw: dict, similarity: Similarity, costs: Costs) -> list[Transition]:
     """Return the transitions that are found in the one dialog of a raw video."""
     video = Video(Written.model_validate(raw), "generated", "train")
     steps, evidence = read_steps(raw["inferred_knowledge"]), read_evidence(video.annotations.all_step_descriptions)
-    aligned = align_dialog(video, video.written.conversations[0], "0", steps, evidence, similarity, costs)
+    task = read_task(steps, evidence, similarity)
+    aligned = align_dialog(video, video.written.conversations[0], "0", task, similarity, costs)
     return [(change.time, steps[change.step].id, change.transition) for change in aligned.changes]
 
 

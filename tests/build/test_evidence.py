@@ -29,8 +29,8 @@ def test_forms_of_a_top_line(text, line):
 
 @pytest.mark.parametrize("dash", [" - ", "- ", "  -"])
 def test_nested_lines_belong_to_the_line_above(dash):
-    written = f'[5.0s-9.0s] fit stand\n{dash}[6.0s-7.0s] grab stand\n{dash}[8.0s] unfold (ERROR: bent)\n{dash}[8.5s] student: "so?"'
-    found = read_evidence(written)
+    nested = ("[6.0s-7.0s] grab stand", "[8.0s] unfold (ERROR: bent)", '[8.5s] student: "so?"')
+    found = read_evidence("\n".join(["[5.0s-9.0s] fit stand", *(f"{dash}{text}" for text in nested)]))
     assert found.lines == [Line(5.0, 9.0, "fit stand", nested=["grab stand", "unfold"])]
     assert found.said == [Said(8.5, "user", "so?")]
 

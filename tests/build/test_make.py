@@ -31,7 +31,9 @@ def test_an_examples_gold_is_found_and_read_strictly(name, tmp_path):
 
 
 DIRT = {
-    "turns at one time": video(turn("user", 11.0, "x"), turn("assistant", 11.0, "Stir."), turn("assistant", 11.0, "Go.")),
+    "turns at one time": video(
+        turn("user", 11.0, "x"), turn("assistant", 11.0, "Stir."), turn("assistant", 11.0, "Go.")
+    ),
     "a reply before its user": video(turn("user", 11.0, "Tea?"), turn("assistant", 10.0, "Boil the water.")),
     "opened by the assistant": video(turn("assistant", 1.0, "Boil the water."), turn("user", 9.0, "Now?")),
     "blank turns": video(turn("user", 1.0, " "), turn("assistant", 2.0, "Boil the water.")),
@@ -106,7 +108,11 @@ def test_the_same_input_gives_the_same_bytes(tmp_path):
 
 
 def test_a_dialog_of_speech_alone_says_so_in_its_score(tmp_path):
-    said = [turn("assistant", 2.0, "Boil the water."), turn("assistant", 9.0, "Pour the milk."), turn("assistant", 15.0, "Stir.")]
+    said = [
+        turn("assistant", 2.0, "Boil the water."),
+        turn("assistant", 9.0, "Pour the milk."),
+        turn("assistant", 15.0, "Stir."),
+    ]
     with_lines = build_videos(tmp_path / "a", video(*said)).dialogs[0]
     spoken = build_videos(tmp_path / "b", video(*said, parsed_video_anns=None)).dialogs[0]
     assert spoken.score <= 5 < with_lines.score

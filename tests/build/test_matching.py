@@ -30,5 +30,7 @@ def test_an_instruction_at_a_lines_start_helps_it():
 
 
 def test_a_cue_that_is_a_word_of_the_step_tells_it():
-    found, _ = matches("Bolt\n1. Turn the plate.\n2. Undo the bolt.", "", (5, "assistant", "That's wrong, undo the bolt."))
+    found, _ = matches(
+        "Bolt\n1. Turn the plate.\n2. Undo the bolt.", "", (5, "assistant", "That's wrong, undo the bolt.")
+    )
     assert [(tell.time, tell.step) for tell in found.tells] == [(5, 1)] and found.cues == []

@@ -35,14 +35,20 @@ def test_it_shows_what_was_found_beside_the_evidence(tmp_path):
 
 def test_it_needs_no_other_file_and_escapes_what_it_shows(tmp_path):
     nasty = "<script>alert(1)</script>"
-    raw = video(video_uid="a<b", inferred_knowledge=f"Tea\n1. {nasty}", annotations={"all_step_descriptions": f"[1s-2s] {nasty}"})
+    raw = video(
+        video_uid="a<b",
+        inferred_knowledge=f"Tea\n1. {nasty}",
+        annotations={"all_step_descriptions": f"[1s-2s] {nasty}"},
+    )
     text = page(tmp_path, raw)
     assert "<script" not in text and "a&lt;b" in text
     assert not re.search(r"(src|href)=", text)
 
 
 def test_those_with_the_least_evidence_come_first_and_what_is_left_out_is_listed(tmp_path):
-    text = page(tmp_path, video(), video(video_uid="spoken", parsed_video_anns=None), video(video_uid="x", conversations=[]))
+    text = page(
+        tmp_path, video(), video(video_uid="spoken", parsed_video_anns=None), video(video_uid="x", conversations=[])
+    )
     assert text.index("dialogs/spoken/0") < text.index("ego4d/tea/0")
     text = page(tmp_path / "again", video(), video(video_uid="x", inferred_knowledge="none"))
     assert "1 videos without numbered steps, left out" in text

@@ -59,6 +59,8 @@ def test_a_duration_of_the_steps_alone_says_nothing(tmp_path, dataset):
     assert find_rate(found, tmp_path, None, report) == Rate(2.0, 200) and not report.counts
 
 
-@pytest.mark.parametrize(("time", "frame"), [(0.0, 0), (0.49, 0), (0.5, 1), (18.6, 37), (4.35 + 0.15, 9), (600.0, 1200)])
+@pytest.mark.parametrize(
+    ("time", "frame"), [(0.0, 0), (0.49, 0), (0.5, 1), (18.6, 37), (4.35 + 0.15, 9), (600.0, 1200)]
+)
 def test_the_decision_frame_is_the_last_at_or_before_a_time(time, frame):
     assert Rate(2.0, None).frame(time) == frame

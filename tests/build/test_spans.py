@@ -15,7 +15,9 @@ DONE = ["5 S1 start", "10 S1 complete"]
     [
         pytest.param([STAND], [], DONE, id="a line"),
         pytest.param([STAND, "[10.5s-14.0s] unfold stand"], [], ["5 S1 start", "14 S1 complete"], id="two in a row"),
-        pytest.param([STAND, "[30.0s-34.0s] unfold stand"], [], ["5 S1 start", "34 S1 complete"], id="a gap is no pause"),
+        pytest.param(
+            [STAND, "[30.0s-34.0s] unfold stand"], [], ["5 S1 start", "34 S1 complete"], id="a gap is no pause"
+        ),
         pytest.param(
             [BULB, CABLE, AGAIN],
             [],
@@ -29,7 +31,10 @@ DONE = ["5 S1 start", "10 S1 complete"]
             id="called away",
         ),
         pytest.param(
-            [BULB, "[40.0s-60.0s] looks around", AGAIN], [], ["20 S2 start", "80 S2 complete"], id="a line about nothing"
+            [BULB, "[40.0s-60.0s] looks around", AGAIN],
+            [],
+            ["20 S2 start", "80 S2 complete"],
+            id="a line about nothing",
         ),
         pytest.param(
             [BULB, CABLE, AGAIN],
@@ -37,12 +42,7 @@ DONE = ["5 S1 start", "10 S1 complete"]
             ["20 S2 start", "50 S3 start", "60 S3 complete", "80 S2 complete"],
             id="goes on by itself",
         ),
-        pytest.param(
-            [BULB],
-            [(40, "user", "I give up on the bulb.")],
-            ["20 S2 start", "40 S2 cancel"],
-            id="given up",
-        ),
+        pytest.param([BULB], [(40, "user", "I give up on the bulb.")], ["20 S2 start", "40 S2 cancel"], id="given up"),
         pytest.param(
             [BULB, CABLE],
             [(62, "user", "Forget the bulb, it is broken.")],
@@ -50,10 +50,7 @@ DONE = ["5 S1 start", "10 S1 complete"]
             id="given up later",
         ),
         pytest.param(
-            [BULB],
-            [(30, "user", "I'll leave the bulb for now.")],
-            ["20 S2 start", "30 S2 pause"],
-            id="left for later",
+            [BULB], [(30, "user", "I'll leave the bulb for now.")], ["20 S2 start", "30 S2 pause"], id="left for later"
         ),
         pytest.param(
             [BULB, AGAIN],
@@ -139,7 +136,9 @@ def test_mistakes_and_corrections_of_a_toy():
     ]
 
 
-BREAD = "Bread\n1. Mix the dough.\n2. Roll the dough flat.\n3. Cook the bread in the pan.\n4. Repeat steps 2-3.\n5. Clean."
+BREAD = (
+    "Bread\n1. Mix the dough.\n2. Roll the dough flat.\n3. Cook the bread in the pan.\n4. Repeat steps 2-3.\n5. Clean."
+)
 
 
 def test_a_step_that_repeats_others_takes_what_comes_again():

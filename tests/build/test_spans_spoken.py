@@ -4,7 +4,9 @@ import pytest
 
 from tests.build.found import changes
 
-PLANT = "Plant\n1. Fill the pot with soil.\n2. Dig a hole in the soil.\n3. Set the plant in the hole.\n4. Water the plant."
+PLANT = (
+    "Plant\n1. Fill the pot with soil.\n2. Dig a hole in the soil.\n3. Set the plant in the hole.\n4. Water the plant."
+)
 FILL, DIG = (5, "assistant", "Fill the pot with soil."), (20, "assistant", "Now dig a hole in the soil.")
 
 
@@ -21,9 +23,7 @@ FILL, DIG = (5, "assistant", "Fill the pot with soil."), (20, "assistant", "Now 
             ["5 S1 start", "10 S1 pause", "30 S1 resume", "40 S1 complete"],
             id="called away",
         ),
-        pytest.param(
-            [FILL, (10, "user", "I'll skip the soil.")], ["5 S1 start", "10 S1 cancel"], id="given up"
-        ),
+        pytest.param([FILL, (10, "user", "I'll skip the soil.")], ["5 S1 start", "10 S1 cancel"], id="given up"),
         pytest.param(
             [
                 FILL,
@@ -50,9 +50,13 @@ FILL, DIG = (5, "assistant", "Fill the pot with soil."), (20, "assistant", "Now 
             id="an answer that tells",
         ),
         pytest.param(
-            [(2, "assistant", "First fill the pot with soil, then we dig a hole in it.")], ["2 S1 start"], id="an overview"
+            [(2, "assistant", "First fill the pot with soil, then we dig a hole in it.")],
+            ["2 S1 start"],
+            id="an overview",
         ),
-        pytest.param([(2, "assistant", "You fill a pot with soil.", "responsive|info_sharing")], [], id="no instruction"),
+        pytest.param(
+            [(2, "assistant", "You fill a pot with soil.", "responsive|info_sharing")], [], id="no instruction"
+        ),
         pytest.param([(2, "user", "I want to fill a pot.")], [], id="a wish"),
         pytest.param([(2, "user", "I'm digging a hole in the soil now.")], ["2 S2 start"], id="the user's own word"),
         pytest.param(

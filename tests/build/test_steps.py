@@ -22,7 +22,8 @@ PLAIN = [(1, "Boil the water."), (2, "Pour the tea."), (3, "Stir.")]
         "Tea\n  1.Boil the water.\n  2.Pour the tea.\n  3.Stir.",
         "Tea\n1. Boil the\nwater.\n2. Pour the tea.\n3. Stir.\n\nEnjoy your tea!",
         "Tea\n1. Boil the water.\n   - about a cup\n2. Pour the tea.\nNote: it is hot.\n3. Stir.\nThat is all.",
-        "Tea\n\nIngredients\n1.5 cups water\n1 8-inch spoon\n2 - 3 bags\n\nSteps\n1. Boil the water.\n2. Pour the tea.\n3. Stir.",
+        "Tea\n\nIngredients\n1.5 cups water\n1 8-inch spoon\n2 - 3 bags\n\nSteps\n1. Boil the water.\n2. Pour the tea."
+        "\n3. Stir.",
         "Tea\nIngredients:\n1. Water\n2. A bag\nInstructions:\n1. Boil the water.\n2. Pour the tea.\n3. Stir.",
         "Tea\r\n1. Boil the water.\r\n2. Pour the tea.\r\n3. Stir.\r\n",
     ],
@@ -44,7 +45,10 @@ def test_every_way_of_numbering(lines):
             "Tea\n1. Roll it tight enough to prevent gaps, but not so tight that it leaks.\nRoll slowly.\n2. Cut.",
             [(1, "Roll it tight enough to prevent gaps, but not so tight that it leaks. Roll slowly."), (2, "Cut.")],
         ),
-        ("Tea\n1. Prepare tea: boil water. Add tea.\n2. Drink.", [(1, "Prepare tea: boil water. Add tea."), (2, "Drink.")]),
+        (
+            "Tea\n1. Prepare tea: boil water. Add tea.\n2. Drink.",
+            [(1, "Prepare tea: boil water. Add tea."), (2, "Drink.")],
+        ),
         ("Tea\n1.\n2. Drink.", [(2, "Drink.")]),
     ],
 )
