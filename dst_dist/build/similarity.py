@@ -4,9 +4,7 @@ import re
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from scipy.sparse import csr_array, diags_array
 from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.preprocessing import normalize
 
 from dst_dist.build.steps import Step, repeated
 from dst_dist.build.words import LIGHT, telling, with_groups
@@ -76,35 +74,25 @@ def _joined(text: str) -> str:
 
 
 def _covered(vectorizer: TfidfVectorizer, texts: Sequence[str], steps: Sequence[str]) -> np.ndarray:
-    """Return the mean of the cosine and of the cosine with the text's own features alone.
+    """Return the mean of the cosine and of how far a text is covered by the features that a step has too.
 
     The second does not count against a short text what a long step says besides.
     """
-    vectorizer.fit([*steps, *texts])
-    names = vectorizer.get_feature_names_out()
-    weights = diags_array([_weight(name) for name in names])
-    a, b = (normalize(vectorizer.transform(some) @ weights) for some in (texts, steps))
-    cosine = (a @ b.T).toarray()
-    shared = np.sqrt((a.power(2) @ _present(b).T).toarray())
-    return (cosine + cosine_within(cosine, a, b) * shared) / 2
-
-
-def cosine_within(cosine: np.ndarray, a: csr_array, b: csr_array) -> np.ndarray:
-    """Return the cosines of texts with steps of which only the texts' features are left."""
-    length = np.sqrt((_present(a) @ b.power(2).T).toarray())
-    return np.divide(cosine, length, out=np.zeros_like(cosine), where=length > 0)
+    features = vectorizer.fit_transform([*texts, *steps]).toarray()
+    features *= [_weight(name) for name in vectorizer.get_feature_names_out()]
+    features /= np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+    a, b = features[: len(texts)], features[len(texts) :]
+    cosine = a @ b.T
+    share_of_text = np.sqrt(a**2 @ (b.T > 0))
+    share_of_step = np.sqrt((a > 0) @ b.T**2)
+    cosine_of_shares = np.divide(cosine, share_of_step, out=np.zeros_like(cosine), where=share_of_step > 0)
+    return (cosine + cosine_of_shares * share_of_text) / 2
 
 
 def _weight(name: str) -> float:
     if name in LIGHT:
         return LIGHT_WEIGHT
     return GROUP_WEIGHT if name.startswith("=") else 1.0
-
-
-def _present(matrix: csr_array) -> csr_array:
-    present = matrix.copy()
-    present.data[:] = 1
-    return present
 
 
 def _sentence_model(name: str) -> Similarity:
