@@ -10,7 +10,7 @@ from dst_dist.build.similarity import Similarity, compare
 from dst_dist.build.speech import BACK, TELL, Sentence, acts_like, begins_by_answer, clauses, without_cue
 from dst_dist.build.steps import Step
 
-COSTS = Costs(threshold=0.3, skip=0.005, back=0.02)
+COSTS = Costs(threshold=0.22, skip=0.005, back=0.02)
 """Of the alignment of instructions: they name a step more plainly than lines, and their order says less."""
 NAMED = 0.3
 """Similarity from which a sentence names a step."""

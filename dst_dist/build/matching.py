@@ -13,11 +13,17 @@ from dst_dist.build.similarity import Similarity, compare
 from dst_dist.build.speech import Sentence
 from dst_dist.build.steps import Step
 from dst_dist.build.untimed import place_untimed
-from dst_dist.build.words import GROUP_OF, stem, telling
+from dst_dist.build.words import GROUP_OF, stem, telling, with_groups
 
 NESTED_SHARE = 0.3
 SPOKEN_SHARE = 0.5
 """How much of what a nested line, or an instruction at a line's start, has over the line itself is added to it."""
+PREPARING_SHARE = 0.35
+"""What is left of a line's similarity if the line only takes or moves a thing, and the step does not."""
+_PREPARING = re.compile(
+    r"(?:the (?:user|student|person)\s+)?(?:(?:tak|grab|pick|get|fetch|hold|mov|bring)\w*|puts? (?:down|away|back))\b",
+    re.IGNORECASE,
+)
 NEAR_S = 3.0
 """Seconds between an instruction and the start of the line that it may be about."""
 _UNDOING = re.compile(
@@ -71,10 +77,17 @@ def read_task(steps: Sequence[Step], evidence: Evidence, similarity: Similarity)
     below = [(row, text) for row, line in enumerate(lines) for text in [*line.nested, line.corrected] if text]
     scores = compare(similarity, [*(line.text for line in lines), *(text for _, text in below)], steps)
     own, nested = scores[: len(lines)], scores[len(lines) :]
+    for row, line in enumerate(lines):
+        own[row] *= [PREPARING_SHARE if _only_prepares(line, step) else 1.0 for step in steps]
     best = own.copy()
     for (row, _), score in zip(below, nested, strict=True):
         best[row] = np.maximum(best[row], score)
     return Task(steps, evidence, own + NESTED_SHARE * (best - own), place_untimed(steps, evidence, similarity))
+
+
+def _only_prepares(line: Line, step: Step) -> bool:
+    groups = {word for word in with_groups(line.text) if word.startswith("=")}
+    return bool(_PREPARING.match(line.text)) and groups.isdisjoint(with_groups(step.name))
 
 
 def match(task: Task, sentences: Sequence[Sentence], similarity: Similarity, costs: Costs) -> Matches:

@@ -55,12 +55,15 @@ _CUES = (
         DONE,
         r"\b(all|is|are|'s|'re|'m|am|was|were|we're|i'm|now|well) (now |all |both )?(done|finished|complete\w*|ready)\b"
         r"|^(done|finished|completed|ready)\b|\ball set\b|\b(have|'ve|has|just) (\w+ )?(finished|completed|done)\b"
-        r"|\b(i|we|you) (just )?(finished|completed)\b|\bthat's (it|that|everything)\b|\bfinished (the|with|it)\b",
+        r"|\b(i|we|you) (just )?(finished|completed)\b|\bthat's (it|that|everything)\b|\bfinished (the|with|it)\b"
+        r"|^((got it|there|okay|ok|yes)[,.!]? )?(it|they)('s|'re| is| are) (now |all )?"
+        r"(on|in|off|out|up|together|tight)\b",
     ),
 )
 _PATTERNS = tuple((act, re.compile(pattern)) for act, pattern in _CUES)
 _HAVE_DONE = re.compile(
-    r"\b(i|we|you)('ve| have)\b(?! to\b)|^(the|my|your|both|all)\b.*\b(is|are) (now |all )?\w+(ed|t|n|in|on)\b"
+    r"\b(i|we|you)('ve| have)\b(?! to\b)|\bi (just |already )?(?!need|want)\w+ed\b(?! to\b)"
+    r"|^(the|my|your|both|all)\b.*\b(is|are) (now |all )?\w+(ed|t|n|in|on)\b"
 )
 _LATER = re.compile(
     r"\b(later|afterwards|in a (moment|minute|bit)|at the end|eventually|before (that|you|we)|will need|you'll need"

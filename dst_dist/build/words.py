@@ -15,9 +15,9 @@ SILENT = frozenset(_SILENT.split())
 
 _GROUPS = """
     cut slice chop dice mince quarter halve trim carve shred
-    put place lay set position drop rest arrange
+    put place lay set position drop rest arrange add
     store keep
-    add sprinkle scatter drizzle top season
+    sprinkle scatter drizzle top season
     pour fill tip
     mix stir whisk beat blend combine toss
     attach fit mount install fix fasten connect join secure
@@ -65,7 +65,7 @@ GROUP_OF = {stem(word): f"={line.split()[0]}" for line in _GROUPS.strip().splitl
 
 
 _VERBS = "put place set take get grab pick use make hold add bring move turn"
-LIGHT = frozenset(map(stem, _VERBS.split())) | {"=put", "=take", "=add"}
+LIGHT = frozenset(map(stem, _VERBS.split())) | {"=put", "=take"}
 """Features that tell little: the verbs of what is done to everything."""
 
 

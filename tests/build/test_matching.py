@@ -1,5 +1,7 @@
 """Which step lines and sentences are about."""
 
+import pytest
+
 from tests.build.found import matches
 
 LAMP = "Lamp\n1. Unfold the stand.\n2. Screw the bulb into the socket.\n3. Fit the shade over the bulb."
@@ -14,6 +16,19 @@ def test_lines_go_to_their_steps_and_others_to_none():
     lines = "[1.0s-2.0s] unfold stand\n[3.0s-4.0s] drinks coffee\n[5.0s-6.0s] fit shade"
     assert about(lines) == [(1.0, 1), (5.0, 3)]
     assert [line.text for line in matches(LAMP, lines)[0].unmatched] == ["drinks coffee"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "found"),
+    [
+        (["grab shade", "unfold stand", "screw bulb"], [1, 2]),
+        (["unfold stand", "screw bulb", "grab shade", "fit shade"], [1, 2, 3, 3]),
+        (["unfold stand", "take the shade and fit it", "screw bulb"], [1, 3, 2]),
+    ],
+)
+def test_taking_a_thing_is_a_step_only_in_its_place(lines, found):
+    written = "\n".join(f"[{place}.0s-{place}.9s] {line}" for place, line in enumerate(lines))
+    assert [step for _, step in about(written)] == found
 
 
 def test_a_nested_line_counts_a_part():
