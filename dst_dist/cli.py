@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from dst_dist.build.verbs import declare_build
 from dst_dist.errors import DstDistError
 from dst_dist.exit import BAD_USAGE, DONE, let_leader_speak
 from dst_dist.launched import is_main
@@ -27,7 +28,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Return the command line; words of a recipe may stand before and after options. SystemExit(2) on bad usage."""
     parser = argparse.ArgumentParser(prog="dst-dist", description="Commands beside training.")
     commands = parser.add_subparsers(required=True, metavar="command")
-    for declare in (_demo, _build, _plan, _bench, _features, _evaluate, _stream, _report, _slurm):
+    for declare in (_demo, declare_build, _recipe, _explain, _schema, _plan, _bench, _features, _evaluate, _stream):
+        declare(commands)
+    for declare in (_report, _slurm):
         declare(commands)
     options, rest = parser.parse_known_args(arguments)
     unknown = [word for word in rest if word.startswith("-") or not hasattr(options, "words")]
@@ -55,31 +58,39 @@ def _run_demo(options: argparse.Namespace) -> None:
     print(f"made {options.out}")
 
 
-def _build(commands) -> None:
-    command = commands.add_parser("build", help="make clips with a dialog state from ProAssist's generated dialogs")
-    command.add_argument("--dialogs", type=Path, nargs="+", required=True, metavar="FILE", help="raw dialogs, JSON")
-    command.add_argument("--out", type=Path, required=True, metavar="ROOT", help="the data root to write to")
-    command.add_argument("--fps", type=_positive, metavar="X", help="rows a second of all frames files")
-    command.add_argument("--similarity", default="tfidf", metavar="NAME", help="tfidf, or a sentence model")
-    command.add_argument("--clip-seconds", type=_positive, metavar="X", help="cut dialogs into clips of this length")
-    command.set_defaults(run=_run_build)
+def _recipe(commands) -> None:
+    command = commands.add_parser("recipe", help="print a packaged recipe with its comments, to copy and edit")
+    command.add_argument("name", help="its name; --help of `python -m dst_dist.train` lists them")
+    command.set_defaults(run=_run_recipe)
 
 
-def _positive(word: str) -> float:
-    try:
-        number = float(word)
-    except ValueError:
-        number = 0.0
-    if not 0 < number < float("inf"):
-        raise argparse.ArgumentTypeError(f"{word}: say a number above 0")
-    return number
+def _run_recipe(options: argparse.Namespace) -> None:
+    from dst_dist.recipes.keys import copy_of
+
+    print(copy_of(options.name), end="")
 
 
-def _run_build(options: argparse.Namespace) -> None:
-    from dst_dist.build.show import build_lines
+def _explain(commands) -> None:
+    command = commands.add_parser("explain", help="say what a key or a section of the recipe decides")
+    command.add_argument("key", help="for example train.max_tokens, or optim")
+    command.set_defaults(run=_run_explain)
 
-    for line in build_lines(options.dialogs, options.out, options.fps, options.similarity, options.clip_seconds):
-        print(line)
+
+def _run_explain(options: argparse.Namespace) -> None:
+    from dst_dist.recipes.keys import explain
+
+    print(explain(options.key))
+
+
+def _schema(commands) -> None:
+    command = commands.add_parser("schema", help="print the JSON schema of a recipe, for editors")
+    command.set_defaults(run=_run_schema)
+
+
+def _run_schema(options: argparse.Namespace) -> None:
+    from dst_dist.recipes.keys import schema
+
+    print(schema(), end="")
 
 
 def _plan(commands) -> None:

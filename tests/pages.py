@@ -1,17 +1,16 @@
-"""Parts of the pages that are made from code.
+"""Parts of the pages, and the recipe's schema, that are made from code.
 
 `python -m tests.pages` writes them; a test says when one is stale.
 """
 
 import re
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any
 
-import yaml
 from pydantic import BaseModel
 
-from dst_dist.config import Recipe
 from dst_dist.metrics import ENTRIES, KINDS
+from dst_dist.recipes import keys
 from dst_dist.recipes.faults import RENAMED
 
 REPOSITORY = Path(__file__).parents[1]
@@ -19,42 +18,23 @@ REPOSITORY = Path(__file__).parents[1]
 
 def recipe_keys() -> str:
     """A table for each section of the recipe: key, default, choices, and what it decides."""
-    return "\n\n".join(_section(name, section) for name, section in _sections(Recipe, ""))
-
-
-def _sections(section: type[BaseModel], name: str) -> list[tuple[str, type[BaseModel]]]:
-    found = [(name, section)]
-    for key, field in section.model_fields.items():
-        if _is_section(field.annotation):
-            found += _sections(field.annotation, f"{name}.{key}".lstrip("."))
-    return found
-
-
-def _is_section(annotation: Any) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+    return "\n\n".join(_section(name, section) for name, section in keys.sections())
 
 
 def _section(name: str, section: type[BaseModel]) -> str:
     title = f"## `{name}`\n\n{section.__doc__.splitlines()[0]}" if name else "## The top level"
     rows = [
-        f"| `{key}` | {_code(field.default)} | {_choices(field.annotation)}{field.description} |"
+        f"| `{key}` | `{keys.spelled(field.default)}` | {_choices(field.annotation)}{field.description} |"
         for key, field in section.model_fields.items()
-        if not _is_section(field.annotation)
+        if not keys.is_section(field.annotation)
     ]
     return "\n".join([title, "", "| key | default | what it decides |", "|---|---|---|", *rows])
 
 
-def _code(value: Any) -> str:
-    text = yaml.safe_dump(value, default_flow_style=True, width=1000).removesuffix("...\n").strip()
-    return f"`{text}`"
-
-
 def _choices(annotation: Any) -> str:
     """`a`, `b` or `c`: in front of the sentence, where a key has a few choices."""
-    arguments = get_args(annotation)
-    if get_origin(annotation) is list or not arguments or not all(isinstance(one, str) for one in arguments):
-        return ""
-    return f"One of {', '.join(f'`{one}`' for one in arguments)}. "
+    words = keys.choices(annotation)
+    return f"One of {', '.join(f'`{word}`' for word in words)}. " if words else ""
 
 
 def renamed_keys() -> str:
@@ -87,6 +67,9 @@ PARTS = {
 """(page, part) -> the file that it is made from, and the function that makes it."""
 
 
+SCHEMA = REPOSITORY / "dst_dist/recipes/schema.json"
+
+
 def with_part(page: str, part: str, source: str, text: str) -> str:
     """Return a page with the text between its two markers replaced. Raises ValueError if it lacks them."""
     begin, end = f"<!-- {part}: made from {source} -->", f"<!-- end of {part} -->"
@@ -100,6 +83,7 @@ def main() -> None:
     for (file, part), (source, make) in PARTS.items():
         path = REPOSITORY / file
         path.write_text(with_part(path.read_text(), part, source, make()))
+    SCHEMA.write_text(keys.schema())
 
 
 if __name__ == "__main__":

@@ -115,6 +115,9 @@ class Commands:
         return [str(accelerate), "launch", "--main_process_port", str(free_port()), *words[2:]]
 
     def verb(self, words: list[str]) -> None:
+        if ">" in words:
+            # What is printed need not be kept.
+            words = words[: words.index(">")]
         words = self.small_verb(words[1:] if words[0] == "dst-dist" else words[3:])
         if words[0] == "demo":
             from dst_dist.demo import make
@@ -138,6 +141,8 @@ class Commands:
             self.monkeypatch.chdir(REPOSITORY)
             rest = [word for word in words[1:] if not word.startswith(("data.", "output_dir="))]
             return ["slurm", *rest, *self.demo_words, f"output_dir={self.scratch}/run", "--dry-run"]
+        if words[0] in ("recipe", "explain", "schema"):
+            return words
         if words[0] in ("features", "plan"):
             recipe = [word for word in words[1:] if not word.startswith("data.")]
             cache = [f"data.feature_cache={self.scratch}/features"] if words[0] == "features" else []

@@ -1,6 +1,7 @@
 """The rooms of the package: which imports which, how large files and functions are, and where a module's tests are."""
 
 import ast
+import functools
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "dst_dist"
@@ -72,6 +73,7 @@ ARROWS = {
         "train",
     },
     "cli": {
+        "recipes",
         "errors",
         "exit",
         "launched",
@@ -96,6 +98,7 @@ def modules() -> dict[str, Path]:
     return {name: path for name, path in named.items() if name not in ("dst_dist.__init__", "dst_dist.__main__")}
 
 
+@functools.cache
 def imported(path: Path) -> set[str]:
     """The package's modules that a file imports, inside functions too."""
     found = set()

@@ -22,7 +22,7 @@ def describe(fault: Any, recipe: type[BaseModel]) -> str:
     names = [name for name in names if "[" not in name]
     key = ".".join(names) or "recipe"
     if fault["type"] == "extra_forbidden":
-        return f"{key}: unknown key; {_hint(names, places_of(recipe))}"
+        return f"{key}: unknown key; {did_you_mean(names, recipe)}"
     message = PLAINLY.get(
         fault["type"], fault["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
     )
@@ -57,9 +57,9 @@ RENAMED = {
 """Names of the same settings in earlier trainers (PROSPECT, ProAssist, transformers)."""
 
 
-def _hint(names: list[str], places: list[tuple[str, ...]]) -> str:
+def did_you_mean(names: list[str], recipe: type[BaseModel]) -> str:
     """Return which key was meant: a renamed one, one of another section, or the nearest by spelling."""
-    name = names[-1]
+    name, places = names[-1], places_of(recipe)
     siblings = [place for place in places if place[:-1] == tuple(names[:-1])]
     meant = [RENAMED[name]] if name in RENAMED else [".".join(place) for place in places if place[-1] == name]
     for candidates in (siblings, places):

@@ -110,6 +110,22 @@ SHAPES = {
         tokens_per_frame=16,
         parameters=256_484_928,
     ),
+    "500M": Shape(
+        text=dict(
+            hidden_size=960, intermediate_size=2560, num_hidden_layers=32, num_attention_heads=15, num_key_value_heads=5
+        ),
+        vision=dict(
+            hidden_size=768,
+            intermediate_size=3072,
+            num_hidden_layers=12,
+            num_attention_heads=12,
+            image_size=512,
+            patch_size=16,
+        ),
+        scale_factor=4,
+        tokens_per_frame=16,
+        parameters=507_482_304,
+    ),
     # To try the script itself without a GPU.
     "tiny": Shape(
         text=dict(

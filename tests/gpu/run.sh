@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Train SmolVLM2's true shapes with random weights on one GPU under every engine, compare with stock, print the table.
-#   bash tests/gpu/run.sh          no network, under ten minutes; dst_dist's dependencies must be installed
+#   bash tests/gpu/run.sh          no network, meant for under five minutes; dst_dist's dependencies must be installed
 #   bash tests/gpu/run.sh --tiny   the same rows with a tiny model on the CPU
 set -euo pipefail
 cd "$(dirname "$0")/../.."

@@ -14,16 +14,16 @@ def write(folder, name, text):
     return str(path)
 
 
-@pytest.mark.parametrize("name", ["demo", "lora", "full"])
+@pytest.mark.parametrize("name", packaged_recipes())
 def test_every_packaged_recipe_loads_and_says_what_it_is_for(name):
     recipe = load_recipe([name])
     assert recipe.output_dir == f"runs/{name}"
-    assert recipe.finetune.mode == ("lora" if name == "lora" else "full")
-    assert name in packaged_recipes()
+    assert recipe.finetune.mode == ("lora" if name.endswith("lora") else "full")
 
 
 def test_the_packaged_recipes_are_these():
-    assert packaged_recipes() == ["demo", "full", "lora"]
+    of_models = [f"{model}-{mode}" for model in ("2.2B", "256M", "500M") for mode in ("full", "lora")]
+    assert packaged_recipes() == [*of_models, "demo", "full", "lora"]
 
 
 def test_recipes_merge_left_to_right_and_words_come_last(tmp_path):

@@ -201,7 +201,7 @@ def test_without_a_launcher_it_exits_2(world, extra, expected):
 
 def test_without_a_recipe_the_error_names_the_packaged_ones(world, capsys):
     assert program.main(["--status-file", str(world.folder / "status.json")]) == 2
-    assert "name a recipe: demo, full, lora" in capsys.readouterr().err
+    assert "name a recipe: 2.2B-full, " in capsys.readouterr().err
 
 
 def test_under_the_launcher_the_status_has_2_and_the_error_is_printed_once(world):

@@ -1,0 +1,80 @@
+"""The recipe's keys, for people and for editors: one explained, all as a JSON schema, and a recipe to copy."""
+
+import json
+from importlib import resources
+from typing import Any, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel
+
+from dst_dist.config import Recipe
+from dst_dist.errors import ConfigError
+from dst_dist.recipes.faults import did_you_mean
+from dst_dist.recipes.loading import packaged_recipes
+
+SCHEMA_LINE = "# yaml-language-server: $schema="
+"""The first line of a recipe: editors that know it complete and check keys."""
+FOLDER = resources.files("dst_dist") / "recipes"
+
+
+def sections(section: type[BaseModel] = Recipe, name: str = "") -> list[tuple[str, type[BaseModel]]]:
+    """Return a section and all below it, each with its name in the recipe; the top level's is empty."""
+    found = [(name, section)]
+    for key, field in section.model_fields.items():
+        if is_section(field.annotation):
+            found += sections(field.annotation, f"{name}.{key}".lstrip("."))
+    return found
+
+
+def is_section(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def choices(annotation: Any) -> list[str]:
+    """Return the words that a key has the choice of; none if it takes other values too."""
+    arguments = get_args(annotation)
+    if get_origin(annotation) is list or not all(isinstance(one, str) for one in arguments):
+        return []
+    return list(arguments)
+
+
+def spelled(value: Any) -> str:
+    """Return a value as an override or a YAML file spells it, in one line."""
+    return yaml.safe_dump(value, default_flow_style=True, width=1000).removesuffix("...\n").strip()
+
+
+def explain(key: str) -> str:
+    """Return what a key decides, with its default and choices; of a section, of all its keys.
+
+    Raises:
+        ConfigError: if there is no such key, with the nearest right one.
+    """
+    by_name = dict(sections())
+    if key and key in by_name:
+        below = [f"{key}.{name}" for name in by_name[key].model_fields]
+        return "\n\n".join([f"{key}: {by_name[key].__doc__.splitlines()[0]}", *map(explain, below)])
+    section, _, name = key.rpartition(".")
+    if section not in by_name or name not in by_name[section].model_fields:
+        raise ConfigError(f"{key}: no such key; {did_you_mean(key.split('.'), Recipe)}")
+    field = by_name[section].model_fields[name]
+    words = choices(field.annotation)
+    lines = [f"{key}={spelled(field.default)}", field.description, f"One of {', '.join(words)}." if words else ""]
+    return "\n    ".join(filter(None, lines))
+
+
+def schema() -> str:
+    """Return the JSON schema of a recipe, as text."""
+    about = {"$schema": "https://json-schema.org/draft/2020-12/schema", **Recipe.model_json_schema()}
+    return json.dumps(about, indent=1) + "\n"
+
+
+def copy_of(name: str) -> str:
+    """Return a packaged recipe with its comments, to be edited anywhere.
+
+    Raises:
+        ConfigError: if there is no such recipe.
+    """
+    if name not in packaged_recipes():
+        raise ConfigError(f"{name}: no such recipe; packaged recipes: {', '.join(packaged_recipes())}")
+    _, _, text = (FOLDER / f"{name}.yaml").read_text(encoding="utf-8").partition("\n")
+    return f"{SCHEMA_LINE}{FOLDER / 'schema.json'}\n{text}"

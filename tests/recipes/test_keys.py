@@ -1,0 +1,67 @@
+"""Keys explained, the schema, and recipes to copy."""
+
+import json
+
+import pytest
+import yaml
+
+from dst_dist.config import Recipe
+from dst_dist.errors import ConfigError
+from dst_dist.recipes import keys
+from dst_dist.recipes.faults import places_of
+from dst_dist.recipes.loading import load_recipe, packaged_recipes
+from tests.pages import SCHEMA
+
+
+def test_a_key_has_its_default_its_sentence_and_its_choices():
+    lines = keys.explain("optim.schedule").splitlines()
+    assert lines[0] == "optim.schedule=cosine"
+    assert "How the rate falls" in lines[1]
+    assert lines[2].strip() == "One of cosine, linear, constant."
+
+
+def test_every_key_and_section_is_explained():
+    for place in places_of(Recipe):
+        key = ".".join(place)
+        assert keys.explain(key).startswith((f"{key}=", f"{key}: "))
+
+
+def test_a_section_has_all_its_keys():
+    text = keys.explain("finetune")
+    assert "finetune.mode=lora" in text and "finetune.lora.rank=64" in text
+
+
+@pytest.mark.parametrize(
+    "key, meant",
+    [("lr", "optim.learning_rate"), ("train.max_tokns", "train.max_tokens"), ("", ""), ("seed.x", ""), ("optim.", "")],
+)
+def test_an_unknown_key_names_the_nearest(key, meant):
+    with pytest.raises(ConfigError, match=f"no such key; .*{meant}"):
+        keys.explain(key)
+
+
+def test_the_schema_is_fresh_and_has_every_key_with_its_sentence():
+    assert SCHEMA.read_text() == keys.schema(), "run python -m tests.pages"
+    schema = json.loads(keys.schema())
+    for name, section in keys.sections():
+        at = schema["$defs"][section.__name__] if name else schema
+        assert at["additionalProperties"] is False
+        for key, field in section.model_fields.items():
+            if not keys.is_section(field.annotation):
+                assert at["properties"][key]["description"] == field.description
+
+
+@pytest.mark.parametrize("name", packaged_recipes())
+def test_a_copy_is_the_same_recipe_and_names_the_schema(name, tmp_path):
+    text = keys.copy_of(name)
+    first, _, rest = text.partition("\n")
+    assert first == f"{keys.SCHEMA_LINE}{SCHEMA}"
+    assert rest.startswith("# ")
+    (tmp_path / "mine.yaml").write_text(text)
+    assert load_recipe([str(tmp_path / "mine.yaml")]) == load_recipe([name])
+    assert yaml.safe_load(rest)["output_dir"] == f"runs/{name}"
+
+
+def test_a_copy_of_nothing_names_what_there_is():
+    with pytest.raises(ConfigError, match="packaged recipes: .*demo, full, lora"):
+        keys.copy_of("loar")
