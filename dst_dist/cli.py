@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from dst_dist.build.verbs import declare_build
+from dst_dist.build.verbs import declare_build, declare_frames
 from dst_dist.errors import DstDistError
 from dst_dist.exit import BAD_USAGE, DONE, let_leader_speak
 from dst_dist.launched import is_main
@@ -28,9 +28,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Return the command line; words of a recipe may stand before and after options. SystemExit(2) on bad usage."""
     parser = argparse.ArgumentParser(prog="dst-dist", description="Commands beside training.")
     commands = parser.add_subparsers(required=True, metavar="command")
-    for declare in (_demo, declare_build, _recipe, _explain, _schema, _plan, _bench, _features, _evaluate, _stream):
+    for declare in (_demo, declare_build, declare_frames, _recipe, _explain, _schema, _plan, _bench, _features):
         declare(commands)
-    for declare in (_report, _slurm):
+    for declare in (_evaluate, _stream, _report, _slurm):
         declare(commands)
     options, rest = parser.parse_known_args(arguments)
     unknown = [word for word in rest if word.startswith("-") or not hasattr(options, "words")]

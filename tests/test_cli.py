@@ -5,7 +5,7 @@ import pytest
 from dst_dist import cli
 from dst_dist.slurm import Job
 
-VERBS = ("demo", "build", "plan", "bench", "features", "evaluate", "stream", "report", "slurm")
+VERBS = ("demo", "build", "frames", "plan", "bench", "features", "evaluate", "stream", "report", "slurm")
 
 
 @pytest.mark.parametrize("verb", VERBS)

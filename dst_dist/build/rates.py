@@ -8,6 +8,7 @@ from pathlib import Path
 from dst_dist.build.dialogs import Video
 from dst_dist.data.frames import SUFFIX, open_frames
 from dst_dist.data.reading_log import Report
+from dst_dist.errors import DataError
 
 NOMINAL_FPS = 2.0
 SOURCE_RATES = (25, 29.97, 30, 59.94, 24.46)
@@ -74,4 +75,17 @@ def rate_file(frames: Path) -> Path:
 
 def _written_beside(frames: Path) -> float | None:
     path = rate_file(frames)
-    return float(json.loads(path.read_text())["fps"]) if path.is_file() else None
+    if not path.is_file():
+        return None
+    try:
+        fps = float(json.loads(path.read_text())["fps"])
+    except (ValueError, KeyError, TypeError) as error:
+        fps = 0.0
+        reason = repr(error)
+    else:
+        reason = f"it says {fps}"
+    if not 0 < fps < math.inf:
+        raise DataError(
+            f"{path}: must be an object whose `fps` is a number above 0 ({reason}); remove it, or say --fps"
+        )
+    return fps

@@ -15,11 +15,34 @@ def declare_build(commands) -> None:
     command.set_defaults(run=_run_build)
 
 
+def declare_frames(commands) -> None:
+    """Declare the arguments of `dst-dist frames`."""
+    command = commands.add_parser("frames", help="make frames files from video files")
+    command.add_argument("videos", type=Path, nargs="+", metavar="VIDEO", help="a video file")
+    command.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="for example data/kitchen/frames")
+    command.add_argument("--fps", type=_positive, default=2.0, metavar="X", help="frames a second")
+    command.add_argument("--size", type=_pixels, metavar="N", help="longer side in pixels; otherwise the video's own")
+    command.set_defaults(run=_run_frames)
+
+
+def _run_frames(options: argparse.Namespace) -> None:
+    from dst_dist.build.frames import make_frames
+
+    for line in make_frames(options.videos, options.out, options.fps, options.size):
+        print(line, flush=True)
+
+
 def _run_build(options: argparse.Namespace) -> None:
     from dst_dist.build.show import build_lines
 
     for line in build_lines(options.dialogs, options.out, options.fps, options.similarity, options.clip_seconds):
         print(line)
+
+
+def _pixels(word: str) -> int:
+    if not word.isdecimal() or int(word) < 1:
+        raise argparse.ArgumentTypeError(f"{word}: say a whole number from 1")
+    return int(word)
 
 
 def _positive(word: str) -> float:

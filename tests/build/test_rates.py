@@ -6,6 +6,7 @@ from dst_dist.build.dialogs import read_dialogs
 from dst_dist.build.rates import Rate, find_rate, rate_file, rows_per_second
 from dst_dist.data.frames import write_frames
 from dst_dist.data.reading_log import Report
+from dst_dist.errors import DataError
 from tests.build.raw import video, write
 
 
@@ -64,3 +65,11 @@ def test_a_duration_of_the_steps_alone_says_nothing(tmp_path, dataset):
 )
 def test_the_decision_frame_is_the_last_at_or_before_a_time(time, frame):
     assert Rate(2.0, None).frame(time) == frame
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"fps": "x"}', '{"fps": 0}', '{"fps": NaN}'])
+def test_a_rate_beside_the_frames_that_is_none_is_a_fault(tmp_path, content):
+    (found,) = read_dialogs([write(tmp_path / "train.json", [video()])], Report())
+    write(tmp_path / "ego4d/frames/tea.json", None).write_text(content)
+    with pytest.raises(DataError, match="tea.json"):
+        find_rate(found, tmp_path, None, Report())
