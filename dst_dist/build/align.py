@@ -1,5 +1,6 @@
 """Chooses a step, or none, for each piece of evidence in order of time, with a soft preference for the steps' order."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,6 +45,16 @@ def align(similarity: np.ndarray, costs: Costs) -> list[int | None]:
         is_taken[row, :-1] = taken > best[:-1]
         best[:-1] = np.maximum(taken, best[:-1])
     return _walk_back(int(best.argmax()), came_from, is_taken)
+
+
+def worth(similarity: np.ndarray, chosen: Sequence[int | None], costs: Costs) -> float:
+    """Return the sum of similarity - threshold - costs, which `align` makes as large as it can be."""
+    moves, before, total = _moves(similarity.shape[1], costs), -1, 0.0
+    for row, step in enumerate(chosen):
+        if step is not None:
+            total += similarity[row, step] - costs.threshold - moves[before, step]
+            before = step
+    return float(total)
 
 
 def _moves(num_steps: int, costs: Costs) -> np.ndarray:

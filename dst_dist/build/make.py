@@ -11,6 +11,7 @@ from dst_dist.build.align import Costs
 from dst_dist.build.dialogs import Conversation, Video, read_dialogs
 from dst_dist.build.evidence import Evidence, Said, read_evidence
 from dst_dist.build.matching import Matches, Task, match, read_task
+from dst_dist.build.proposals import Proposer
 from dst_dist.build.rates import Rate, find_rate
 from dst_dist.build.sessions import with_whole_sessions
 from dst_dist.build.similarity import TFIDF, Similarity, open_similarity
@@ -52,7 +53,12 @@ class Built:
 
 
 def build(
-    paths: Sequence[Path], out: Path, fps: float | None = None, similarity: str = TFIDF, clip_s: float | None = None
+    paths: Sequence[Path],
+    out: Path,
+    fps: float | None = None,
+    similarity: str = TFIDF,
+    clip_s: float | None = None,
+    proposer: Proposer | None = None,
 ) -> Built:
     """Write the clips of raw dialogs as `<out>/<dataset>/<split>_training.json`, each file replaced as a whole.
 
@@ -62,6 +68,7 @@ def build(
         fps: rows a second of all frames files; None to find out for each video.
         similarity: `tfidf`, or a sentence-transformers model.
         clip_s: longest clip in seconds; None for one clip a dialog.
+        proposer: a language model that is asked about the lines too.
 
     Raises:
         DataError: with all faults of all files, before anything is written.
@@ -73,7 +80,7 @@ def build(
     dialogs = []
     for video in _without_repeats(videos, report):
         rate = find_rate(video, out, fps, report)
-        for dialog in _align_dialogs(video, compare, report):
+        for dialog in _align_dialogs(video, compare, proposer, report):
             clips = _clips(dialog, rate, clip_s, report)
             files.setdefault(f"{video.dataset}/{video.split}_training.json", []).extend(clips)
             dialogs.append(dialog)
@@ -98,7 +105,7 @@ def _without_repeats(videos: Sequence[Video], report: Report) -> list[Video]:
     return list(by_uid.values())
 
 
-def _align_dialogs(video: Video, similarity: Similarity, report: Report) -> list[Aligned]:
+def _align_dialogs(video: Video, similarity: Similarity, proposer: Proposer | None, report: Report) -> list[Aligned]:
     """Return the dialogs of a video that can be used; ids keep the place in the list, whatever is left out."""
     name = f"{video.dataset}/{video.uid}"
     steps = read_steps(video.written.inferred_knowledge)
@@ -106,6 +113,8 @@ def _align_dialogs(video: Video, similarity: Similarity, report: Report) -> list
         report.count("videos without numbered steps, left out", name)
         return []
     task = read_task(steps, read_evidence(video.annotations.all_step_descriptions), similarity)
+    if proposer is not None:
+        task = proposer.advise(task, name, report)
     aligned, seen = [], set()
     for place, conversation in enumerate(video.written.conversations):
         turns = [turn for turn in conversation.conversation if turn.content.strip()]

@@ -12,6 +12,8 @@ def declare_build(commands) -> None:
     command.add_argument("--fps", type=_positive, metavar="X", help="rows a second of all frames files")
     command.add_argument("--similarity", default="tfidf", metavar="NAME", help="tfidf, or a sentence model")
     command.add_argument("--clip-seconds", type=_positive, metavar="X", help="cut dialogs into clips of this length")
+    command.add_argument("--llm", metavar="URL", help="an OpenAI-compatible server that is asked about the lines too")
+    command.add_argument("--llm-model", metavar="NAME", help="the model's name there; the key is in OPENAI_API_KEY")
     command.set_defaults(run=_run_build)
 
 
@@ -35,7 +37,8 @@ def _run_frames(options: argparse.Namespace) -> None:
 def _run_build(options: argparse.Namespace) -> None:
     from dst_dist.build.show import build_lines
 
-    for line in build_lines(options.dialogs, options.out, options.fps, options.similarity, options.clip_seconds):
+    llm = options.llm, options.llm_model
+    for line in build_lines(options.dialogs, options.out, options.fps, options.similarity, options.clip_seconds, llm):
         print(line)
 
 

@@ -5,10 +5,10 @@ import itertools
 import numpy as np
 import pytest
 
-from dst_dist.build.align import Costs, align
+from dst_dist.build.align import Costs, align, worth
 
 
-def worth(similarity: np.ndarray, chosen: tuple, costs: Costs) -> float:
+def worth_by_hand(similarity: np.ndarray, chosen: tuple, costs: Costs) -> float:
     total, before = 0.0, -1
     for row, step in enumerate(chosen):
         if step is None:
@@ -23,8 +23,11 @@ def worth(similarity: np.ndarray, chosen: tuple, costs: Costs) -> float:
 def test_it_is_the_best_of_all(seed):
     rng = np.random.default_rng(seed)
     similarity, costs = rng.random((4, 3)), Costs(threshold=0.5, skip=0.1, most_skips=1, back=0.2)
-    best = max(worth(similarity, chosen, costs) for chosen in itertools.product([None, 0, 1, 2], repeat=4))
-    assert worth(similarity, tuple(align(similarity, costs)), costs) == pytest.approx(best)
+    all_sums = {
+        chosen: worth_by_hand(similarity, chosen, costs) for chosen in itertools.product([None, 0, 1, 2], repeat=4)
+    }
+    assert all_sums[tuple(align(similarity, costs))] == pytest.approx(max(all_sums.values()))
+    assert all(worth(similarity, chosen, costs) == pytest.approx(total) for chosen, total in all_sums.items())
 
 
 @pytest.mark.parametrize(
