@@ -37,7 +37,7 @@ class Cue:
     similarities: tuple[float, ...]
 
     def subject(self, begun: Sequence[int]) -> int | None:
-        """Return the step that it is about: the one at hand, unless another is clearly named.
+        """Return the step that it is about: the one at hand, unless others are clearly named; then the last of these.
 
         Args:
             begun: the steps that have begun, the one at hand last.
@@ -46,7 +46,7 @@ class Cue:
         named = [step for step in begun if self.similarities[step] >= CLEARLY * best]
         if best < MEANT or (begun and begun[-1] in named):
             return begun[-1] if begun else None
-        return max(named or range(len(self.similarities)), key=lambda step: self.similarities[step])
+        return named[-1] if named else self.similarities.index(best)
 
 
 @dataclass(frozen=True)

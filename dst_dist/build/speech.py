@@ -62,8 +62,10 @@ _CUES = (
 )
 _PATTERNS = tuple((act, re.compile(pattern)) for act, pattern in _CUES)
 _HAVE_DONE = re.compile(
-    r"\b(i|we|you)('ve| have)\b(?! to\b)|\bi (just |already )?(?!need|want)\w+ed\b(?! to\b)"
-    r"|^(the|my|your|both|all)\b.*\b(is|are) (now |all )?\w+(ed|t|n|in|on)\b"
+    r"\b(i|we|you)('ve| have)\b(?! (to|got|an?|the|no|not|never|some|my)\b)"
+    r"|\bi (just |already )?(?!need|want)\w+ed\b(?! to\b)"
+    r"|^(the|my|your|both|all)\b.*\b(is|are) (now |all )?"
+    r"(\w+(ed|en|wn)|cut|set|put|shut|spread|built|lit|in|on|off|out|up|together|tight)\b"
 )
 _LATER = re.compile(
     r"\b(later|afterwards|in a (moment|minute|bit)|at the end|eventually|before (that|you|we)|will need|you'll need"
@@ -128,6 +130,9 @@ def read_sentences(said: Sequence[Said]) -> list[Sentence]:
 def without_cue(sentence: Sentence) -> str:
     """Return a sentence's text without the words that make its act: `on the bulb` of `I give up on the bulb.`"""
     text = sentence.text
+    if sentence.act == UNDO:
+        # `take the paper off` has its thing between the cue's words.
+        return text
     for act, pattern in _PATTERNS:
         if act == sentence.act:
             text = re.sub(pattern.pattern, " ", text, flags=re.IGNORECASE)

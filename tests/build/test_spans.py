@@ -150,6 +150,16 @@ def test_a_step_that_repeats_others_takes_what_comes_again():
     assert changes(BREAD, lines)[-4:] == ["20 S3 start", "30 S3 complete", "30 S4 start", "50 S4 complete"]
 
 
+def test_what_is_undone_in_words_is_the_last_step_that_has_the_thing():
+    knowledge = "Gift\n1. Cut the paper.\n2. Fold the paper around the box.\n3. Tape the edges."
+    lines = (
+        "[3.0-15.0] cut paper\n[16.0-30.0] fold paper around box\n[31.0-40.0] tape edges\n[50.0-60.0] fold paper on box"
+    )
+    turn = (41, "assistant", "It is upside down. Take the paper off and start over.", "initiative|correction")
+    found = [change for change in changes(knowledge, lines, turn) if "S2" in change]
+    assert found == ["16 S2 start", "30 S2 complete", "41 S2 reset", "50 S2 start", "60 S2 complete"]
+
+
 def test_taking_the_pan_away_is_part_of_frying():
     knowledge = "Eggs\n1. Fry the eggs in the pan.\n2. Butter the toast."
     lines = "[1.0s-9.0s] fry eggs in pan\n[9.0s-12.0s] remove eggs from pan\n[13.0s-19.0s] butter toast"
