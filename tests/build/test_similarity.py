@@ -1,5 +1,8 @@
 """What texts and steps have in common."""
 
+import sys
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -38,6 +41,22 @@ def test_a_step_that_repeats_others_is_a_little_less_near_than_they_are():
 def test_a_model_that_is_none_is_the_users_fault(tmp_path):
     with pytest.raises(ConfigError, match="--similarity"):
         open_similarity(str(tmp_path / "nothing"))
+
+
+def test_a_sentence_model_gives_cosines(monkeypatch):
+    vectors = {"a": (1, 0), "b": (0, 2), "Cut.": (3, 3), "Fry.": (-1, 0)}
+
+    class Model:
+        def __init__(self, name, device):
+            assert name == "some/model"
+
+        def encode(self, texts, **_):
+            return np.array([vectors[text] for text in texts], np.float32)
+
+    monkeypatch.setitem(sys.modules, "sentence_transformers", SimpleNamespace(SentenceTransformer=Model))
+    similarity = open_similarity("some/model")
+    scores = compare(similarity, ["a", "b"], [Step(1, "Cut."), Step(2, "Fry.")])
+    assert scores == pytest.approx(np.array([[0.5**0.5, 0], [0.5**0.5, 0]]), abs=1e-6)
 
 
 def test_a_similarity_of_ones_own_is_taken():
