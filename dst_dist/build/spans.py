@@ -100,12 +100,14 @@ def _from_lines(step: int, runs: Sequence[Run], scene: Scene) -> list[Change]:
             if not run.is_undoing:
                 changes.append(Change(run.start, step, "start"))
         elif run.is_undoing:
-            changes += [Change(end, step, "complete"), Change(run.start, step, "reset")]
+            # Who undoes a thing has stopped doing it, whatever its line says.
+            changes += [Change(min(end, run.start), step, "complete"), Change(run.start, step, "reset")]
         else:
             changes += _between(step, before, end, run, scene)
         if not run.is_undoing:
             changes += _holds_within(step, run, scene)
-        end = max(end, run.end or run.start)
+        is_new = run.is_undoing or (before is not None and before.is_undoing)
+        end = run.end or run.start if is_new else max(end, run.end or run.start)
     if not runs[-1].is_undoing:
         changes += _end(step, runs[-1], scene)
     return changes
@@ -156,10 +158,11 @@ def _holds_within(step: int, run: Run, scene: Scene) -> list[Change]:
     if run.end is None:
         return []
     changes: list[Change] = []
-    resumed = run.start
-    for hold in scene.about(step, HOLD, run.start, run.end - EARLY_S):
+    given_up = [cue.sentence.time for cue in scene.about(step, GIVE_UP, run.start, run.end)]
+    resumed, end = run.start, min([run.end, *given_up])
+    for hold in scene.about(step, HOLD, run.start, end - EARLY_S):
         time = hold.sentence.time
-        back = next((cue.sentence.time for cue in scene.about(step, BACK, time + EARLY_S, run.end)), None)
+        back = next((cue.sentence.time for cue in scene.about(step, BACK, time + EARLY_S, end)), None)
         if back is not None and time >= resumed:
             changes += [Change(time, step, "pause"), Change(back, step, "resume")]
             resumed = back

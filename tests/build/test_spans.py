@@ -76,6 +76,18 @@ DONE = ["5 S1 start", "10 S1 complete"]
             ["20 S2 start", "30 S2 pause", "45 S2 resume", "60 S2 complete"],
             id="called away inside a line",
         ),
+        pytest.param(
+            ["[20.0s-60.0s] screw in bulb"],
+            [(25, "user", "I give up."), (30, "user", "One moment, the doorbell."), (45, "user", "I'm back.")],
+            ["20 S2 start", "25 S2 cancel"],
+            id="called away after giving up",
+        ),
+        pytest.param(
+            [BULB, "[25.0s-45.0s] unscrew bulb", AGAIN],
+            [],
+            ["20 S2 start", "25 S2 complete", "25 S2 reset", "70 S2 start", "80 S2 complete"],
+            id="undone before its line ends",
+        ),
         pytest.param(["[5.0s] unfold stand"], [], ["5 S1 start"], id="no end"),
         pytest.param(
             ["[5.0s] unfold stand", BULB],
