@@ -28,9 +28,22 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Return the command line; words of a recipe may stand before and after options. SystemExit(2) on bad usage."""
     parser = argparse.ArgumentParser(prog="dst-dist", description="Commands beside training.")
     commands = parser.add_subparsers(required=True, metavar="command")
-    for declare in (_demo, declare_build, declare_frames, _recipe, _explain, _schema, _plan, _bench, _features):
-        declare(commands)
-    for declare in (_evaluate, _stream, _report, _slurm):
+    for declare in (
+        _demo,
+        declare_build,
+        declare_frames,
+        _recipe,
+        _explain,
+        _schema,
+        _plan,
+        _bench,
+        _features,
+        _evaluate,
+        _stream,
+        _report,
+        _export,
+        _slurm,
+    ):
         declare(commands)
     options, rest = parser.parse_known_args(arguments)
     unknown = [word for word in rest if word.startswith("-") or not hasattr(options, "words")]
@@ -236,6 +249,23 @@ def _run_report(options: argparse.Namespace) -> None:
     from dst_dist.report.page import write_report
 
     print(f"written to {write_report(options.run_folder, options.out)}")
+
+
+def _export(commands) -> None:
+    command = commands.add_parser("export", help="write a run's final model with a card, for others and for the hub")
+    command.add_argument("run_folder", type=Path, metavar="RUN", help="a finished run's folder")
+    command.add_argument("--to", type=Path, required=True, metavar="DIR", help="a new folder to write")
+    command.add_argument("--merge", action="store_true", help="add an adapter to its base, in float32")
+    command.add_argument("--push", metavar="NAME", help="upload it to the hub as user/name, private if it is new")
+    command.set_defaults(run=_run_export)
+
+
+def _run_export(options: argparse.Namespace) -> None:
+    from dst_dist.logs import set_up_logging
+    from dst_dist.publish.export import export_run
+
+    set_up_logging(is_main=True)
+    export_run(options.run_folder, options.to, options.merge, options.push)
 
 
 def _slurm(commands) -> None:

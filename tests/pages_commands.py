@@ -146,6 +146,10 @@ class Commands:
             self.monkeypatch.chdir(REPOSITORY)
             rest = [word for word in words[1:] if not word.startswith(("data.", "output_dir="))]
             return ["slurm", *rest, *self.demo_words, f"output_dir={self.scratch}/run", "--dry-run"]
+        if words[0] == "export":
+            if "--push" in words:
+                words = words[: words.index("--push")]
+            return ["export", str(self.run), "--to", str(self.scratch / "out"), *words[4:]]
         if words[0] in ("recipe", "explain", "schema"):
             return words
         if words[0] in ("features", "plan"):

@@ -26,4 +26,5 @@ if [[ " $* " == *" --long "* ]]; then
 fi
 ruff check . && ruff format --check -q . || exit
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
-exec python -m pytest "$@"
+# Two at a time, in order: what a file's tests share is made once, and only the end of the longer half is split.
+exec python -m pytest -n 2 --dist worksteal "$@"

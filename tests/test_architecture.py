@@ -57,6 +57,7 @@ ARROWS = {
     "train": BASE | {"data", "model", "setup", "features", "plan", "measure"},
     "evaluate": (BASE - {"exit", "launched"}) | {"data", "model", "setup", "features", "measure", "streaming"},
     "report": {"errors", "files", "heads", "metrics", "run_folder", "data"},
+    "publish": {"errors", "files", "logs", "metrics", "recipes", "run_folder", "model"},
     "slurm": {"config", "errors", "recipes", "run_folder", "train"},
     "bench": {
         "config",
@@ -73,6 +74,7 @@ ARROWS = {
         "train",
     },
     "cli": {
+        "publish",
         "recipes",
         "errors",
         "exit",

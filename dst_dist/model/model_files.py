@@ -16,6 +16,7 @@ from dst_dist.errors import ConfigError, collect
 from dst_dist.model.frame_pooling import pooled_side
 from dst_dist.model.loading import check_before_loading
 from dst_dist.model.model_config import model_unavailable, read_model_config
+from dst_dist.model.transformers_4 import keep_tokenizer_readable
 
 PROBE = 'Task: Don\'t turn it 125 degrees!\n- S12: fit  part 3.5\nDST: [{"id": "S12", "transition": "start"}]'
 """Text that tokenizers with different rules of splitting write differently."""
@@ -70,8 +71,9 @@ class ModelFiles:
         return self.config.text_config.max_position_embeddings
 
     def save(self, folder: Path) -> None:
-        """Write the tokenizer and the processor's files, byte for byte, into a trained model's folder."""
+        """Write the tokenizer, and the processor's files byte for byte, into a trained model's folder."""
         self.tokenizer.save_pretrained(folder)
+        keep_tokenizer_readable(folder)
         for file, content in self.processor.items():
             (folder / file).write_bytes(content)
 

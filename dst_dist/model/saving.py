@@ -11,6 +11,7 @@ from torch import nn
 
 from dst_dist.model.adapters import ADAPTER_WEIGHTS
 from dst_dist.model.trainable import is_in_adapter, unwrap, without_wrappers
+from dst_dist.model.transformers_4 import keep_config_readable
 from dst_dist.model.weight_checks import check_weights
 
 
@@ -44,6 +45,7 @@ def save_model(model: nn.Module, state_dict: Mapping[str, torch.Tensor], folder:
     # A frozen bf16 tower would make config.json say bfloat16, and `dtype="auto"` round what was trained.
     base.config.dtype = torch.float32
     base.config.save_pretrained(folder)
+    keep_config_readable(folder)
 
 
 def saved_names(model: nn.Module) -> set[str]:

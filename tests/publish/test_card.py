@@ -1,0 +1,26 @@
+"""The model card."""
+
+from pathlib import Path
+
+import yaml
+
+from dst_dist.publish.card import model_card
+from dst_dist.run_folder import RunFolder
+
+
+def test_a_card_says_what_it_is_how_it_was_measured_and_how_to_use_it(runs):
+    card = model_card(RunFolder(runs["lora"]), Path("out"), keeps_adapter=True, name="someone/model")
+    _, about, text = card.split("---\n", 2)
+    about = yaml.safe_load(about)
+    assert about["library_name"] == "peft" and about["base_model"].endswith("/model")
+    assert text.startswith("\n# someone/model\n")
+    assert "| `update/exact_match` | 0.500 | 0.250 to 0.750 |" in text
+    assert "Trained on: kitchen." in text and "A LoRA adapter for" in text
+    assert "| torch |" in text and "rank: 4" in text
+    assert 'SmolVLMForDST.from_pretrained("someone/model")' in text
+
+
+def test_a_run_without_evaluation_says_so(runs):
+    card = model_card(RunFolder(runs["full"]), Path("out"), keeps_adapter=False, name=None)
+    assert "It was not evaluated before it was exported." in card
+    assert "cp -r out run/final" in card and "A model fine-tuned from" in card
