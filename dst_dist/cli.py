@@ -13,37 +13,23 @@ from dst_dist.launched import is_main
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code, 2 for the user's fault."""
+    """Run one command; return the exit code, 2 for the user's fault, and after `train` the training's own."""
     options = parse(arguments)
     try:
-        options.run(options)
+        code = options.run(options)
     except DstDistError as error:
         let_leader_speak()
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return BAD_USAGE
-    return DONE
+    return code or DONE
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Return the command line; words of a recipe may stand before and after options. SystemExit(2) on bad usage."""
     parser = argparse.ArgumentParser(prog="dst-dist", description="Commands beside training.")
     commands = parser.add_subparsers(required=True, metavar="command")
-    for declare in (
-        _demo,
-        declare_build,
-        declare_frames,
-        _recipe,
-        _explain,
-        _schema,
-        _plan,
-        _bench,
-        _features,
-        _evaluate,
-        _stream,
-        _report,
-        _export,
-        _slurm,
-    ):
+    verbs = [_demo, declare_build, declare_frames, _train, _recipe, _explain, _schema, _plan, _bench, _features]
+    for declare in [*verbs, _evaluate, _stream, _report, _export, _slurm]:
         declare(commands)
     options, rest = parser.parse_known_args(arguments)
     unknown = [word for word in rest if word.startswith("-") or not hasattr(options, "words")]
@@ -69,6 +55,27 @@ def _run_demo(options: argparse.Namespace) -> None:
     set_up_logging(is_main=True)
     make_demo(options.out, seed=options.seed, blank=options.blank)
     print(f"made {options.out}")
+
+
+def _train(commands) -> None:
+    command = commands.add_parser("train", help="print the accelerate launch line that fits this machine, and run it")
+    command.add_argument("words", nargs="+", metavar="recipe", help="recipes, then key=value")
+    command.add_argument("--engine", help="a file of launch/, without its ending; otherwise what fits the machine")
+    command.add_argument("--processes", type=_count, help="over all nodes; otherwise one for each GPU")
+    command.add_argument("--nodes", type=_count, default=1, help="run the same command on each")
+    command.add_argument("--node-rank", type=int, help="this node's number, from 0")
+    command.add_argument("--main-address", help="name or address of the node with --node-rank 0")
+    command.add_argument(
+        "--allow-changed", action="append", default=[], metavar="KEY", help="resume although it differs"
+    )
+    command.set_defaults(run=_run_train)
+
+
+def _run_train(options: argparse.Namespace) -> int:
+    from dst_dist.start import Launch, start_training
+
+    places = options.nodes, options.node_rank, options.main_address
+    return start_training(options.words, Launch(options.engine, options.processes, *places), options.allow_changed)
 
 
 def _recipe(commands) -> None:

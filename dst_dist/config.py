@@ -109,7 +109,7 @@ class Data(Section):
     check: Literal["headers", "rows", "decode"] = "headers"
     """How closely every frame is looked at before training: its JPEG header, only its row's place, or all of it."""
     strict: bool = False
-    """Make a transition that the dialog state does not allow a fault of the data instead of a count."""
+    """Make a clip that contradicts itself, as by a transition that its state does not allow, a fault and no count."""
     max_seq_len: Count = 4096
     """Most tokens of a sample; a longer clip is split."""
     context_seconds: NonNegative = 10.0

@@ -8,11 +8,11 @@ class DstDistError(Exception):
     """One or several faults that the user can remove; ends the program with exit code 2, without a traceback.
 
     Args:
-        faults: one message, or all that were found.
+        faults: one message, or all that were found; what several checks have found stands once.
     """
 
     def __init__(self, faults: str | Sequence[str]):
-        self.faults = (faults,) if isinstance(faults, str) else tuple(faults)
+        self.faults = (faults,) if isinstance(faults, str) else tuple(dict.fromkeys(faults))
         super().__init__(str(self))
 
     def __str__(self) -> str:

@@ -53,7 +53,7 @@ ARROWS = {
         "setup",
     },
     "measure": {"errors", "heads", "data"},
-    "streaming": {"errors", "heads", "data", "model", "measure"},
+    "streaming": {"errors", "heads", "logs", "data", "model", "measure"},
     "train": BASE | {"data", "model", "setup", "features", "plan", "measure"},
     "evaluate": (BASE - {"exit", "launched"}) | {"data", "model", "setup", "features", "measure", "streaming"},
     "report": {"errors", "files", "heads", "metrics", "run_folder", "data"},

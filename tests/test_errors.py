@@ -14,6 +14,11 @@ def test_one_fault_is_the_message_and_several_are_a_list():
     )
 
 
+def test_what_several_checks_found_stands_once_in_the_order_found():
+    assert DataError(["b", "a", "b", "c", "a"]).faults == ("b", "a", "c")
+    assert str(ConfigError(["a", "a"])) == "a"
+
+
 @pytest.mark.parametrize("kind", [ConfigError, DataError, CheckpointError])
 def test_a_pickled_error_keeps_its_kind_and_faults(kind):
     again = pickle.loads(pickle.dumps(kind(["a", "b"])))

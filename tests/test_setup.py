@@ -1,5 +1,8 @@
 """The datasets of a run: every fault at once, the rate of negatives, and what is cut only once."""
 
+import json
+import shutil
+
 import pytest
 
 import dst_dist.setup
@@ -46,6 +49,38 @@ def test_faults_of_model_data_and_frames_are_one_list(words, tmp_path):
         DataSetup(load_recipe([*words, "model.tokens_per_frame=25"])).check()
     for part in ("model.tokens_per_frame: 25 is not possible", "val_training.json", "tea.arrow"):
         assert any(part in fault for fault in error.value.faults), part
+
+
+def remove_root(root):
+    shutil.rmtree(root)
+
+
+def share_a_bad_file(root):
+    (root / "kitchen/train_training.json").write_text(json.dumps([prospect_clip(fps=0)]))
+
+
+def share_a_link_out(root):
+    for split in ("train", "val"):
+        clips = [prospect_clip(clip_idx=number, frames_file="/etc/tea.arrow") for number in range(3)]
+        write_prospect(root, clips, split=split)
+
+
+@pytest.mark.parametrize(
+    "spoil, more, number",
+    [
+        (remove_root, [], 1),
+        (share_a_bad_file, ["data.val=[kitchen/train_training.json]"], 1),
+        (lambda root: (root / "kitchen/frames/tea.arrow").unlink(), ["data.val=[kitchen/train_training.json]"], 1),
+        (lambda root: None, ["model.tokens_per_frame=25"], 1),
+        (share_a_link_out, [], 2),
+    ],
+    ids=["no root", "a file in two splits", "frames of two splits", "a model", "one frames file of three clips"],
+)
+def test_one_fault_is_said_once(words, tmp_path, spoil, more, number):
+    spoil(tmp_path / "data")
+    with pytest.raises(DataError) as error:
+        DataSetup(load_recipe([*words, *more])).check()
+    assert len(error.value.faults) == len(set(error.value.faults)) == number, error.value
 
 
 @pytest.mark.parametrize("rate", [0.0, 1.0])

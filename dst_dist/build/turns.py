@@ -21,13 +21,14 @@ def place_turns(
 ) -> tuple[list[dict[str, Any]], int]:
     """Return the turns of a dialog, each with its `frame`, and how many lie beyond the frames file and are left out.
 
-    At a frame stand the user's turns, then one update, then one reply. A turn is never before the one above it.
+    At a frame stand the user's turns, then one update, then one reply. A turn is never before the one above it: one
+    that says so takes the time of that one.
     """
     placed: list[tuple[int, dict[str, Any]]] = []
-    frame = 0
+    time = 0.0
     for turn in turns:
-        frame = max(frame, rate.frame(turn.time))
-        placed.append((frame, _spoken(turn)))
+        time = max(time, turn.time)
+        placed.append((rate.frame(time), _spoken(turn, time)))
     for change in changes:
         placed.append((rate.frame(change.time), {"role": "DST_UPDATE", "change": change}))
     inside = [pair for pair in placed if rate.num_rows is None or pair[0] < rate.num_rows]
@@ -39,9 +40,9 @@ def place_turns(
     return written, len(placed) - len(inside)
 
 
-def _spoken(turn: Turn) -> dict[str, Any]:
+def _spoken(turn: Turn, time: float) -> dict[str, Any]:
     labels = {"labels": turn.labels} if turn.labels else {}
-    return {"role": turn.role, "content": turn.content, "time": turn.time, **labels}
+    return {"role": turn.role, "content": turn.content, "time": time, **labels}
 
 
 def _add_frame(

@@ -38,14 +38,19 @@ class Certificates:
             rows = rows[(place < 0) | (rows >= stop[place])] if len(first) else rows
         return rows
 
-    def add(self, video: str, stat: Stat, level: str, good: np.ndarray) -> None:
+    def held_bytes(self, video: str, stat: Stat) -> int:
+        """Return what a process holds of the file in memory of its own (see `ArrowFrames`), 0 if nobody looked."""
+        *kept, held_bytes, _ = self._files.get(video, [0, 0, 0, []])
+        return held_bytes if tuple(kept) == stat else 0
+
+    def add(self, video: str, stat: Stat, level: str, good: np.ndarray, held_bytes: int = 0) -> None:
         """Remember rows as good, if the file was not written just now."""
         if not len(good) or not stat.is_settled(self._now_ns):
             return
         by_level = [list(ranges) for ranges in self._ranges(video, stat)]
         number = LEVELS.index(level)
         by_level[number] = _as_ranges(np.union1d(_as_rows(by_level[number]), good))
-        self._files[video] = [*stat, by_level]
+        self._files[video] = [*stat, held_bytes, by_level]
         self._has_news = True
 
     def save(self) -> None:
@@ -61,7 +66,7 @@ class Certificates:
 
     def _ranges(self, video: str, stat: Stat) -> list[Ranges]:
         """Return the good rows of each level."""
-        *kept, by_level = self._files.get(video, [0, 0, []])
+        *kept, _, by_level = self._files.get(video, [0, 0, 0, []])
         return by_level if tuple(kept) == stat and by_level else [[] for _ in LEVELS]
 
 

@@ -4,9 +4,11 @@ A clip becomes a list of `Group`s in time order, one for each frame: the frame, 
 Lengths, splits and samples are all computed from groups.
 """
 
+import itertools
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from operator import itemgetter
 
 from dst_dist.data.clips import Clip, Turn
 from dst_dist.data.state import format_update
@@ -102,18 +104,27 @@ def _join(turns: list[Turn], kind: str, counts: Counter) -> list[Turn]:
 
 
 def _label_head(groups: list[Group], head: Head) -> None:
-    """Label the decisions of the groups that have turns; those of the others stay negatives."""
+    """Label the decisions of the groups that have turns; those of the others stay negatives.
+
+    A turn behind a system turn of its frame is not the outcome of a decision: when the head was read, the system turn
+    was not there yet. The head is asked nothing there.
+    """
     event_frames = {group.frame for group in groups for turn in group.turns if turn.role == head.role}
     for group in groups:
         outcomes = _outcome_roles(group.turns)
         happens = [head.role in outcome for outcome in outcomes]
+        is_positive = [head.role in itertools.takewhile(_is_no_system, outcome) for outcome in outcomes]
         is_interrupted = len(outcomes) > 1 or "system" in outcomes[0]
-        group.decision[head.name] = 1 if happens[0] else IGNORE if is_interrupted else 0
+        group.decision[head.name] = 1 if is_positive[0] else IGNORE if is_interrupted else 0
         window = range(group.frame + 1, group.frame + 1 + ANSWER_WINDOW_FRAMES)
         happens_soon = any(frame in event_frames for frame in window)
         for place, decision in enumerate(group.user_decisions, start=1):
-            is_answered = happens_soon or any(happens[place + 1 :])
-            decision[head.name] = 1 if happens[place] else IGNORE if is_answered else 0
+            is_answered = happens_soon or any(happens[place:])
+            decision[head.name] = 1 if is_positive[place] else IGNORE if is_answered else 0
+
+
+def _is_no_system(role: str) -> bool:
+    return role != "system"
 
 
 def _outcome_roles(turns: Sequence[Turn]) -> list[list[str]]:
@@ -128,10 +139,24 @@ def _outcome_roles(turns: Sequence[Turn]) -> list[list[str]]:
 
 
 def _label_ranges(by_frame: dict[int, Group], groups: list[Group], head: Head) -> None:
-    """Make every frame of a turn's range a positive, also where it has another label."""
-    for turn in (turn for group in groups for turn in group.turns if turn.role == head.role):
+    """Make every frame of a turn's range a positive, also where it has another label.
+
+    Frames of turns that are no outcome (see `_label_head`) are asked nothing, unless they are another turn's.
+    """
+    labelled = [(label, turn) for group in groups for label, turn in _labels_of_ranges(group.turns, head)]
+    for label, turn in sorted(labelled, key=itemgetter(0)):
         for frame in range(turn.first_frame, turn.frame + 1):
-            by_frame[frame].decision[head.name] = 1
+            by_frame[frame].decision[head.name] = label
+
+
+def _labels_of_ranges(turns: Sequence[Turn], head: Head) -> Iterator[tuple[int, Turn]]:
+    """Yield a head's turns at a frame, each with the label of the frames in its range."""
+    label = 1
+    for turn in turns:
+        if turn.role == head.role:
+            yield label, turn
+        elif turn.role in ("user", "system"):
+            label = 1 if turn.role == "user" else IGNORE
 
 
 def turn_text(turn: Turn) -> str:

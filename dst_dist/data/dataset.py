@@ -18,7 +18,7 @@ from dst_dist.data.conversation import IGNORE, frame_list
 from dst_dist.data.cutting import CUT_FIELDS, cut_clips
 from dst_dist.data.features import FeatureReader
 from dst_dist.data.forks import leave_signals_to_the_trainer
-from dst_dist.data.frames import FrameReader
+from dst_dist.data.frames import MAX_OPEN_FILES, FrameReader
 from dst_dist.data.frames_check import FrameFaults
 from dst_dist.data.frames_finder import FramesFinder
 from dst_dist.data.negatives import Negatives
@@ -63,7 +63,7 @@ def apply_frame_faults(clips: Clips, faults: FrameFaults, on_missing: str) -> Cl
     Raises:
         DataError: with every clip that lacks frames (`error`), or if no clip is left (`filter`).
     """
-    clips = replace(clips, num_bytes=faults.num_bytes)
+    clips = replace(clips, num_bytes=faults.num_bytes, notes=[*clips.notes, *_costs(faults)])
     if not faults.clips:
         return clips
     if on_missing == "error":
@@ -79,6 +79,19 @@ def apply_frame_faults(clips: Clips, faults: FrameFaults, on_missing: str) -> Cl
         "grey ones replace them, their decisions are ignored"
     )
     return replace(clips, missing=faults.missing, notes=[*clips.notes, note, *list(faults.clips.values())[:3]])
+
+
+def _costs(faults: FrameFaults) -> list[str]:
+    """Return a note on the memory that compressed frames files take, empty if there is none."""
+    sizes = sorted(faults.held_bytes.values(), reverse=True)
+    if not sizes:
+        return []
+    most_mib = sum(sizes[:MAX_OPEN_FILES]) / 2**20
+    return [
+        f"{len(sizes)} of {len(faults.files)} frames files are compressed: each data worker holds those it has open, "
+        f"{MAX_OPEN_FILES} at most, whole in its own memory, up to {most_mib:.0f} MiB; written without compression "
+        f"they take none, for example {next(iter(faults.held_bytes))}"
+    ]
 
 
 def _leave_out(clips: Clips, faults: FrameFaults) -> Clips:

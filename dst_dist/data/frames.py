@@ -22,10 +22,15 @@ SUFFIX = ".arrow"
 GREY = 127
 """Value of every pixel of a placeholder, the frame shown for a missing one."""
 ROWS_PER_BATCH = 64
+MAX_OPEN_FILES = 8
+"""Frames files that a data worker keeps open."""
 HEADER_BYTES = 4096
 """Bytes of a row that nearly always hold the whole JPEG header; a multiple of 4, as base64 is."""
 PLAIN_HEADER_BYTES = 1024
 """Bytes of a row that hold a plain JPEG header, mostly in one page of the disk."""
+END_BYTES = 64
+"""Bytes of a row's end that hold a JPEG's end marker, also where some padding follows; a multiple of 4."""
+END_OF_IMAGE = b"\xff\xd9"
 
 
 def open_frames(path: str, is_skimmed: bool = False) -> "ArrowFrames":
@@ -47,13 +52,18 @@ def write_frames(path: Path, jpegs: Iterable[bytes]) -> None:
 
 
 class ArrowFrames:
-    """One Arrow stream or file with a column `frame` of base64 strings or bytes, mapped into memory."""
+    """One Arrow stream or file with a column `frame` of base64 strings or bytes, mapped into memory.
+
+    Attributes:
+        held_bytes: what this process holds in memory of its own: all of a compressed file, nothing of another.
+    """
 
     def __init__(self, path: str, is_skimmed: bool = False):
         try:
-            column = _read_column(path, is_skimmed)
+            column, held_bytes = _read_column(path, is_skimmed)
         except (pa.ArrowException, OSError, ValueError) as error:
             raise DataError(f"{path}: cannot be read as Arrow: {error}; write or copy it again") from error
+        self.held_bytes = held_bytes
         self._is_base64 = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
         self._chunks = column.chunks
         self._starts = list(accumulate(map(len, self._chunks), initial=0))
@@ -66,13 +76,28 @@ class ArrowFrames:
         return self._bytes(self._cell(row))
 
     def check_row(self, row: int) -> None:
-        """Raise ValueError if there is no such row, or nothing in it; its content is not read."""
-        if not len(self._cell(row)):
-            raise ValueError("the row is empty")
+        """Raise ValueError if there is no such row, nothing in it, or half a base64 text; its content is not read."""
+        self._check_length(self._cell(row))
 
     def check_header(self, row: int) -> None:
-        """Read a row's JPEG header alone. Raises one of DECODE_ERRORS if it is none, or of too large an image."""
+        """Read a row's JPEG header and its end; without an end marker there, the whole row is decoded.
+
+        Raises one of DECODE_ERRORS if the header is none, or of too large an image, or the image cannot be decoded.
+        """
         cell = self._cell(row)
+        self._check_length(cell)
+        self._check_header_of(cell)
+        # No other part of the coded image may hold these two bytes.
+        if END_OF_IMAGE not in self._bytes(cell.slice(max(0, len(cell) - END_BYTES))):
+            decode_jpeg(self._bytes(cell))
+
+    def _check_length(self, cell: pa.Buffer) -> None:
+        if not len(cell):
+            raise ValueError("the row is empty")
+        if self._is_base64 and len(cell) % 4:
+            raise ValueError("base64 text whose length is no multiple of 4: its padding is missing, or it is cut off")
+
+    def _check_header_of(self, cell: pa.Buffer) -> None:
         try:
             if is_plain_header(self._bytes(cell.slice(0, min(len(cell), PLAIN_HEADER_BYTES)))):
                 return
@@ -101,7 +126,7 @@ class ArrowFrames:
 class FrameReader:
     """Reads frames as the model takes them, uint8 [3, size, size]; keeps the `max_open` files read last open."""
 
-    def __init__(self, size: int, max_open: int = 8):
+    def __init__(self, size: int, max_open: int = MAX_OPEN_FILES):
         self.size, self._max_open = size, max_open
         self._open = lru_cache(max_open)(open_frames)
 
@@ -138,7 +163,8 @@ class FrameReader:
         return good
 
 
-def _read_column(path: str, is_skimmed: bool) -> pa.ChunkedArray:
+def _read_column(path: str, is_skimmed: bool) -> tuple[pa.ChunkedArray, int]:
+    """Return a file's frames, and how many bytes of them are no view of the mapped file."""
     source = _map_for_skimming(path) if is_skimmed else pa.memory_map(path)
     is_file = source.read(6) == b"ARROW1"
     source.seek(0)
@@ -151,7 +177,11 @@ def _read_column(path: str, is_skimmed: bool) -> pa.ChunkedArray:
     for chunk in column.chunks:
         # Offsets that point outside the data would crash the process. Viewed as bytes, only the offsets are read.
         chunk.view(pa.large_binary() if "large" in str(column.type) else pa.binary()).validate(full=True)
-    return column
+    source.seek(0)
+    mapped = source.read_buffer()
+    end = mapped.address + mapped.size
+    buffers = (buffer for chunk in column.chunks for buffer in chunk.buffers() if buffer is not None)
+    return column, sum(buffer.size for buffer in buffers if not mapped.address <= buffer.address < end)
 
 
 def _map_for_skimming(path: str) -> pa.NativeFile:

@@ -25,6 +25,8 @@ class FrameFaults:
     """Absolute frames that are missing or corrupt, ascending."""
     files: dict[str, Stat] = field(default_factory=dict)
     """Size and time of each frames file by the name of its video, as they were before it was looked at."""
+    held_bytes: dict[str, int] = field(default_factory=dict)
+    """What each process that opens a compressed file holds of it in memory of its own, by the name of its video."""
 
     @property
     def num_bytes(self) -> dict[str, int]:
@@ -48,9 +50,12 @@ def check_frames(
         stat = faults.files[video] = stat_of(path)
         tasks.append((path, certificates.unseen(video, stat, level, _rows_of(index.frames[positions]))))
     sizes = [len(rows) for _, rows in tasks]
-    results = in_workers(partial(_wrong_rows, level), tasks, sizes, "frames checked", num_workers)
-    for ((_, video), positions), (_, looked_at), wrong in zip(files.items(), tasks, results, strict=True):
-        certificates.add(video, faults.files[video], level, np.setdiff1d(looked_at, list(wrong)))
+    results = in_workers(partial(_look, level), tasks, sizes, "frames checked", num_workers)
+    for ((_, video), positions), (_, looked_at), (wrong, held_bytes) in zip(files.items(), tasks, results, strict=True):
+        stat = faults.files[video]
+        if held_bytes := held_bytes or certificates.held_bytes(video, stat):
+            faults.held_bytes[video] = held_bytes
+        certificates.add(video, stat, level, np.setdiff1d(looked_at, list(wrong)), held_bytes)
         for position in positions.tolist() if wrong else ():
             _note_missing(index, position, video, wrong, faults)
     return faults
@@ -73,17 +78,17 @@ def _note_missing(index: ClipIndex, position: int, video: str, wrong: dict[int, 
         faults.missing[position] = missing
 
 
-def _wrong_rows(level: str, task: tuple[str, Iterable[int]]) -> dict[int, str]:
-    """Return what is wrong with each of a file's rows that is not sound."""
+def _look(level: str, task: tuple[str, Iterable[int]]) -> tuple[dict[int, str], int]:
+    """Return what is wrong with each of a file's rows that is not sound, and the file's `held_bytes`, 0 if unopened."""
     path, rows = task[0], np.asarray(task[1]).tolist()
     if not rows:
-        return {}
+        return {}, 0
     if stat_of(path) == Stat(0, 0):
-        return dict.fromkeys(rows, "no such file")
+        return dict.fromkeys(rows, "no such file"), 0
     try:
         file = open_frames(path, is_skimmed=level != "decode")
     except DataError as error:
-        return dict.fromkeys(rows, str(error))
+        return dict.fromkeys(rows, str(error)), 0
     look = {"rows": file.check_row, "headers": file.check_header, "decode": file.check_image}[level]
     wrong: dict[int, str] = {}
     for row in rows:
@@ -91,4 +96,4 @@ def _wrong_rows(level: str, task: tuple[str, Iterable[int]]) -> dict[int, str]:
             look(row)
         except DECODE_ERRORS as error:
             wrong[row] = str(error)
-    return wrong
+    return wrong, file.held_bytes

@@ -5,11 +5,13 @@ from collections import defaultdict
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
+from dst_dist.data.below_root import as_spelled, check_relative, one_form, real_path
 from dst_dist.data.frames import SUFFIX
 from dst_dist.errors import DataError
 
 WITHOUT_DATA = "frames_file entries corrected: leading data/ left out"
 BELOW_DATASET = "frames_file entries corrected: taken as below the dataset's folder"
+OTHER_SPELLING = "frames_file entries corrected: the disk spells an accented character in another way"
 BY_NAME = "frames_file entries corrected: found by the file's name"
 WITHOUT_PREFIX = "frames_file entries corrected: found without the prefix up to the first _"
 NOT_FOUND = "frames_file entries without such a file, nor one of its name"
@@ -48,7 +50,12 @@ class FramesFinder:
         for correction, place in places.items():
             if os.path.isfile(place):
                 return place, correction
-        for name, correction in ((written.name, BY_NAME), (written.name.split("_", 1)[-1], WITHOUT_PREFIX)):
+        for place in places.values():
+            spelled = as_spelled(self.root, place.relative_to(self.root))
+            if os.path.isfile(spelled):
+                return spelled, OTHER_SPELLING
+        whole_name = one_form(written.name)
+        for name, correction in ((whole_name, BY_NAME), (whole_name.split("_", 1)[-1], WITHOUT_PREFIX)):
             if name in self._files_by_name:
                 return self._nearest(self._files_by_name[name], dataset), correction
         return self.root / written, NOT_FOUND
@@ -63,35 +70,10 @@ class FramesFinder:
 
     @cached_property
     def _files_by_name(self) -> dict[str, list[Path]]:
+        """Frames files below the root by `one_form` of their name."""
         files = defaultdict(list)
         for folder, _, names in os.walk(self.root):
             for name in names:
                 if name.endswith(SUFFIX):
-                    files[name].append(Path(folder, name))
+                    files[one_form(name)].append(Path(folder, name))
         return files
-
-
-def check_relative(written: str) -> PurePosixPath:
-    """Return a path from a data file or recipe, which must be below the root.
-
-    Raises:
-        DataError: if it is absolute, has `..` in it, or is no path at all.
-    """
-    path = PurePosixPath(written)
-    if path.is_absolute() or ".." in path.parts:
-        raise DataError("leads out of the data root; write a path below it, without ..")
-    if not path.parts or any(ord(character) < 32 for character in written):
-        raise DataError("is not a path")
-    return path
-
-
-def real_path(root: Path, path: Path) -> Path:
-    """Return `path` with links followed; `root` must be real itself.
-
-    Raises:
-        DataError: if a link leads out of the root.
-    """
-    real = Path(os.path.realpath(path))
-    if not real.is_relative_to(root):
-        raise DataError(f"is a link that leads out of the data root, to {real}; put the file below the root")
-    return real

@@ -7,7 +7,7 @@ from contextlib import suppress
 import numpy as np
 import simplejpeg
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 
 MAX_PIXELS = 64_000_000
 """Largest image that is decoded."""
@@ -15,8 +15,19 @@ DECODE_ERRORS = (OSError, SyntaxError, ValueError, struct.error, Image.Decompres
 """Errors that PIL raises for damaged images of any format."""
 TORCH_RESIZES = hasattr(torch.ops.aten, "_upsample_lanczos2d_aa")
 """Whether this torch has Lanczos with antialiasing (2.13 or newer); without it Pillow resizes, which is slower."""
-PIXELS_VERSION = "simplejpeg+lanczos-1" if TORCH_RESIZES else "simplejpeg+pillow-1"
+PIXELS_VERSION = "simplejpeg+lanczos-2" if TORCH_RESIZES else "simplejpeg+pillow-2"
 """Names the way from a JPEG file to pixels; what is made from pixels and kept is compared by it. Ways differ by 2."""
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""How a picture is turned for each orientation tag (EXIF 2.3, tag 274) but 1, which leaves it as it is."""
 
 
 def preprocess(image: np.ndarray, size: int) -> np.ndarray:
@@ -54,13 +65,33 @@ def to_rgb(image: Image.Image) -> np.ndarray:
     return np.array(image.convert("RGB"))
 
 
+def decode_image(content: bytes) -> np.ndarray:
+    """Return a JPEG or PNG file as RGB, uint8 [height, width, 3], turned as its orientation tag says.
+
+    Raises one of DECODE_ERRORS if it is neither, damaged, above MAX_PIXELS, or has more than 8 bits a channel.
+    """
+    if not content.startswith(PNG_SIGNATURE):
+        return decode_jpeg(content)
+    image = _checked_size(Image.open(io.BytesIO(content), formats=("PNG",)))
+    if image.mode.startswith(("I", "F")):
+        raise ValueError("more than 8 bits a channel, which would be cut off to white; write it with 8")
+    # A PNG may have its tags behind the picture; reading them reads it whole.
+    return _turned(to_rgb(image), _turn_of(image))
+
+
 def decode_jpeg(jpeg: bytes) -> np.ndarray:
-    """Return a JPEG as RGB, uint8 [height, width, 3].
+    """Return a JPEG as RGB, uint8 [height, width, 3], turned as its orientation tag says.
 
     Raises one of DECODE_ERRORS if it is none, cut off, or above MAX_PIXELS. Pillow is the judge: what libjpeg-turbo
     complains about goes to it, and so does CMYK, which the two round differently. All pixels are Pillow's.
     """
     image = open_jpeg(jpeg)
+    turn = _turn_of(image)
+    return _turned(_stored_pixels(jpeg, image), turn)
+
+
+def _stored_pixels(jpeg: bytes, image: Image.Image) -> np.ndarray:
+    """Return a JPEG's pixels as they are stored; `image` is what `open_jpeg` made of it."""
     if image.mode in ("RGB", "L"):
         # Strict by default: a warning is a ValueError.
         with suppress(ValueError):
@@ -68,12 +99,31 @@ def decode_jpeg(jpeg: bytes) -> np.ndarray:
     return to_rgb(image)
 
 
+def _turn_of(image: Image.Image) -> Image.Transpose | None:
+    """Return how a picture has to be turned: cameras store it as the sensor is held, with a tag in EXIF or XMP.
+
+    None if there is no such tag, or none that can be read.
+    """
+    try:
+        return TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
+    except (*DECODE_ERRORS, LookupError, TypeError):
+        return None
+
+
+def _turned(pixels: np.ndarray, turn: Image.Transpose | None) -> np.ndarray:
+    return pixels if turn is None else np.array(Image.fromarray(pixels).transpose(turn))
+
+
 def open_jpeg(jpeg: bytes) -> Image.Image:
     """Return a JPEG after reading its header only. Raises one of DECODE_ERRORS if it is none, or above MAX_PIXELS."""
     try:
-        image = Image.open(io.BytesIO(jpeg), formats=("JPEG",))
+        return _checked_size(Image.open(io.BytesIO(jpeg), formats=("JPEG",)))
     except Image.UnidentifiedImageError:
         raise ValueError("not a JPEG image") from None
+
+
+def _checked_size(image: Image.Image) -> Image.Image:
+    """Return an image whose size is allowed. Raises ValueError if it is above MAX_PIXELS."""
     if image.width * image.height > MAX_PIXELS:
         raise ValueError(f"{image.width} x {image.height} pixels, more than the {MAX_PIXELS} allowed")
     return image

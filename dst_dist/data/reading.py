@@ -8,11 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TextIO
 
+from dst_dist.data.below_root import as_spelled, check_relative, real_path
 from dst_dist.data.clips import Clip, ClipIndex
 from dst_dist.data.formats.proassist import read_proassist
 from dst_dist.data.formats.prospect import read_prospect
 from dst_dist.data.formats.schema import clip_label, shown
-from dst_dist.data.frames_finder import FramesFinder, check_relative, real_path
+from dst_dist.data.frames_finder import FramesFinder
 from dst_dist.data.json_list import stream_list
 from dst_dist.data.reading_log import ClipLog, FileFaults, Report
 from dst_dist.errors import DataError
@@ -28,7 +29,7 @@ def read_clips(
         names: datasets (`<root>/<name>/<split>_training.json`) or files below the root (`.json`, `.jsonl`),
             each alone or as `{name: weight}`.
         split: `train`, `val` or `test`.
-        strict: whether a transition that the step's status does not allow is a fault.
+        strict: whether a clip that contradicts itself is at fault (recipe `data.strict`).
         finder: of the same root; it remembers where frames files were found.
 
     Returns:
@@ -86,27 +87,32 @@ class _Reader:
         for entry in names:
             for name, weight in (entry if isinstance(entry, dict) else {entry: 1}).items():
                 file = name if name.endswith((".json", ".jsonl")) else f"{name}/{split}_training.json"
-                is_twice = "named twice; write {name: 2} for a weight" if file in files else None
-                fault = is_twice or self._find_fault(file, weight)
-                if fault:
-                    self.faults.append(f"data.{split}: {name}: {fault}")
-                else:
+                try:
+                    file = self._find(file, weight)
+                    if file in files:
+                        raise DataError("named twice; write {name: 2} for a weight")
                     files[file] = weight
+                except DataError as error:
+                    self.faults.append(f"data.{split}: {name}: {error}")
         if not files and not self.faults:
             self.faults.append(f"data.{split} names nothing; name a dataset below {self.root}, or a file")
         return files
 
-    def _find_fault(self, file: str, weight: Any) -> str | None:
+    def _find(self, file: str, weight: Any) -> str:
+        """Return the path of a file below the root, as the disk spells it. Raises DataError if it cannot be read."""
         if type(weight) is not int or weight < 1:
-            return f"weight {shown(weight)} must be a whole number, 1 or more; leave the name out for 0"
+            raise DataError(f"weight {shown(weight)} must be a whole number, 1 or more; leave the name out for 0")
         try:
-            path = self.root / check_relative(file)
-            if not os.path.isfile(real_path(self.root, path)):
-                found = sorted(other.name for other in path.parent.glob("*.json*"))[:5]
-                return f"no such file: {path}; its folder has {', '.join(found) or 'no .json or .jsonl'}"
+            path = as_spelled(self.root, check_relative(file))
+            is_file = os.path.isfile(real_path(self.root, path))
         except DataError as error:
-            return f"{file} {error}"
-        return None
+            raise DataError(f"{file} {error}") from error
+        if not is_file:
+            found = sorted(other.name for other in path.parent.glob("[!.]*.json*"))[:5]
+            raise DataError(f"no such file: {path}; its folder has {', '.join(found) or 'no .json or .jsonl'}")
+        if path != self.root / file:
+            self.report.count("data files that the disk spells in another way", file)
+        return path.relative_to(self.root).as_posix()
 
     def clips(self, files: dict[str, int]) -> Iterator[Clip]:
         """Yield every clip without faults; its weight is added to `weights`, its file's faults to `faults`."""
@@ -114,7 +120,7 @@ class _Reader:
             faults = FileFaults(file)
             given_ids: set[str] = set()
             for number, raw in enumerate(_read_file(self.root / file, faults), start=1):
-                log = ClipLog(clip_label(raw, number), faults, self.report)
+                log = ClipLog(clip_label(raw, number), faults, self.report, self.strict)
                 clip = self._read_clip(raw, log, given_ids)
                 if clip is None:
                     continue
@@ -134,7 +140,7 @@ class _Reader:
                     log.fault("this id is used twice in the file; give every clip its own")
                 given_ids.add(raw["id"])
             if "dst" in raw:
-                return read_prospect(raw, log, self.finder, self.strict)
+                return read_prospect(raw, log, self.finder)
             turns = raw.get("conversation")
             roles = [turn.get("role") for turn in turns if isinstance(turn, dict)] if isinstance(turns, list) else []
             if "frames" in roles:

@@ -33,6 +33,8 @@ class FileFaults:
 
     file: str
     texts: list[str] = field(default_factory=list)
+    shared: set[str] = field(default_factory=set)
+    """Those that several clips may have, which are said of the first alone."""
 
     def add(self, text: str) -> None:
         """Add a fault: what is wrong and what to do about it."""
@@ -48,11 +50,15 @@ class FileFaults:
 
 @dataclass(slots=True)
 class ClipLog:
-    """Collects what is found in one clip. `place` names a part of the clip, such as `turn 3 (user)`."""
+    """Collects what is found in one clip. `place` names a part of the clip, such as `turn 3 (user)`.
+
+    With `strict` (recipe `data.strict`) a contradiction is a fault.
+    """
 
     clip: str
     file_faults: FileFaults
     report: Report
+    strict: bool = False
     failed: bool = False
 
     def fault(self, text: str, place: str = "") -> None:
@@ -60,9 +66,27 @@ class ClipLog:
         self.failed = True
         self.file_faults.add(f"{self._name(place)}: {text}")
 
+    def shared_fault(self, text: str) -> None:
+        """Add a fault that other clips of the file may have too; only the first of them is named."""
+        self.failed = True
+        if text not in self.file_faults.shared:
+            self.file_faults.shared.add(text)
+            self.fault(text)
+
     def count(self, kind: str, place: str = "", detail: str = "") -> None:
         """Count something that does not make the clip unusable."""
         self.report.count(kind, self._name(place) + (f" ({detail})" if detail else ""))
+
+    def contradiction(self, kind: str, place: str = "", detail: str = "") -> None:
+        """Count where a clip contradicts itself; a fault if the log is strict.
+
+        Args:
+            kind: what contradicts, in the plural, and behind a comma what is done about it.
+        """
+        if self.strict:
+            self.fault(f"{detail}, is not allowed: data.strict refuses {kind.partition(',')[0]}", place)
+        else:
+            self.count(kind, place, detail)
 
     def _name(self, place: str) -> str:
         return f"clip {self.clip}, {place}" if place else f"clip {self.clip}"

@@ -8,9 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
-from dst_dist.data.images import to_rgb
+from dst_dist.data.images import TURNS, to_rgb
 from dst_dist.errors import ConfigError, DataError
+
+ORIENTATIONS = {
+    (-1, 0, 0, 1): 2,
+    (-1, 0, 0, -1): 3,
+    (1, 0, 0, -1): 4,
+    (0, 1, 1, 0): 5,
+    (0, 1, -1, 0): 6,
+    (0, -1, -1, 0): 7,
+    (0, -1, 1, 0): 8,
+}
+"""The orientation tag of a picture by the signs of a video's matrix that turns it alike."""
 
 
 def read_container(path: Path, fps: float) -> Iterator[np.ndarray]:
@@ -23,8 +35,8 @@ def read_container(path: Path, fps: float) -> Iterator[np.ndarray]:
     with _open(path) as container:
         container.streams.video[0].thread_type = "AUTO"
         for frame in sample(container.decode(video=0), fps, str(path)):
-            # Phones store the picture as the sensor is held, and how to turn it.
-            yield to_rgb(frame.to_image().rotate(frame.rotation, expand=True))
+            image, turn = frame.to_image(), _turn_of(frame)
+            yield to_rgb(image if turn is None else image.transpose(turn))
 
 
 def length_s(path: Path) -> float | None:
@@ -48,6 +60,16 @@ def _open(path: Path) -> Iterator[Any]:
             yield container
     except av.FFmpegError as error:
         raise DataError(f"{path}: cannot be decoded: {error}") from error
+
+
+def _turn_of(frame: Any) -> Image.Transpose | None:
+    """Return how a decoded frame has to be turned: phones store the picture as the sensor is held, with a matrix."""
+    for data in frame.side_data:
+        if data.type.name == "DISPLAYMATRIX":
+            # Fixed-point numbers [3, 3]; (x, y) is shown at (x, y) times the upper left part, which turns or mirrors.
+            matrix = np.frombuffer(bytes(data), np.int32).reshape(3, 3)[:2, :2]
+            return TURNS.get(ORIENTATIONS.get(tuple(np.sign(matrix).ravel().tolist())))
+    return None
 
 
 def sample(frames: Iterable[Any], fps: float, name: str) -> Iterator[Any]:

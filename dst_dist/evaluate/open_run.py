@@ -13,13 +13,17 @@ from dst_dist.errors import ConfigError
 from dst_dist.features import use_features
 from dst_dist.heads import HEADS, NEVER
 from dst_dist.logs import logger
-from dst_dist.model.adapters import read_adapter_config
+from dst_dist.model.adapters import read_adapter_config, read_settings
+from dst_dist.model.attention import square_attention
 from dst_dist.model.loading import load_for_inference
 from dst_dist.model.smolvlm_dst import SmolVLMForDST
 from dst_dist.processes import Processes, start_processes
 from dst_dist.recipes.loading import load_recipe
-from dst_dist.run_folder import RunFolder
+from dst_dist.run_folder import RunFolder, recipe_differences
 from dst_dist.setup import DataSetup
+
+FIXED = ("model.tokens_per_frame", "finetune.")
+"""Beginnings of the recipe's keys that a trained model is built by, and cannot be read with another value of."""
 
 
 @dataclass
@@ -50,7 +54,7 @@ class FinishedRun:
 
         Raises:
             ConfigError: if the run has no final model, its recipe names no such split, or `overrides` name another
-                model in place of a full one.
+                model in place of a full one, or set what `final/` was made with to something else.
             DataError: if the split's data cannot be used.
         """
         folder = RunFolder(run_folder)
@@ -60,6 +64,7 @@ class FinishedRun:
             raise ConfigError(
                 f"{run_folder}: goes on with another recipe, final/ is of the earlier one; wait until it is done"
             )
+        _refuse_what_final_contradicts(folder, overrides)
         base = _named_base(folder, overrides)
         recipe = load_recipe([str(folder.config_file), *overrides, f"model.name_or_path={folder.final}"])
         if split is not None and not getattr(recipe.data, split):
@@ -72,6 +77,9 @@ class FinishedRun:
             model.compute_dtype = torch.bfloat16
             _round_frozen_parts(model, recipe)
         model.vision_batch_size = recipe.model.vision_batch_size
+        most = setup.maker().limits.tokens
+        if costly := square_attention(model.config, recipe.train.precision, most, processes.device.type):
+            logger.warning(costly)
         run = cls(folder, split, recipe, model, setup, data, processes, _count_trained_on(folder, split, data))
         for head in (head for head in HEADS if getattr(model.config, head.threshold_key) == NEVER):
             threshold = run.thresholds[head.name]
@@ -119,6 +127,21 @@ def _round_frozen_parts(model: SmolVLMForDST, recipe: config.Recipe) -> None:
     for module, is_trained in ((model.model.vision_model, trained.vision), (model.model.connector, trained.connector)):
         if not is_trained:
             module.to(torch.bfloat16)
+
+
+def _refuse_what_final_contradicts(folder: RunFolder, overrides: Sequence[str]) -> None:
+    """Raise ConfigError with every override of FIXED keys: it would change what the model is fed, and not the model."""
+    was, now = (load_recipe([str(folder.config_file), *words]).model_dump(mode="json") for words in ([], overrides))
+    final = read_settings(str(folder.final)).get("tokens_per_frame")
+    if final is not None and now["model"]["tokens_per_frame"] != final:
+        was["model"]["tokens_per_frame"] = final
+    faults = [
+        f"{text}: {folder.final} was made with the former, so leave this setting out"
+        for key, text in recipe_differences(was, now).items()
+        if key.startswith(FIXED)
+    ]
+    if faults:
+        raise ConfigError(faults)
 
 
 def _named_base(folder: RunFolder, overrides: Sequence[str]) -> str | None:

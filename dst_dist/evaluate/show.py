@@ -6,6 +6,7 @@ from pathlib import Path, PurePosixPath
 
 import torch
 
+from dst_dist.data.below_root import one_form
 from dst_dist.data.clips import Clip
 from dst_dist.data.frames import SUFFIX, FrameReader
 from dst_dist.data.state import format_state
@@ -55,8 +56,8 @@ def stream_file(run_folder: Path, video: Path, task: Path, overrides: Sequence[s
 
 def _clips_of(video: str, clips: Iterable[Clip], split: str) -> list[Clip]:
     """Return the clips of the one video whose path ends in this name; DataError if there is none, or several."""
-    wanted = PurePosixPath(video.removesuffix(SUFFIX)).parts
-    names = {clip.video: PurePosixPath(clip.video.removesuffix(SUFFIX)).parts for clip in clips}
+    wanted = _parts(video)
+    names = {clip.video: _parts(clip.video) for clip in clips}
     found = [name for name, parts in names.items() if parts[len(parts) - len(wanted) :] == wanted]
     if not found:
         known = ", ".join(sorted({parts[-1] for parts in names.values()})[:5])
@@ -65,6 +66,10 @@ def _clips_of(video: str, clips: Iterable[Clip], split: str) -> list[Clip]:
         shown = ", ".join(sorted(found)[:5])
         raise DataError(f"{len(found)} videos of data.{split} are called {video}: {shown}; give more of the path")
     return [clip for clip in clips if clip.video == found[0]]
+
+
+def _parts(video: str) -> tuple[str, ...]:
+    return PurePosixPath(one_form(video).removesuffix(SUFFIX)).parts
 
 
 def stream_lines(streamer: Streamer, frames: Iterable[torch.Tensor]) -> Iterator[str]:
@@ -89,10 +94,20 @@ def stream_lines(streamer: Streamer, frames: Iterable[torch.Tensor]) -> Iterator
     counts = Counter(streamer.counts) + Counter({"turns after the video's end": sum(map(len, given.values()))})
     remarks = "".join(f"; {number} {kind}" for kind, number in counts.items())
     if num_frames:
-        frame_s = streamer.work_s / num_frames
-        yield f"  {frame_s * 1000:.1f} ms a frame, {1 / (frame_s * task.fps):.1f} times real time{remarks}"
+        yield f"  {_speed(streamer.work_s / num_frames, task.fps)}{remarks}"
     else:
         yield f"  no frames{remarks}"
+
+
+def _speed(frame_s: float, fps: float) -> str:
+    """Return the time of a frame, and whether the model keeps up with a video of so many frames a second."""
+    ratio = frame_s * fps
+    words = (
+        f"{1 / ratio:.1f} times as fast as the video: it keeps up"
+        if ratio <= 1
+        else (f"{ratio:.1f} times as slow as the video: it falls behind")
+    )
+    return f"{frame_s * 1000:.1f} ms a frame, {words}"
 
 
 def _event_text(event: Event) -> str:

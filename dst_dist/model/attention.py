@@ -2,7 +2,7 @@
 
 import torch
 import torch.nn.functional as F
-from transformers import AttentionInterface
+from transformers import AttentionInterface, SmolVLMConfig
 
 from dst_dist.model.kv_cache import KVCache
 
@@ -55,6 +55,25 @@ def segmented_causal_attention(
     # Kernels write [1, T, heads, d] already, and so each output is copied at most once.
     pieces = [piece.transpose(1, 2) for piece in pieces]
     return (torch.cat(pieces, dim=1) if len(pieces) > 1 else pieces[0].contiguous()), None
+
+
+def square_attention(config: SmolVLMConfig, precision: str, longest: int, device_type: str) -> str | None:
+    """Return a warning if this attention holds a T x T matrix on a GPU; None if it does not, and on a CPU.
+
+    torch's kernels for float32 know no grouped heads (its `sdp_utils.cpp`), so such a model falls to plain products.
+
+    Args:
+        precision: the recipe's `train.precision`.
+        longest: tokens of the longest sample.
+    """
+    heads, groups = config.text_config.num_attention_heads, config.text_config.num_key_value_heads
+    if device_type != "cuda" or precision != "fp32" or heads == groups:
+        return None
+    gib = 4 * heads * longest**2 / 2**30
+    return (
+        f"train.precision is fp32, and the model's {heads} heads share {groups} groups of keys: on a GPU attention "
+        f"holds T x T numbers for each head, {gib:.2f} GiB a layer for {longest} tokens; in bf16 it does not"
+    )
 
 
 def _attend(

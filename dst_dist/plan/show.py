@@ -9,6 +9,7 @@ from dst_dist.errors import ConfigError
 from dst_dist.plan.auto import KEYS, largest_of, memory_of
 from dst_dist.plan.fit import GIB, Fit, decide, with_train
 from dst_dist.plan.micro_batches import Largest
+from dst_dist.plan.needs import needs_lines
 from dst_dist.plan.simulate import build_model, logits_bytes
 from dst_dist.plan.states import BETWEEN_NODES, ENGINES, crossing_of, traffic_of
 from dst_dist.recipes.loading import load_recipe
@@ -40,7 +41,7 @@ class Machine:
 
 
 def plan_lines(words: Sequence[str], machine: Machine) -> Iterator[str]:
-    """Yield lines for people: steps, the memory of a process by part, whether it fits, what to change, and the time.
+    """Yield lines for people: steps, what was found in the data, what is needed, memory by part, traffic and time.
 
     Raises:
         ConfigError, DataError: if the recipe, its data or its model cannot be used.
@@ -62,6 +63,9 @@ def plan_lines(words: Sequence[str], machine: Machine) -> Iterator[str]:
         f"  an epoch: {plan.num_draws} samples, {tokens} tokens, {frames} frames, {plan.steps_per_epoch} steps; "
         f"{steps} steps in all"
     )
+    longest = int(data.samples["tokens"].max())
+    for line in (*data.notes, *needs_lines(chosen, setup.model_files.config, machine.engine, longest)):
+        yield f"  {line}"
     size, memory = largest(chosen), measure(chosen, largest(chosen))
     yield from memory_lines(size, memory, logits_bytes(chosen, setup.model_files.config, memory.shape))
     for key in (key for key in KEYS if getattr(recipe.train, key) == "auto"):

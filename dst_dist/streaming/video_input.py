@@ -1,27 +1,26 @@
 """A video and a task from outside a data root, for streaming."""
 
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-from PIL import Image, ImageOps
 from pydantic import BeforeValidator, ConfigDict, Field
 
 from dst_dist.data.clips import Clip, Step, Turn
+from dst_dist.data.formats.initial_state import initial_state
+from dst_dist.data.formats.prompt_words import PromptWords
 from dst_dist.data.formats.prospect import State
 from dst_dist.data.formats.schema import MAX_FRAME, Name, Raw, Text, shown, validate
 from dst_dist.data.frames import SUFFIX, open_frames
-from dst_dist.data.images import DECODE_ERRORS, MAX_PIXELS, decode_jpeg, preprocess, to_rgb
+from dst_dist.data.image_folder import list_images
+from dst_dist.data.images import DECODE_ERRORS, decode_image, decode_jpeg, preprocess
 from dst_dist.data.reading_log import ClipLog, FileFaults, Report
 from dst_dist.data.state import without_not_started
 from dst_dist.data.video_files import read_container
 from dst_dist.errors import DataError
-
-IMAGES = (".jpg", ".jpeg", ".png")
-"""Endings of the images in a folder, in upper or lower case; other files are ignored."""
+from dst_dist.logs import logger
 
 
 def read_video(path: Path, fps: float, size: int) -> Iterator[np.ndarray]:
@@ -36,7 +35,7 @@ def read_video(path: Path, fps: float, size: int) -> Iterator[np.ndarray]:
         ConfigError: for a video file without PyAV.
     """
     if path.is_dir():
-        images = _read_folder(path)
+        images = map(_read_image, list_images(path))
     elif not path.is_file():
         raise DataError(f"{path}: no such video; name a frames file (.arrow), a folder of images or a video file")
     else:
@@ -44,31 +43,9 @@ def read_video(path: Path, fps: float, size: int) -> Iterator[np.ndarray]:
     return (preprocess(image, size) for image in images)
 
 
-def _natural(path: Path) -> list[tuple[int, int, str]]:
-    """Return a sort key that puts frame10 after frame9."""
-    parts = re.findall(r"[0-9]+|[^0-9]+", path.name)
-    return [(0, int(part), part) if part.isascii() and part.isdigit() else (1, 0, part) for part in parts]
-
-
-def _read_folder(folder: Path) -> Iterator[np.ndarray]:
-    paths = sorted((path for path in folder.iterdir() if path.suffix.lower() in IMAGES), key=_natural)
-    if not paths:
-        raise DataError(f"{folder}: no image; there should be files ending in {', '.join(IMAGES)}")
-    return map(_read_image, paths)
-
-
 def _read_image(path: Path) -> np.ndarray:
     try:
-        image = Image.open(path, formats=("JPEG", "PNG"))
-        if image.width * image.height > MAX_PIXELS:
-            raise ValueError(f"{image.width} x {image.height} pixels, more than the {MAX_PIXELS} allowed")
-        if image.mode.startswith(("I", "F")):
-            raise ValueError("more than 8 bits a channel, which would be cut off to white; write it with 8")
-        # Cameras store the picture as the sensor is held, with a tag of how to turn it. The other tags are dropped
-        # after reading: `exif_transpose` would write them again, which fails on odd ones.
-        image.getexif()
-        image.info.pop("exif", None)
-        return to_rgb(ImageOps.exif_transpose(image))
+        return decode_image(path.read_bytes())
     except DECODE_ERRORS as error:
         raise DataError(f"{path}: cannot be read as an image: {error}") from error
 
@@ -110,7 +87,7 @@ class _Task(_Written):
     steps: Annotated[list[_Step], BeforeValidator(_as_objects)] = []
     prompt: str | None = None
     fps: Annotated[float, Field(gt=0, le=1000)] | None = None
-    initial_dst_state: State = {}
+    initial_dst_state: State | None = None
     user: list[_UserTurn] = []
 
 
@@ -119,18 +96,24 @@ def read_task(path: Path) -> Clip:
 
     Args:
         path: a JSON object with `goal`, and optionally `steps` (names, or objects with `id` and `name`), `prompt`,
-            `fps`, `initial_dst_state`, and `user`: a list of objects with `time_s` and `text`.
+            `fps`, `initial_dst_state`, and `user`: a list of objects with `time_s` and `text`. A prompt with words
+            of its own about the task is treated as a clip's.
 
     Raises:
         DataError: with all faults of the file.
     """
-    faults = FileFaults(str(path))
-    raw, log = _load(path), ClipLog(path.stem, faults, Report())
+    faults, report = FileFaults(str(path)), Report()
+    raw, log = _load(path), ClipLog(path.stem, faults, report)
     task = validate(_Task, raw, log)
     _check_ids(raw, log)
     if task is None or log.failed:
         raise DataError(faults.lines())
-    fps = task.fps or 2.0
+    fps, steps = task.fps or 2.0, tuple(Step(step.id, step.name) for step in task.steps)
+    words = PromptWords(task.prompt or "", steps)
+    state = without_not_started(initial_state(task.initial_dst_state, words.states, [], log))
+    prompt = words.beside(task.goal, state, log)
+    for line in report.lines():
+        logger.warning("%s: %s", path, line)
     # A turn at a frame's very time comes after that frame, though the product may be a rounding below.
     turns = sorted(((int(turn.time_s * fps + 1e-6), turn.text) for turn in task.user), key=lambda turn: turn[0])
     return Clip(
@@ -142,10 +125,10 @@ def read_task(path: Path) -> Clip:
         start_frame=0,
         end_frame=max([MAX_FRAME, *(frame + 1 for frame, _ in turns)]),
         fps=fps,
-        prompt=task.prompt or "",
+        prompt=prompt,
         goal=task.goal,
-        steps=tuple(Step(step.id, step.name) for step in task.steps),
-        initial_state=without_not_started(task.initial_dst_state),
+        steps=steps,
+        initial_state=state,
         turns=tuple(Turn("user", text, (), frame, frame) for frame, text in turns),
         has_dst=bool(task.steps),
     )

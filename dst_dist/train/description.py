@@ -7,8 +7,9 @@ from dst_dist.data.dataset import SampleDataset
 from dst_dist.data.samples import Limits
 from dst_dist.data.workers import num_cores, num_workers
 from dst_dist.logs import logger
+from dst_dist.model.attention import square_attention
 from dst_dist.model.compiling import why_not_compiled
-from dst_dist.model.trainable import parameter_groups
+from dst_dist.model.trainable import parameter_groups, unwrap
 from dst_dist.train.engine import Engine
 
 MOST_WAITING = 1.5
@@ -29,6 +30,10 @@ def describe(
     logger.info("text layers are " + (f"not compiled: {why_plain}" if why_plain else "compiled in the first step"))
     where = f"{engine.kind} on {engine.num_processes} x {engine.device.type}"
     logger.info(f"{where}, {recipe.train.precision}; trained parameters: {trained}")
+    longest = int(datasets["train"].samples["tokens"].max())
+    config = unwrap(engine.unwrapped).config
+    if costly := square_attention(config, recipe.train.precision, longest, engine.device.type):
+        logger.warning(costly)
     checkpointing = "on" if recipe.train.gradient_checkpointing else "off"
     logger.info(
         f"micro-batches of at most {recipe.train.max_tokens} tokens and {recipe.train.max_frames} frames, "

@@ -23,6 +23,7 @@ from torch.nn.parallel import DistributedDataParallel
 from dst_dist import launched
 from dst_dist.config import Recipe
 from dst_dist.errors import ConfigError
+from dst_dist.plan.needs import check_offload
 from dst_dist.processes import Processes
 
 PATIENCE = timedelta(hours=1)
@@ -64,9 +65,8 @@ class Engine(Processes):
     def launch_file(self) -> str:
         """The file of launch/ that this engine is set up as, without its ending or `cpu_`."""
         if self.type == DistributedType.DEEPSPEED:
-            zero = self.accelerator.state.deepspeed_plugin.deepspeed_config["zero_optimization"]
-            offloads = zero.get("offload_optimizer", {}).get("device", "none") != "none"
-            return "zero2_offload" if offloads else "zero2"
+            settings = self.accelerator.state.deepspeed_plugin.deepspeed_config
+            return "zero2_offload" if _offloads(settings) else "zero2"
         if self.accelerator.parallelism_config is not None:
             return "hsdp"
         if self.type == DistributedType.FSDP:
@@ -167,6 +167,8 @@ def _build_accelerator(on_cpu: bool, max_grad_norm: float, trackers: list[str], 
 
             deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
         plugin = DeepSpeedPlugin()
+        if not on_cpu and _offloads(plugin.deepspeed_config):
+            check_offload()
         _fill_deepspeed(plugin.deepspeed_config, max_grad_norm)
         return Accelerator(deepspeed_plugin=plugin, **settings)
     if os.environ.get("ACCELERATE_USE_FSDP") == "true":
@@ -205,6 +207,11 @@ def _hybrid_sharding() -> ParallelismConfig | None:
             "--parallelism_config_dp_shard_size with the number of GPUs of a node before -m"
         )
     return ParallelismConfig(dp_shard_size=sharing, dp_replicate_size=launched.num_processes() // sharing)
+
+
+def _offloads(json: dict[str, Any]) -> bool:
+    """Return whether DeepSpeed's JSON puts the optimizer into host memory."""
+    return json.get("zero_optimization", {}).get("offload_optimizer", {}).get("device", "none") != "none"
 
 
 def _fill_deepspeed(json: dict[str, Any], max_grad_norm: float) -> None:

@@ -32,6 +32,11 @@ def jpeg(value: int = 0, size: tuple[int, int] = FRAME_SIZE, mode: str = "RGB") 
     return buffer.getvalue()
 
 
+def undecodable(file: bytes) -> bytes:
+    """The JPEG without its quantization tables: header and end look good, only decoding finds it corrupt."""
+    return file.replace(b"\xff\xdb", b"\xff\xfe")
+
+
 def noise(seed: int, size: tuple[int, int]) -> Image.Image:
     """An image of random pixels, (width, height)."""
     pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
@@ -55,12 +60,15 @@ def write_base64(path: Path, jpegs: Iterable[bytes | None], arrow_file: bool = F
     write_column(path, "frame", [pa.array(rows[i : i + 2], pa.string()) for i in range(0, len(rows), 2)], arrow_file)
 
 
-def write_column(path: Path, name: str, chunks: list[pa.Array], arrow_file: bool = False) -> None:
+def write_column(
+    path: Path, name: str, chunks: list[pa.Array], arrow_file: bool = False, compression: str | None = None
+) -> None:
     """Any one column as an Arrow stream, or as an Arrow file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     schema = pa.schema([(name, chunks[0].type)])
     new = pa.ipc.new_file if arrow_file else pa.ipc.new_stream
-    with pa.OSFile(str(path), "wb") as sink, new(sink, schema) as writer:
+    options = pa.ipc.IpcWriteOptions(compression=compression)
+    with pa.OSFile(str(path), "wb") as sink, new(sink, schema, options=options) as writer:
         for chunk in chunks:
             writer.write_batch(pa.record_batch([chunk], schema=schema))
 

@@ -73,6 +73,15 @@ def test_what_another_run_wrote_meanwhile_stays(file):
     assert left == [0, 0]
 
 
+def test_what_a_file_costs_is_remembered_with_its_rows(file):
+    written = Certificates(file)
+    written.add("v.arrow", STAT, "rows", ROWS, held_bytes=77)
+    written.save()
+    again = Certificates(file)
+    assert again.held_bytes("v.arrow", STAT) == 77
+    assert again.held_bytes("v.arrow", Stat(101, 5)) == again.held_bytes("other.arrow", STAT) == 0
+
+
 def test_a_damaged_file_is_not_believed(file):
     kept(file, ("headers", ROWS))
     file.write_bytes(file.read_bytes().replace(b"10", b"11"))

@@ -9,7 +9,7 @@ from dst_dist.data.cutting import CUT_FIELDS
 from dst_dist.data.frames import GREY, write_frames
 from dst_dist.errors import DataError
 from tests.data.datasets import check_counts, frame_values, labels_by_frame, make_dataset, spec_of
-from tests.data.handmade import grey, jpeg, make_root, video
+from tests.data.handmade import grey, make_root, undecodable, video
 
 
 @pytest.fixture
@@ -72,16 +72,16 @@ def test_a_video_without_a_single_frame_is_in_the_notes(root):
 
 
 @pytest.fixture
-def cut_root(root):
-    """The JPEG of the kitchen's frame 4 is cut off: its header is good, decoding it is not possible."""
+def corrupt_root(root):
+    """The JPEG of the kitchen's frame 4 looks good at the start, and decoding it is not possible."""
     frames = video(12)
-    frames[4] = jpeg(grey(4), (200, 200))[:-12]
+    frames[4] = undecodable(frames[4])
     write_frames(root / "kitchen/frames/tea.arrow", frames)
     return root
 
 
-def test_a_frame_found_corrupt_while_reading_stops_the_run(cut_root):
-    dataset = make_dataset(cut_root)
+def test_a_frame_found_corrupt_while_reading_stops_the_run(corrupt_root):
+    dataset = make_dataset(corrupt_root)
     batch = dataset[spec_of(dataset, 0, 1)]
     with pytest.raises(DataError) as caught:
         batch.check()
@@ -91,8 +91,8 @@ def test_a_frame_found_corrupt_while_reading_stops_the_run(cut_root):
 
 
 @pytest.mark.parametrize("on_missing", ["placeholder", "filter"])
-def test_a_frame_found_corrupt_while_reading_becomes_a_placeholder(cut_root, on_missing):
-    dataset = make_dataset(cut_root, on_missing=on_missing)
+def test_a_frame_found_corrupt_while_reading_becomes_a_placeholder(corrupt_root, on_missing):
+    dataset = make_dataset(corrupt_root, on_missing=on_missing)
     assert len(dataset) == 3
     batch = dataset[spec_of(dataset, 0, 1)]
     batch.check()

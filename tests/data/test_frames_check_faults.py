@@ -48,7 +48,7 @@ FRAME_FILES = {
     ),
     "row is empty": (
         arrow(write_frames, [*video(9), b"", *video(2)]),
-        ("clip kitchen/tea/0", "1 of 8 frames", "frame 9: not a JPEG image"),
+        ("clip kitchen/tea/0", "1 of 8 frames", "frame 9: the row is empty"),
     ),
     "image too large": (
         arrow(write_frames, [*video(9), jpeg(0, (8001, 8000)), *video(2)]),

@@ -191,5 +191,5 @@ def test_plain_files_are_not_decoded_by_pillow(monkeypatch):
 
 
 def test_the_name_of_the_way_to_pixels_says_which_filter_is_used():
-    expected = "simplejpeg+lanczos-1" if images.TORCH_RESIZES else "simplejpeg+pillow-1"
+    expected = "simplejpeg+lanczos-2" if images.TORCH_RESIZES else "simplejpeg+pillow-2"
     assert expected == images.PIXELS_VERSION

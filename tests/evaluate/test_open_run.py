@@ -1,6 +1,7 @@
 """Opening a finished run: its settings, thresholds and warnings."""
 
 import json
+import shutil
 
 import pytest
 
@@ -45,6 +46,48 @@ def test_streaming_with_contexts_longer_than_the_models_positions_raises(run, de
             start()
     assert evaluate_run(run, "val", longer)["num_videos"] == 1
     assert next(stream_video(run, "val", video.name, ["data.max_seq_len=4096", *longer[1:]]))
+
+
+@pytest.mark.parametrize(
+    "words, keys",
+    [
+        (["model.tokens_per_frame=4"], ["model.tokens_per_frame was 1 and is 4"]),
+        (["finetune.mode=lora", "finetune.train.vision=false"], ["finetune.mode was", "finetune.train.vision was"]),
+        (["finetune.train.connector=false"], ["finetune.train.connector was True and is False"]),
+        (["finetune.lora.rank=2"], ["finetune.lora.rank was"]),
+        (["finetune.lora.target_modules=[q_proj]"], ["finetune.lora.target_modules was"]),
+    ],
+)
+def test_an_override_that_the_final_model_contradicts_is_refused(run, demo, tmp_path, words, keys):
+    """By every way to use the model, before any of it is loaded."""
+    (tmp_path / "task.json").write_text(json.dumps({"goal": "Cook"}))
+    video = demo / "kitchen/frames/kitchen-val-0000.arrow"
+    for start in (
+        lambda: evaluate_run(run, "val", words),
+        lambda: stream_run(run, "val", words),
+        lambda: next(stream_video(run, "val", video.name, words)),
+        lambda: list(stream_file(run, video, tmp_path / "task.json", words)),
+    ):
+        with pytest.raises(ConfigError) as error:
+            start()
+        assert len(error.value.faults) == len(keys)
+        for key, fault in zip(keys, error.value.faults, strict=True):
+            assert key in fault and "final was made with the former, so leave this setting out" in fault
+
+
+@pytest.mark.parametrize(
+    "word", ["eval.dst_threshold=0.9", "train.precision=bf16", "model.tokens_per_frame=1", "seed=7"]
+)
+def test_an_override_that_changes_how_a_model_is_used_is_taken(run, word):
+    assert FinishedRun.open(run, None, [word])
+
+
+def test_a_recipe_that_was_edited_behind_the_final_model_is_refused(run, tmp_path):
+    copy = shutil.copytree(run, tmp_path / "copy", symlinks=True)
+    text = (copy / "config.yaml").read_text()
+    (copy / "config.yaml").write_text(text.replace("tokens_per_frame: 1", "tokens_per_frame: 9"))
+    with pytest.raises(ConfigError, match="tokens_per_frame was 1 and is 9"):
+        FinishedRun.open(copy, None)
 
 
 def test_the_vision_batch_size_is_the_recipes(run):

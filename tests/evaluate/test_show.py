@@ -10,7 +10,7 @@ import torch
 from dst_dist import cli
 from dst_dist.data.clips import Turn
 from dst_dist.errors import DataError
-from dst_dist.evaluate.show import _clips_of, stream_lines
+from dst_dist.evaluate.show import _clips_of, _speed, stream_lines
 from dst_dist.streaming.stream import Stream, Streamer
 from tests.evaluate.evaluating import trained_one_step
 from tests.streaming.streams import NEVER, pixels, run_of, shortened, untrained, watch_run
@@ -58,6 +58,19 @@ def test_a_video_without_frames_has_a_last_line_too(world):
     assert list(stream_lines(streamer, iter(())))[-1].startswith("  no frames")
 
 
+@pytest.mark.parametrize(
+    "frame_s, fps, line",
+    [
+        (0.1282, 2.0, "128.2 ms a frame, 3.9 times as fast as the video: it keeps up"),
+        (0.5, 2.0, "500.0 ms a frame, 1.0 times as fast as the video: it keeps up"),
+        (1.0, 2.0, "1000.0 ms a frame, 2.0 times as slow as the video: it falls behind"),
+        (0.05, 30.0, "50.0 ms a frame, 1.5 times as slow as the video: it falls behind"),
+    ],
+)
+def test_the_last_line_says_whether_the_model_keeps_up(frame_s, fps, line):
+    assert _speed(frame_s, fps) == line
+
+
 def test_lines_have_the_turns_that_watching_the_clip_gives(world):
     data, model = world
     clip = shortened(data.clips.index[0], 4)
@@ -77,6 +90,8 @@ def test_a_name_must_be_the_whole_end_of_one_videos_path(world):
     ]
     assert _clips_of("teacup", clips, "val") == clips[2:3]
     assert _clips_of("b/cup.arrow", clips, "val") == _clips_of("b/cup", clips, "val") == [clips[1], clips[3]]
+    accented = [replace(clips[0], video="b/caf\u00e9.arrow")]
+    assert _clips_of("cafe\u0301", accented, "val") == _clips_of("caf\u00e9", accented, "val") == accented
     with pytest.raises(DataError, match=r"2 videos of data.val are called cup: a/x/cup.arrow, b/cup.arrow; give more"):
         _clips_of("cup", clips, "val")
     with pytest.raises(DataError, match="no clip of a video up in data.val; there are cup, teacup, "):

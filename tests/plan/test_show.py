@@ -1,12 +1,16 @@
 """`dst-dist plan`: its lines, and its exit codes."""
 
 import re
+import shutil
 
+import pyarrow as pa
 import pytest
 
 from dst_dist import cli
+from dst_dist.data.frames import open_frames
 from dst_dist.plan import show
 from dst_dist.plan.show import Machine
+from tests.data.handmade import write_column
 
 AUTO = ("train.gradient_checkpointing=auto", "finetune.train.vision=false")
 
@@ -46,6 +50,17 @@ def test_what_crosses_nodes_is_said_where_there_are_several(capsys, demo_words, 
     assert code == 0 and set(seen) == {("hsdp", int(per_node))}
     for line in ("in a step, gradients reduced between nodes: ", "sent by a node to others in a step: "):
         assert (line in out) == is_said
+
+
+def test_what_was_found_in_the_data_and_what_is_needed_is_said(capsys, demo, demo_words, tmp_path):
+    root = shutil.copytree(demo, tmp_path / "data")
+    path = next(root.glob("kitchen/frames/kitchen-train-*.arrow"))
+    rows = [open_frames(str(path)).jpeg(row) for row in range(len(open_frames(str(path))))]
+    write_column(path, "frame", [pa.array(rows)], compression="zstd")
+    code, out = plan(capsys, demo_words, f"data.root={root}", "--engine", "zero2_offload")
+    assert code == 0
+    assert "frames files are compressed: each data worker holds" in out and path.name in out
+    assert "needs a C++ compiler and ninja on every node" in out
 
 
 @pytest.mark.parametrize(

@@ -126,27 +126,6 @@ def test_a_video_file_is_sampled_by_its_times(tmp_path, suffix):
     assert len(frames) == 4 and frames[0].shape == (3, SIZE, SIZE)
 
 
-def test_a_video_filmed_with_the_phone_upright_is_turned(tmp_path):
-    """A matrix in the track's header turns by a quarter, clockwise; so the left side comes to the top."""
-    path, identity = tmp_path / "video.mp4", np.array([1, 0, 0, 0, 1], ">i4")
-    write_video(path, [0], [0], picture_of=lambda _, size: half_and_half(size))
-    (frame,) = read_video(path, 2.0, SIZE)
-    assert frame[:, :, 0].max() < 60 and frame[:, :, -1].min() > 200
-    header = path.read_bytes()
-    matrix = header.index((identity << np.array([16] * 5)).astype(">i4").tobytes(), header.index(b"tkhd"))
-    turned = np.array([0, 1 << 16, 0, -1 << 16, 0], ">i4").tobytes()
-    path.write_bytes(header[:matrix] + turned + header[matrix + len(turned) :])
-    (frame,) = read_video(path, 2.0, SIZE)
-    assert frame[:, 0].max() < 60 and frame[:, -1].min() > 200
-
-
-def half_and_half(size):
-    """Return an image that is black on the left and white on the right."""
-    image = picture(0, size)
-    image.paste((255, 255, 255), (size[0] // 2, 0, *size))
-    return image
-
-
 def test_a_file_that_is_no_video_raises(tmp_path):
     pytest.importorskip("av", reason="PyAV is not installed; pip install 'dst-dist[video]'")
     (tmp_path / "video.mp4").write_bytes(b"something else")

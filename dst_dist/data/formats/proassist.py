@@ -2,6 +2,8 @@
 
 from dst_dist.data.clips import Clip, Turn
 from dst_dist.data.formats import schema
+from dst_dist.data.formats.agreement import OTHER_TIME, SLACK_S, check_lengths, goal_of
+from dst_dist.data.formats.prompt_words import PromptWords
 from dst_dist.data.formats.schema import FrameNumber, RawHead, RawTurn, Text, Turns
 from dst_dist.data.frames_finder import FramesFinder
 from dst_dist.data.reading_log import ClipLog
@@ -29,8 +31,14 @@ def read_proassist(raw: dict, log: ClipLog, finder: FramesFinder) -> Clip | None
     if head is None:
         return None
     _check_frames(head, turns, log)
-    goal = head.metadata.task_goal or ""
-    return schema.make_clip(head, turns, _anchor, finder, log, goal=goal, steps=(), initial_state={}, has_dst=False)
+    _check_times(head, turns, log)
+    check_lengths(head, sum(turn.end - turn.start for _, turn in turns if turn.role == "frames"), log)
+    prompt, others = schema.split_prompt(turns)
+    goal = goal_of(head, [prompt, *schema.spoken_texts(others)], log)
+    prompt = PromptWords(prompt, ()).beside(goal, {}, log)
+    return schema.make_clip(
+        head, others, _anchor, finder, log, prompt=prompt, goal=goal, steps=(), initial_state={}, has_dst=False
+    )
 
 
 def _check_frames(head: RawHead, turns: Turns, log: ClipLog) -> None:
@@ -50,6 +58,22 @@ def _check_frames(head: RawHead, turns: Turns, log: ClipLog) -> None:
 def _count_gap(position: int, start: int, log: ClipLog, label: str) -> None:
     if position < start:
         log.count("gaps between frames turns, their frames kept", label, f"frames [{position}, {start})")
+
+
+def _check_times(head: RawHead, turns: Turns, log: ClipLog) -> None:
+    """Count the text turns whose time is not that of the last frame before them; their place is believed."""
+    frame, placed = head.start_frame_idx, []
+    for label, turn in turns:
+        frame = turn.end if turn.role == "frames" else frame
+        if turn.role in ("user", "assistant") and turn.time is not None:
+            placed.append((label, turn.time * head.fps, frame))
+    # Seconds of the video, or of the clip.
+    far = [
+        [(label, frame) for label, at, frame in placed if abs(at + start - frame) > 1 + SLACK_S * head.fps]
+        for start in (0, head.start_frame_idx)
+    ]
+    for label, frame in min(far, key=len):
+        log.contradiction(OTHER_TIME, label, f"said at frame {frame - 1}")
 
 
 def _anchor(head: RawHead, turns: Turns, log: ClipLog) -> tuple[Turn, ...]:

@@ -10,16 +10,27 @@ from pydantic import BeforeValidator, Field
 from dst_dist.data import state as states
 from dst_dist.data.clips import Clip, Step, Turn
 from dst_dist.data.formats import schema
+from dst_dist.data.formats.agreement import check_lengths, goal_of, settle_frames
+from dst_dist.data.formats.initial_state import initial_state
+from dst_dist.data.formats.prompt_words import PromptWords
 from dst_dist.data.formats.schema import FrameNumber, Name, RawTurn, Text, Turns, shown
 from dst_dist.data.frames_finder import FramesFinder
 from dst_dist.data.reading_log import ClipLog
 from dst_dist.data.state import NOT_STARTED, STATUSES, TRANSITIONS, Transition
 
+CONTRADICTING = "dst_state entries that contradict the transitions before them"
+NOT_ALLOWED = "transitions that the step's status does not allow, state left alone"
+
 State = dict[str, Literal[STATUSES]]
+
+
+def _as_text(written: Any) -> str:
+    return written if isinstance(written, str) else json.dumps(written)
 
 
 class _Head(schema.RawHead):
     inferred_goal: str
+    inferred_knowledge: Annotated[str, BeforeValidator(_as_text)] = ""
     initial_dst_state: State | None = None
 
 
@@ -69,27 +80,29 @@ class _Update(_Spoken):
 TURNS = {"system": _System, "user": _Spoken, "assistant": _Spoken, "DST_UPDATE": _Update}
 
 
-def read_prospect(raw: dict, log: ClipLog, finder: FramesFinder, strict: bool) -> Clip | None:
-    """Return one clip, or None after its faults were logged.
-
-    Args:
-        strict: whether a transition that the step's status does not allow is a fault; else it is only counted.
-    """
+def read_prospect(raw: dict, log: ClipLog, finder: FramesFinder) -> Clip | None:
+    """Return one clip, or None after its faults were logged."""
     head, steps = schema.validate(_Head, raw, log), _read_steps(raw, log)
     turns, is_whole = schema.read_turns(TURNS, raw, log)
     if steps is not None:
         _check_declared(head, steps, turns, log)
     if head is None:
         return None
+    turns = settle_frames(head, turns, log)
     _check_ranges(head, turns, log)
-    state = states.without_not_started(_initial_state(head, turns))
+    check_lengths(head, head.end_frame_idx - head.start_frame_idx, log)
+    prompt, spoken = schema.split_prompt(turns)
+    words = PromptWords(prompt, steps or ())
+    goal = goal_of(head, [prompt, head.inferred_knowledge, *schema.spoken_texts(spoken)], log)
+    state = states.without_not_started(initial_state(head.initial_dst_state, words.states, turns, log))
     if is_whole:
-        _replay(state, set(head.initial_dst_state or {}), turns, log, strict)
+        _replay(state, turns, log)
         for (label, turn), written in zip(turns, raw["conversation"], strict=True):
             if turn.role == "DST_UPDATE" and isinstance(written["content"], str):
                 log.count("DST_UPDATE turns with their content as a JSON string", label)
+    prompt = words.beside(goal, state, log)
     return schema.make_clip(
-        head, turns, _anchor, finder, log, goal=head.inferred_goal, steps=steps, initial_state=state, has_dst=True
+        head, spoken, _anchor, finder, log, prompt=prompt, goal=goal, steps=steps, initial_state=state, has_dst=True
     )
 
 
@@ -136,42 +149,25 @@ def _check_declared(head: _Head | None, steps: Iterable[Step], turns: Turns, log
             check([change.id for change in turn.content], "content", label)
 
 
-def _initial_state(head: _Head, turns: Turns) -> dict[str, str]:
-    """Return the given state, else each step's status in the first `dst_state` that names it before an update does.
-
-    A `dst_state` is the state before its turn and names only the steps seen so far. A step that it does not name may
-    have any status, and keeps it until it is named or changed.
-    """
-    if head.initial_dst_state is not None:
-        return head.initial_dst_state
-    state: dict[str, str] = {}
-    changed: set[str] = set()
-    for _, turn in turns:
-        state = {step: status for step, status in (turn.dst_state or {}).items() if step not in changed} | state
-        if turn.role == "DST_UPDATE":
-            changed |= {change.id for change in turn.content}
-    return state
-
-
-def _replay(state: dict[str, str], seen: set[str], turns: Turns, log: ClipLog, strict: bool) -> None:
-    """Follow the dialog state through the clip; find contradictions and transitions that are not allowed.
-
-    Args:
-        seen: the steps whose status is known, so that a `dst_state` without them contradicts it.
-    """
+def _replay(state: dict[str, str], turns: Turns, log: ClipLog) -> None:
+    """Follow the dialog state through the clip; find contradictions and transitions that are not allowed."""
+    # The steps that turns have named so far: a `dst_state` without them contradicts what it leaves out.
+    seen: set[str] = set()
     for label, turn in turns:
         if turn.dst_state is not None:
             seen |= turn.dst_state.keys()
-            if any(turn.dst_state.get(step, NOT_STARTED) != state.get(step, NOT_STARTED) for step in seen):
-                log.count("dst_state entries that contradict the transitions before them", label)
+            wrong = sorted(
+                step for step in seen if turn.dst_state.get(step, NOT_STARTED) != state.get(step, NOT_STARTED)
+            )
+            if wrong:
+                detail = ", ".join(f"{step} is {state.get(step, NOT_STARTED)} by then" for step in wrong)
+                log.contradiction(CONTRADICTING, label, detail)
         for change in turn.transitions if turn.role == "DST_UPDATE" else ():
             seen.add(change.id)
             what = f"{change.transition} of {change.id}, which is {state.get(change.id, NOT_STARTED)}"
-            state, legal = states.apply_transition(state, change)
-            if not legal and strict:
-                log.fault(f"{what}, is not allowed (data.strict)", label)
-            elif not legal:
-                log.count("transitions that the step's status does not allow, state left alone", label, what)
+            state, is_allowed = states.apply_transition(state, change)
+            if not is_allowed:
+                log.contradiction(NOT_ALLOWED, label, what)
 
 
 def _anchor(head: _Head, turns: Turns, log: ClipLog) -> tuple[Turn, ...]:

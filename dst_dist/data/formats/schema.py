@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 import re
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, TypeVar
@@ -45,10 +46,20 @@ class Raw(pydantic.BaseModel):
         return value
 
 
+def _is_number(written: Any) -> Any:
+    """Return a number, None for what is none: it says nothing that is used here."""
+    return written if type(written) in (int, float) and math.isfinite(written) else None
+
+
+Stated = Annotated[float | None, BeforeValidator(_is_number)]
+"""A number that a clip may state beside what decides, only to be compared with it."""
+
+
 class RawTurn(Raw):
     """A turn; `read_turns` chooses its model by its role."""
 
     role: str
+    time: Stated = None
 
 
 class Descriptions(Raw):
@@ -69,7 +80,7 @@ def _as_object(written: Any) -> dict:
 
 
 class RawHead(Raw):
-    """The keys of a clip apart from its conversation and steps."""
+    """The keys of a clip apart from its conversation and steps. `seq_len` and the two behind it are only compared."""
 
     id: Name | None = None
     dataset: Name
@@ -81,6 +92,9 @@ class RawHead(Raw):
     fps: Annotated[float, Field(gt=0)]
     video_labels: Annotated[Descriptions, BeforeValidator(_as_object)] = Descriptions()
     metadata: Annotated[Descriptions, BeforeValidator(_as_object)] = Descriptions()
+    seq_len: Stated = None
+    max_seq_len: Stated = None
+    num_tokens_per_img: Stated = None
 
     @field_validator("end_frame_idx")
     @classmethod
@@ -131,6 +145,17 @@ def _read_turn(models: dict[str, type[RawTurn]], number: int, turn: Any, log: Cl
     return label, validate(models.get(role, RawTurn), turn, log, label)
 
 
+def spoken_texts(turns: Turns) -> list[str]:
+    """Return the texts of the turns that have one, and no list of transitions."""
+    return [turn.content for _, turn in turns if isinstance(getattr(turn, "content", None), str)]
+
+
+def split_prompt(turns: Turns) -> tuple[str, Turns]:
+    """Return the text of the system turns before all others, and the other turns."""
+    spoken = list(itertools.dropwhile(lambda pair: pair[1].role == "system", turns))
+    return "\n".join(turn.content for _, turn in turns[: len(turns) - len(spoken)]), spoken
+
+
 def make_clip(
     head: RawHead,
     turns: Turns,
@@ -142,18 +167,18 @@ def make_clip(
     """Return the clip, or None if it has faults.
 
     Args:
-        anchor: gives the turns after the prompt their frames.
+        turns: those after the prompt.
+        anchor: gives them their frames.
         fields: the fields of Clip that the formats write in ways of their own.
     """
     try:
         path, correction = finder.find(head.frames_file, head.dataset)
     except DataError as error:
-        log.fault(f"frames_file {shown(head.frames_file)} {error}")
+        log.shared_fault(f"frames_file {shown(head.frames_file)} {error}")
     if log.failed:
         return None
     if correction:
         log.count(correction, detail=path.name)
-    spoken = list(itertools.dropwhile(lambda pair: pair[1].role == "system", turns))
     return Clip(
         id=log.clip,
         dataset=head.dataset,
@@ -163,8 +188,7 @@ def make_clip(
         start_frame=head.start_frame_idx,
         end_frame=head.end_frame_idx,
         fps=head.fps,
-        prompt="\n".join(turn.content for _, turn in turns[: len(turns) - len(spoken)]),
-        turns=anchor(head, spoken, log),
+        turns=anchor(head, turns, log),
         **fields,
     )
 
