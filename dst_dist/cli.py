@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dst_dist.build.verbs import declare_build, declare_frames
-from dst_dist.errors import DstDistError
+from dst_dist.errors import ConfigError, DstDistError
 from dst_dist.exit import BAD_USAGE, DONE, let_leader_speak
 from dst_dist.launched import is_main
+from dst_dist.paths import path_argument
+from dst_dist.recipes.verbs import declare_explain, declare_recipe, declare_schema
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,7 +30,18 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Return the command line; words of a recipe may stand before and after options. SystemExit(2) on bad usage."""
     parser = argparse.ArgumentParser(prog="dst-dist", description="Commands beside training.")
     commands = parser.add_subparsers(required=True, metavar="command")
-    verbs = [_demo, declare_build, declare_frames, _train, _recipe, _explain, _schema, _plan, _bench, _features]
+    verbs = [
+        _demo,
+        declare_build,
+        declare_frames,
+        _train,
+        declare_recipe,
+        declare_explain,
+        declare_schema,
+        _plan,
+        _bench,
+        _features,
+    ]
     for declare in [*verbs, _evaluate, _stream, _report, _export, _slurm]:
         declare(commands)
     options, rest = parser.parse_known_args(arguments)
@@ -42,7 +55,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def _demo(commands) -> None:
     command = commands.add_parser("demo", help="make the demo: a generated world and a tiny model to learn it")
-    command.add_argument("--out", type=Path, required=True, help="folder to write")
+    command.add_argument("--out", type=path_argument, required=True, help="folder to write")
     command.add_argument("--seed", type=int, default=0)
     command.add_argument("--blank", action="store_true", help="make every frame grey: what is learned without looking")
     command.set_defaults(run=_run_demo)
@@ -78,41 +91,6 @@ def _run_train(options: argparse.Namespace) -> int:
     return start_training(options.words, Launch(options.engine, options.processes, *places), options.allow_changed)
 
 
-def _recipe(commands) -> None:
-    command = commands.add_parser("recipe", help="print a packaged recipe with its comments, to copy and edit")
-    command.add_argument("name", help="its name; --help of `python -m dst_dist.train` lists them")
-    command.set_defaults(run=_run_recipe)
-
-
-def _run_recipe(options: argparse.Namespace) -> None:
-    from dst_dist.recipes.keys import copy_of
-
-    print(copy_of(options.name), end="")
-
-
-def _explain(commands) -> None:
-    command = commands.add_parser("explain", help="say what a key or a section of the recipe decides")
-    command.add_argument("key", help="for example train.max_tokens, or optim")
-    command.set_defaults(run=_run_explain)
-
-
-def _run_explain(options: argparse.Namespace) -> None:
-    from dst_dist.recipes.keys import explain
-
-    print(explain(options.key))
-
-
-def _schema(commands) -> None:
-    command = commands.add_parser("schema", help="print the JSON schema of a recipe, for editors")
-    command.set_defaults(run=_run_schema)
-
-
-def _run_schema(options: argparse.Namespace) -> None:
-    from dst_dist.recipes.keys import schema
-
-    print(schema(), end="")
-
-
 def _plan(commands) -> None:
     command = commands.add_parser("plan", help="say what a recipe will take: steps, memory by part, whether it fits")
     command.add_argument("words", nargs="+", metavar="recipe", help="as for training: recipes, then key=value")
@@ -139,7 +117,9 @@ def _bench(commands) -> None:
     command.add_argument("words", nargs="+", metavar="recipe", help="as for training: recipes, then key=value")
     command.add_argument("--steps", type=_count, default=20, help="optimizer steps to time")
     command.add_argument("--synthetic", action="store_true", help="full micro-batches of random tokens and frames")
-    command.add_argument("--trace", type=Path, metavar="FILE", help="write the profiler's trace, for ui.perfetto.dev")
+    command.add_argument(
+        "--trace", type=path_argument, metavar="FILE", help="write the profiler's trace, for ui.perfetto.dev"
+    )
     command.set_defaults(run=_run_bench)
 
 
@@ -196,7 +176,7 @@ def _named_run(word: str) -> tuple[str, Path]:
     name, _, folder = word.partition("=")
     if not name or not folder:
         raise argparse.ArgumentTypeError(f"{word}: say NAME=RUN")
-    return name, Path(folder)
+    return name, path_argument(folder)
 
 
 def _run_evaluate(options: argparse.Namespace) -> None:
@@ -216,7 +196,7 @@ def _stream(commands) -> None:
     command.add_argument("--video", required=True, help="name of a frames file of the split; with --task a path")
     command.add_argument(
         "--task",
-        type=Path,
+        type=path_argument,
         metavar="JSON",
         help="what to follow in a video from outside the data: a frames file, a folder of images, or a video file",
     )
@@ -231,24 +211,31 @@ def _run_stream(options: argparse.Namespace) -> None:
     # `| head` ends it without a word.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     if options.task is not None:
-        lines = stream_file(options.run_folder, Path(options.video), options.task, options.words)
+        lines = stream_file(options.run_folder, _video_path(options.video), options.task, options.words)
     else:
         lines = stream_video(options.run_folder, options.split, options.video, options.words)
     for line in lines:
         print(line, flush=True)
 
 
+def _video_path(word: str) -> Path:
+    try:
+        return path_argument(word)
+    except argparse.ArgumentTypeError as error:
+        raise ConfigError(f"--video {error}") from error
+
+
 def _add_run(command: argparse.ArgumentParser) -> None:
     """Add what every command on a finished run takes."""
-    command.add_argument("run_folder", type=Path, metavar="RUN", help="a run folder with final/")
+    command.add_argument("run_folder", type=path_argument, metavar="RUN", help="a run folder with final/")
     command.add_argument("--split", choices=("train", "val", "test"), default="val")
     command.add_argument("words", nargs="*", metavar="key=value", help="override the run's recipe")
 
 
 def _report(commands) -> None:
     command = commands.add_parser("report", help="write a run on one HTML page: training, metrics, streamed clips")
-    command.add_argument("run_folder", type=Path, metavar="RUN", help="a run folder")
-    command.add_argument("--out", type=Path, help="the file to write, otherwise RUN/evaluation/report.html")
+    command.add_argument("run_folder", type=path_argument, metavar="RUN", help="a run folder")
+    command.add_argument("--out", type=path_argument, help="the file to write, otherwise RUN/evaluation/report.html")
     command.set_defaults(run=_run_report)
 
 
@@ -260,8 +247,8 @@ def _run_report(options: argparse.Namespace) -> None:
 
 def _export(commands) -> None:
     command = commands.add_parser("export", help="write a run's final model with a card, for others and for the hub")
-    command.add_argument("run_folder", type=Path, metavar="RUN", help="a finished run's folder")
-    command.add_argument("--to", type=Path, required=True, metavar="DIR", help="a new folder to write")
+    command.add_argument("run_folder", type=path_argument, metavar="RUN", help="a finished run's folder")
+    command.add_argument("--to", type=path_argument, required=True, metavar="DIR", help="a new folder to write")
     command.add_argument("--merge", action="store_true", help="add an adapter to its base, in float32")
     command.add_argument("--push", metavar="NAME", help="upload it to the hub as user/name, private if it is new")
     command.set_defaults(run=_run_export)

@@ -18,10 +18,11 @@ from dst_dist.recipe_types import (
     Dataset,
     Float,
     NonNegative,
+    PathOrNull,
+    PathText,
     Positive,
     Section,
     Share,
-    Text,
     Whole,
 )
 
@@ -29,7 +30,7 @@ from dst_dist.recipe_types import (
 class Model(Section):
     """Which model is trained, and how it sees frames."""
 
-    name_or_path: Text = "HuggingFaceTB/SmolVLM2-2.2B-Instruct"
+    name_or_path: PathText = "HuggingFaceTB/SmolVLM2-2.2B-Instruct"
     """A SmolVLM2 on the hub, a local folder of one, or an earlier run's `final/`."""
     tokens_per_frame: Count = 1
     """K, the image tokens of a frame: the connector's grid is pooled to k x k, K = k * k."""
@@ -94,7 +95,7 @@ class Finetune(Section):
 class Data(Section):
     """Which data is read, and how clips become samples."""
 
-    root: Text = "data"
+    root: PathText = "data"
     """Folder that all datasets lie below; nothing outside it is read."""
     train: Annotated[list[Dataset], Field(min_length=1)] = ["assembly101"]
     """Datasets (`<root>/<name>/train_training.json`) or files to train on; `{name: 2}` is drawn twice an epoch."""
@@ -114,11 +115,11 @@ class Data(Section):
     """Most tokens of a sample; a longer clip is split."""
     context_seconds: NonNegative = 10.0
     """Seconds of frames that open the next part of a split clip, without labels."""
-    feature_cache: Text | None = None
+    feature_cache: PathOrNull = None
     """Folder that keeps what the frozen tower makes of each frame, so that each is encoded once; none if null."""
     num_workers: AutoOrWhole = "auto"
     """Data workers of each process; `auto` goes by the node's cores, 0 reads in the training process."""
-    index_cache: Text | None = None
+    index_cache: PathOrNull = None
     """Folder that keeps what reading, checking and splitting gave, for later starts; `<root>/.dst_dist` if null."""
 
 
@@ -219,7 +220,7 @@ class Eval(Section):
     """A full context of a stream: begin again with state and last frames, keep the newer half, or drop all."""
     num_streams: Count = 8
     """Videos that are streamed in one batch."""
-    similarity: Text = "lexical"
+    similarity: PathText = "lexical"
     """How replies are compared: `lexical`, or a sentence-transformers model by its folder or its name on the hub."""
 
 
@@ -241,13 +242,14 @@ class Log(Section):
 
     every_steps: Count = 10
     """Optimizer steps between log lines; `metrics.jsonl` has every step."""
-    report_to: list[Literal["tensorboard", "wandb", "mlflow", "comet_ml"]] = ["tensorboard"]
+    report_to: list[Literal["tensorboard", "wandb", "mlflow", "comet_ml", "trackio"]] = ["tensorboard"]
     """Trackers that metrics go to besides `metrics.jsonl`."""
 
     @field_validator("report_to")
     @classmethod
     def _installed(cls, value: list[str]) -> list[str]:
-        missing = [name for name in value if importlib.util.find_spec(name) is None]
+        # A folder of that name, such as wandb makes where it is run, is no package.
+        missing = [name for name in value if getattr(importlib.util.find_spec(name), "origin", None) is None]
         if missing:
             raise ValueError(f"not installed: {', '.join(missing)}; pip install {' '.join(missing)}")
         return value
@@ -258,7 +260,7 @@ class Recipe(Section):
 
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Seed of the order of samples, the negatives, new weights and dropout."""
-    output_dir: Text = "runs/lora"
+    output_dir: PathText = "runs/lora"
     """The run folder."""
     model: Model = Model()
     finetune: Finetune = Finetune()

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-import shutil
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,7 +16,9 @@ from dst_dist.data.features import FeatureReader, FeatureStore, Layout
 from dst_dist.data.frames import open_frames
 from dst_dist.data.images import PIXELS_VERSION
 from dst_dist.data.workers import num_workers
-from dst_dist.errors import ConfigError, DataError
+from dst_dist.errors import ConfigError, DataError, collect
+from dst_dist.file_system import FEATURE_CACHE, try_folder
+from dst_dist.files import free_bytes
 from dst_dist.logs import logger
 from dst_dist.model.adapters import tensor_digest
 from dst_dist.model.loading import load_model
@@ -56,17 +58,21 @@ def use_features(
     Called before an engine wraps the model. If asked to stop, it returns early and frames stay without features.
 
     Raises:
-        ConfigError: on every process, if the disk has no room for the features.
-        OSError: on every process, if features cannot be written.
+        ConfigError: on every process, if the disk has no room for the features, or they cannot be written.
     """
     store = open_store(recipe, model, processes)
     paths = {clip.frames_path for data in datasets.values() for clip in data.clips.index}
-    todo, fault = processes.from_main(_plan(store, sorted(paths)) if processes.is_main else None)
-    if fault is not None:
-        raise ConfigError(fault)
+    faults: list[str] = []
+    todo = collect(faults, lambda: _plan(store, sorted(paths))) if processes.is_main else None
+    todo, faults = processes.from_main((todo, faults))
+    if faults:
+        raise ConfigError(faults)
     own = _share(todo, processes.rank, processes.num_processes)
     started_s = time.perf_counter()
-    processes.on_every(lambda: _encode(store, recipe, model, own, processes, should_stop))
+    try:
+        processes.on_every(lambda: _encode(store, recipe, model, own, processes, should_stop))
+    except OSError as error:
+        raise ConfigError(f"data.feature_cache: {store.folder} cannot be written: {error}") from error
     if todo:
         elapsed_s, num_frames = time.perf_counter() - started_s, sum(todo.values())
         logger.info(f"encoded {num_frames} frames in {elapsed_s:.0f} s, {num_frames / elapsed_s:.1f} frames/s")
@@ -98,8 +104,12 @@ def _key(model: SmolVLMForDST, behind: bool, layout: Layout) -> str:
     return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _plan(store: FeatureStore, paths: Sequence[str]) -> tuple[dict[str, int], str | None]:
-    """Return the frames files to encode with their numbers of rows, and what is wrong with the disk or None."""
+def _plan(store: FeatureStore, paths: Sequence[str]) -> dict[str, int]:
+    """Return the frames files to encode with their numbers of rows.
+
+    Raises:
+        ConfigError: if something is to be written and the folder does not take it.
+    """
     todo, num_unreadable = {}, 0
     for path in paths:
         if not store.is_fresh(path):
@@ -112,16 +122,19 @@ def _plan(store: FeatureStore, paths: Sequence[str]) -> tuple[dict[str, int], st
         logger.warning("%d frames files cannot be read; they have no features", num_unreadable)
     num_frames, num_fresh = sum(todo.values()), len(paths) - len(todo) - num_unreadable
     needed_gib = num_frames * store.layout.num_bytes / GIB
-    store.folder.mkdir(parents=True, exist_ok=True)
-    free_gib = shutil.disk_usage(store.folder).free / GIB
+    if todo or not store.has_grey:
+        for clause in try_folder("data.feature_cache", store.folder, FEATURE_CACHE):
+            logger.warning("data.feature_cache %s: its file system %s", store.folder, clause)
+    free = free_bytes(store.folder)
+    free_gib = math.inf if free is None else free / GIB
     logger.info(
         f"features in {store.folder}: {num_fresh} videos are there, {len(todo)} videos ({num_frames} frames) take "
         f"{needed_gib:.2f} GiB more of {free_gib:.1f} GiB free"
     )
     if needed_gib > free_gib:
         remedy = "name a folder with more room, or null to encode frames in every step"
-        return {}, f"data.feature_cache: {needed_gib:.2f} GiB needed, {free_gib:.1f} GiB free; {remedy}"
-    return todo, None
+        raise ConfigError(f"data.feature_cache: {needed_gib:.2f} GiB needed, {free_gib:.1f} GiB free; {remedy}")
+    return todo
 
 
 def _share(todo: Mapping[str, int], rank: int, num_processes: int) -> list[str]:

@@ -1,11 +1,16 @@
 """Write files so that a reader sees all of a file or none of it: under a temporary name, flushed, then renamed."""
 
+import errno
 import hashlib
 import os
 import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+FAILURES = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENOENT}
+"""Errors that say that a call failed this time. Others say that a file system cannot do it, or not for this user; what
+is done without then is said once, see `dst_dist.file_system.try_folder`."""
 
 
 @contextmanager
@@ -29,12 +34,52 @@ def write_whole(path: Path, parts: str | Iterable[str]) -> None:
 
 
 def flush(path: Path) -> None:
-    """Put a file's content on the disk, or the names in a folder."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
+    """Put a file's content on the disk, or the names in a folder, where the file system can."""
+    with _where_possible():
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def flush_open(descriptor: int) -> None:
+    """Put an open file's content on the disk, where the file system can."""
+    with _where_possible():
         os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+
+
+def point_to(path: Path, target: Path) -> None:
+    """Make a symbolic link to `target`, a path from the link's folder; where there are no links, a file that has it."""
+    try:
+        path.symlink_to(target)
+    except OSError as error:
+        if error.errno in FAILURES:
+            raise
+        path.write_text(f"{target}\n")
+
+
+def pointed_to(path: Path) -> Path | None:
+    """Return the target of what `point_to` made; None if there is none."""
+    if path.is_symlink():
+        return path.readlink()
+    return Path(path.read_text().strip()) if path.is_file() else None
+
+
+@contextmanager
+def _where_possible() -> Iterator[None]:
+    """Do without what the file system cannot do; raise OSError if it can and fails."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FAILURES:
+            raise
+
+
+def free_bytes(folder: Path) -> int | None:
+    """Return the room in a folder for this user; None if the file system does not say."""
+    found = os.statvfs(folder)
+    return found.f_bavail * found.f_frsize if found.f_blocks else None
 
 
 def sha256(path: Path) -> str:

@@ -3,6 +3,9 @@
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic.fields import FieldInfo
+
+from dst_dist.paths import expanded
 
 
 def _number(value: Any) -> Any:
@@ -34,7 +37,18 @@ def _auto_or_whole(least: int) -> BeforeValidator:
     return BeforeValidator(check)
 
 
+def _expanded_or_none(value: str | None) -> str | None:
+    return None if value is None else expanded(value)
+
+
+def is_path(field: FieldInfo) -> bool:
+    """Return whether a key's value is a path: then a `key=value` word is not YAML but the path as it stands."""
+    return any(getattr(one, "func", None) is _expanded_or_none for one in field.metadata)
+
+
 Text = Annotated[str, Field(min_length=1)]
+PathText = Annotated[Text, AfterValidator(_expanded_or_none)]
+PathOrNull = Annotated[Text | None, AfterValidator(_expanded_or_none)]
 Float = Annotated[float, BeforeValidator(_number), AfterValidator(float)]
 NonNegative = Annotated[Float, Field(ge=0)]
 Positive = Annotated[Float, Field(gt=0)]

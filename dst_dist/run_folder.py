@@ -1,6 +1,8 @@
 """The files of a run folder and what can be read from them, for training, evaluation and report."""
 
 import json
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,8 @@ class RunFolder:
         self.path = path
         self.config_file = path / "config.yaml"
         self.metrics_file = path / "metrics.jsonl"
+        self.trackers_file = path / "trackers.json"
+        """Names the run of each tracker that knows one, so that a continued run goes on in it."""
         self.log_file = path / "train.log"
         self.videos_file = path / "train_videos.txt"
         self.status_file = path / "status.json"
@@ -51,15 +55,16 @@ class RunFolder:
         """Exists while a finished run goes on with another recipe; until its end `final/` is of the earlier one."""
         self.final = path / "final"
         self.checkpoints = path / "checkpoints"
-        self.report_file = path / "evaluation" / "report.html"
+        self.evaluation = path / "evaluation"
+        self.report_file = self.evaluation / "report.html"
 
     def result_file(self, split: str, kind: str) -> Path:
         """Return the file of an evaluation; `kind` is `teacher_forced` or `streaming`."""
-        return self.path / "evaluation" / f"{split}-{kind}.json"
+        return self.evaluation / f"{split}-{kind}.json"
 
     def clips_file(self, split: str) -> Path:
         """Return the file of streamed clips, one JSON object a line."""
-        return self.path / "evaluation" / f"{split}-streaming-clips.jsonl"
+        return self.evaluation / f"{split}-streaming-clips.jsonl"
 
     @property
     def is_over(self) -> bool:
@@ -79,6 +84,14 @@ class RunFolder:
         """Return the recipe of the folder's run."""
         return yaml.safe_load(self.config_file.read_text())
 
+    def metrics(self) -> Iterator[dict[str, Any]]:
+        """Yield the lines of the metrics, oldest first; those that cannot be read are left out."""
+        if self.metrics_file.exists():
+            with open(self.metrics_file) as file:
+                for line in file:
+                    with suppress(ValueError):
+                        yield json.loads(line)
+
     def steps_done(self) -> int:
         """Return the optimizer steps done, from the last line of the metrics; 0 if it cannot be read."""
         try:
@@ -89,7 +102,7 @@ class RunFolder:
 
 def recipe_differences(was: dict[str, Any], now: dict[str, Any]) -> dict[str, str]:
     """Return key -> message with both values, for every key that differs and is not in FREE_KEYS."""
-    was, now = _flat(was), _flat(now)
+    was, now = flat(was), flat(now)
     return {
         key: f"{key} was {was.get(key)!r} and is {now.get(key)!r}"
         for key in sorted(was.keys() | now.keys())
@@ -97,9 +110,9 @@ def recipe_differences(was: dict[str, Any], now: dict[str, Any]) -> dict[str, st
     }
 
 
-def _flat(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return `section.key` -> value."""
-    flat: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     for key, value in nested.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return flat
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return found

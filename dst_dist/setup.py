@@ -131,9 +131,9 @@ class DataSetup:
             entry, clips, faults = found
         else:
             clips, faults = self._make(split, finder, maker)
-            entry = None if key is None else self._write(lambda: self._cache.keep(key, clips, faults, finder))
+            entry = None if key is None else self._write(lambda: self._keep(key, clips, faults, finder))
             # Mapped, it is shared with the other processes.
-            clips = clips if entry is None else self._cache.open(entry) or clips
+            clips = clips if entry is None else self._cache.open(entry)
         if maker is None:
             return None
         self.check_context(int(clips.samples["tokens"].max()), f"data.{split}: the longest sample has")
@@ -150,6 +150,13 @@ class DataSetup:
         clips = apply_frame_faults(clips, faults, data.on_missing)
         return (clips if maker is None else cut_split(clips, maker, self._num_workers)), faults
 
+    def _keep(self, key: dict[str, Any], clips: Clips, faults: FrameFaults, finder: FramesFinder) -> str | None:
+        """Keep a split and return its entry, if there is one. Raises OSError if it cannot be written, or mapped."""
+        entry = self._cache.keep(key, clips, faults, finder)
+        if entry is not None and self._cache.open(entry) is None:
+            raise OSError("its files cannot be mapped into memory")
+        return entry
+
     def _key(self, split: str, maker: SampleMaker) -> dict[str, Any] | None:
         """Return the key of a split's entry; None if a file has faults, which reading it raises with all others."""
         try:
@@ -164,7 +171,7 @@ class DataSetup:
         except OSError as error:
             if not self._has_complained:
                 logger.warning(
-                    "%s: cannot be written (%s), so every start reads and checks the data anew and each process holds "
+                    "%s: cannot be used (%s), so every start reads and checks the data anew and each process holds "
                     "its own copy; set data.index_cache to a folder",
                     self._cache.folder,
                     error.strerror or error,

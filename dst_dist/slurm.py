@@ -12,7 +12,7 @@ from dst_dist.recipes.loading import load_recipe
 from dst_dist.run_folder import RunFolder, recipe_differences
 from dst_dist.train.held_folder import check_start_model
 
-TEMPLATE, SITE = Path("slurm/train.sbatch"), Path("slurm/site.sh")
+TEMPLATE, SITE, WITH_SITE = (Path("slurm", name) for name in ("train.sbatch", "site.sh", "with_site.sh"))
 AUTO_WORKERS = 4
 """Data workers that a job asks CPUs for with `data.num_workers: auto`, which then goes by what the job got."""
 EARLY_S = 60
@@ -56,14 +56,20 @@ def submit(job: Job, words: list[str], allowed: list[str], dry_run: bool) -> str
     _check_job(job)
     _check_folder(run, recipe, allowed)
     check_start_model(recipe.model.name_or_path, run.path)
+    # The job and the training must mean one folder, also where `~` or `$NAME` is another one on the nodes.
+    named = f"output_dir={run.path}"
+    words = words if named in words else [*words, named]
     script = _render(job, [*words, *_allow_words(allowed)], recipe, run.path)
     path = run.path / "train.sbatch"
-    command = f". {SITE}; exec sbatch {shlex.quote(str(path))}"
+    command = ["bash", str(WITH_SITE), "sbatch", str(path)]
     if dry_run:
-        return f"{script}\n# would be written to {path} and submitted by: {command}"
-    run.path.mkdir(parents=True, exist_ok=True)
-    path.write_text(script)
-    answer = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+        return f"{script}\n# would be written to {path} and submitted by: {shlex.join(command)}"
+    try:
+        run.path.mkdir(parents=True, exist_ok=True)
+        path.write_text(script)
+    except OSError as error:
+        raise ConfigError(f"output_dir: {run.path} cannot be written: {error.strerror}") from error
+    answer = subprocess.run(command, capture_output=True, text=True)
     if answer.returncode:
         raise ConfigError(f"sbatch refused {path}: {answer.stderr.strip()}")
     return f"{answer.stdout.strip()}; logs in {run.path}/slurm.log and node-*.log"
@@ -71,7 +77,9 @@ def submit(job: Job, words: list[str], allowed: list[str], dry_run: bool) -> str
 
 def _check_job(job: Job) -> None:
     """Raise ConfigError if this is not the repository's root, or the job could never make a step."""
-    missing = [str(path) for path in (TEMPLATE, SITE, Path(f"launch/{job.engine}.yaml")) if not path.is_file()]
+    missing = [
+        str(path) for path in (TEMPLATE, SITE, WITH_SITE, Path(f"launch/{job.engine}.yaml")) if not path.is_file()
+    ]
     if missing:
         raise ConfigError(
             f"no {', '.join(missing)} here; run it from the repository's root, with one of launch/*.yaml as engine"

@@ -5,6 +5,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . launch/install.sh
+. launch/ending.sh
 install_dst_dist
 
 # One thread a process: on a CPU two processes share the cores, on GPUs the work is elsewhere.
@@ -17,8 +18,8 @@ is_done() { python -c 'import json, sys; sys.exit(json.load(open(sys.argv[1]))["
 learn() { # demo folder, run folder, further arguments of `dst-dist demo`
     local demo=$1 run=$2
     shift 2
-    [ -e "$demo/.complete" ] || { dst-dist demo --out "$demo" "$@" && touch "$demo/.complete"; }
-    is_done "$run" || accelerate launch --config_file "launch/$engine.yaml" --num_processes 2 \
+    [ -e "$demo/.complete" ] || { run dst-dist demo --out "$demo" "$@" && touch "$demo/.complete"; }
+    is_done "$run" || run accelerate launch --config_file "launch/$engine.yaml" --num_processes 2 \
         -m dst_dist.train demo "model.name_or_path=$demo/model" "data.root=$demo" "output_dir=$run"
     echo
     echo "run folder: $run"
@@ -29,10 +30,10 @@ learn() { # demo folder, run folder, further arguments of `dst-dist demo`
 measure() { # run folder, further arguments of `dst-dist evaluate`
     echo
     echo "$1, validation tasks, with the gold history:"
-    dst-dist evaluate "$@"
+    run dst-dist evaluate "$@"
     echo
     echo "$1, test tasks, as in use:"
-    dst-dist evaluate "$@" --split test --streaming
+    run dst-dist evaluate "$@" --split test --streaming
 }
 
 learn demo runs/demo
@@ -43,4 +44,4 @@ if [ "${1:-}" = --controls ]; then
 else
     measure runs/demo
 fi
-dst-dist report runs/demo
+run dst-dist report runs/demo

@@ -1,5 +1,5 @@
 # Settings that differ between clusters. Sourced before sbatch, which reads SBATCH_* from the environment, then by the
-# job, and by every node.
+# job, and by every node, each time as in a shell of its own: only what it exports goes on (see with_site.sh).
 
 # export SBATCH_ACCOUNT=my_account
 # export SBATCH_PARTITION=gpu
@@ -7,6 +7,7 @@
 # export SBATCH_MEM_PER_NODE=0
 
 # module load cuda
+# . /opt/conda/etc/profile.d/conda.sh && conda activate dst
 # The environment that launch/quickstart.sh or `pip install -e .` was run in.
 if [ -z "${VIRTUAL_ENV:-}" ] && [ -f .venv/bin/activate ]; then . .venv/bin/activate; fi
 

@@ -1,6 +1,7 @@
 """Start a training as a user does, and read its run folder."""
 
 import contextlib
+import ctypes
 import json
 import os
 import signal
@@ -10,10 +11,13 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 REPOSITORY = Path(__file__).parents[1]
+PR_SET_PDEATHSIG = 1
+"""From linux/prctl.h."""
 TIMEOUT_S = 400
 """A launch takes under a minute on two free cores."""
 TINY_RUN = ("demo", "data.num_workers=0", "data.val=[]", "log.report_to=[]")
@@ -69,18 +73,35 @@ def launch(
     folder.parent.mkdir(parents=True, exist_ok=True)
     log = folder.with_name(f"{folder.name}.output")
     with open(log, "w", encoding="utf-8") as output:
-        process = subprocess.Popen(
-            command, cwd=REPOSITORY, env=_environment(env or {}), stdin=subprocess.DEVNULL, stdout=output, stderr=output
-        )
+        streams = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": output}
         try:
-            process.wait(timeout_s)
+            code = run_to_end(command, timeout_s, cwd=REPOSITORY, env=_environment(env or {}), **streams)
         except subprocess.TimeoutExpired as expired:
             raise AssertionError(f"no end after {timeout_s} s: {command}\n{log.read_text()[-6000:]}") from expired
-        finally:
-            if process.poll() is None:
-                kill_tree(process.pid)
-                process.wait()
-    return Launched(process.returncode, log.read_text(), folder)
+    return Launched(code, log.read_text(), folder)
+
+
+def run_to_end(command: Sequence[str], timeout_s: float | None = None, **settings: Any) -> int:
+    """Run a command and return its exit code. What it started ends with this call, or with this program.
+
+    Args:
+        settings: of `subprocess.Popen`.
+
+    Raises:
+        subprocess.TimeoutExpired: after its processes were killed.
+    """
+    process = subprocess.Popen(command, preexec_fn=end_with_parent, **settings)
+    try:
+        return process.wait(timeout_s)
+    finally:
+        if process.poll() is None:
+            kill_tree(process.pid)
+            process.wait()
+
+
+def end_with_parent() -> None:
+    """Ask the kernel for SIGTERM when the parent ends, however it ends; called in a child before its program starts."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _command(engine: str | Path | None, num_processes: int) -> list[str]:

@@ -1,9 +1,12 @@
 """The command line: every verb answers --help, words may stand anywhere, the fault of a user is code 2."""
 
+from pathlib import Path
+
 import pytest
 
 from dst_dist import cli
 from dst_dist.slurm import Job
+from tests.launching import REPOSITORY
 
 VERBS = ("demo", "build", "frames", "plan", "bench", "features", "evaluate", "stream", "report", "slurm")
 
@@ -49,6 +52,46 @@ def test_a_run_to_compare_with_needs_a_name():
     assert cli.parse(["evaluate", "run", "--compare", "blind=runs/blind"]).compare[0][0] == "blind"
     with pytest.raises(SystemExit):
         cli.parse(["evaluate", "run", "--compare", "runs/blind"])
+
+
+PATH_OPTIONS = {
+    "out": ["demo", "--out", "PATH"],
+    "trace": ["bench", "lora", "--trace", "PATH"],
+    "run_folder": ["evaluate", "PATH"],
+    "compare": ["evaluate", "x", "--compare", "blind=PATH"],
+    "task": ["stream", "x", "--video", "v", "--task=PATH"],
+    "report": ["report", "x", "--out", "PATH"],
+    "to": ["export", "x", "--to", "PATH"],
+}
+
+
+@pytest.mark.parametrize("option", PATH_OPTIONS)
+def test_home_and_variables_are_put_into_every_path(capsys, monkeypatch, option):
+    monkeypatch.setenv("SCRATCH", "/scratch")
+    words = PATH_OPTIONS[option]
+    options = cli.parse([word.replace("PATH", "$SCRATCH/[1e3]: #") for word in words])
+    assert Path("/scratch/[1e3]: #") in [*vars(options).values(), *(run for _, run in getattr(options, "compare", []))]
+    with pytest.raises(SystemExit) as ended:
+        cli.parse([word.replace("PATH", "$NOT_SET/x") for word in words])
+    assert ended.value.code == 2 and "$NOT_SET/x: $NOT_SET is not set" in capsys.readouterr().err
+
+
+def test_no_option_takes_a_path_in_another_way():
+    files = [path for path in (REPOSITORY / "dst_dist").rglob("*.py") if "type=Path" in path.read_text()]
+    assert files == []
+
+
+def test_a_video_is_a_path_only_with_a_task(monkeypatch, capsys):
+    seen = []
+    monkeypatch.setattr("dst_dist.evaluate.show.stream_file", lambda run, video, *_: seen.append(video) or [])
+    monkeypatch.setattr("dst_dist.evaluate.show.stream_video", lambda run, split, video, *_: seen.append(video) or [])
+    monkeypatch.setattr("dst_dist.logs.set_up_logging", lambda is_main: None)
+    monkeypatch.setenv("SCRATCH", "/scratch")
+    for words in (["--task", "t.json"], []):
+        assert cli.main(["stream", "x", "--video", "$SCRATCH/v", *words]) == 0
+    assert seen == [Path("/scratch/v"), "$SCRATCH/v"]
+    assert cli.main(["stream", "x", "--video", "$NOT_SET", "--task", "t.json"]) == 2
+    assert "--video $NOT_SET: $NOT_SET is not set" in capsys.readouterr().err
 
 
 def test_every_field_of_a_job_is_an_option_with_its_default():

@@ -27,10 +27,14 @@ def test_the_resolved_recipe_names_every_key_in_the_order_of_the_sections():
             value = value[part]
 
 
-def test_every_key_refuses_a_value_of_another_type():
+def test_every_key_refuses_a_value_of_another_type(tmp_path):
     """A mapping under a key that is none of the recipe's sections is wrong for every single key."""
     for key in all_keys():
-        (fault,) = dict.fromkeys(fault.split(":")[0] for fault in faults_of("lora", f"{key}={{wrong: [1]}}"))
+        value = {"wrong": [1]}
+        for name in reversed(key.split(".")):
+            value = {name: value}
+        (tmp_path / "a.yaml").write_text(yaml.safe_dump(value))
+        (fault,) = dict.fromkeys(fault.split(":")[0] for fault in faults_of(str(tmp_path / "a.yaml")))
         assert fault == key
 
 

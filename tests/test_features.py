@@ -1,5 +1,6 @@
 """Frames that are encoded once: the same training, evaluation and streaming as with frames encoded in every step."""
 
+import errno
 import shutil
 from types import SimpleNamespace
 
@@ -12,6 +13,7 @@ from dst_dist.evaluate.run import evaluate_run, stream_run
 from dst_dist.recipes.loading import load_recipe
 from tests.evaluate.evaluating import assert_close, without_times
 from tests.launching import launch
+from tests.refusing import refused
 from tests.train.finished import LORA, recipe_words
 from tests.train.in_process import own_logging, train
 from tests.train.runs import curve, final_weights, same
@@ -102,7 +104,7 @@ def test_another_key_is_another_folder(demo_words, tmp_path, change):
     for words in (words_of(demo_words, tmp_path), words_of(demo_words, tmp_path, *change)):
         features.make_features([*words, "data.train=[kitchen]", "data.val=[]", "data.test=[]"])
     first, second = (tmp_path / "cache").iterdir()
-    assert len(list(first.rglob("*.arrow.features"))) == len(list(second.rglob("*.arrow.features"))) > 0
+    assert len(list(first.glob("[0-9a-f]*.features"))) == len(list(second.glob("[0-9a-f]*.features"))) > 0
 
 
 def test_another_tower_or_other_pixels_are_another_key(demo_words, tmp_path, monkeypatch):
@@ -133,10 +135,34 @@ def test_without_a_folder_there_is_nothing_to_make(demo_words, tmp_path):
 
 
 def test_a_full_disk_is_said_before_anything_is_written(demo_words, tmp_path, monkeypatch):
-    monkeypatch.setattr(features.shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
+    monkeypatch.setattr(features, "free_bytes", lambda folder: 1000)
     with pytest.raises(ConfigError, match=r"data.feature_cache: 0\.\d\d GiB needed, 0.0 GiB free; name a folder with"):
         features.make_features(words_of(demo_words, tmp_path))
     assert contents(tmp_path / "cache") == {}
+
+
+LACKS = {
+    "no room": ("flush file", errno.ENOSPC, "flush a file: No space left"),
+    "no renaming over": ("replace", errno.EPERM, "rename a file over another"),
+    "no mapping": ("map", errno.ENODEV, "map a file into memory"),
+    "read only": ("make folder", errno.EROFS, "Read-only file system"),
+}
+
+
+@pytest.mark.parametrize("call, number, says", LACKS.values(), ids=LACKS)
+def test_a_folder_that_cannot_keep_features_is_said_before_a_frame_is_encoded(
+    demo_words, tmp_path, monkeypatch, call, number, says
+):
+    monkeypatch.setattr(FeatureStore, "write", lambda *_: pytest.fail("encoded"))
+    with refused(call, number, tmp_path / "cache"), pytest.raises(ConfigError, match=f"data.feature_cache: .*{says}"):
+        features.make_features(words_of(demo_words, tmp_path))
+
+
+def test_a_disk_that_fills_up_while_frames_are_encoded_is_said(demo_words, tmp_path, monkeypatch):
+    full = OSError(errno.ENOSPC, "No space left on device")
+    monkeypatch.setattr(FeatureStore, "write", lambda *_: (_ for _ in ()).throw(full))
+    with pytest.raises(ConfigError, match="data.feature_cache: .* cannot be written: .*No space left"):
+        features.make_features(words_of(demo_words, tmp_path))
 
 
 def test_each_process_gets_a_fair_share():

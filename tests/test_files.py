@@ -1,10 +1,23 @@
 """Files are seen in whole or not at all."""
 
+import errno
 import os
+from pathlib import Path
 
 import pytest
 
-from dst_dist.files import flush, free_name, replacing, sha256, write_whole
+from dst_dist.files import (
+    flush,
+    flush_open,
+    free_bytes,
+    free_name,
+    point_to,
+    pointed_to,
+    replacing,
+    sha256,
+    write_whole,
+)
+from tests.refusing import refused
 
 
 def test_a_file_is_written_in_a_new_folder_and_replaced(tmp_path):
@@ -53,3 +66,35 @@ def test_the_first_free_name(tmp_path):
     for number in (1, 3):
         (tmp_path / f"run.earlier-{number}").mkdir()
     assert free_name(tmp_path / "run", "earlier") == tmp_path / "run.earlier-2"
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF, errno.EPERM])
+def test_a_file_system_that_cannot_flush_is_done_without(tmp_path, number):
+    file = tmp_path / "a.txt"
+    with refused("flush file", number, tmp_path), refused("flush folder", number, tmp_path.parent):
+        write_whole(file, "text")
+        flush(tmp_path)
+        with open(file) as opened:
+            flush_open(opened.fileno())
+    assert file.read_text() == "text"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
+def test_a_flush_that_fails_is_an_error(tmp_path, number):
+    with refused("flush file", number, tmp_path), pytest.raises(OSError, match=os.strerror(number)):
+        write_whole(tmp_path / "a.txt", "text")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("has_links", [True, False])
+def test_what_points_to_a_file(tmp_path, has_links):
+    place, target = tmp_path / "last", Path("checkpoints/step-00000003")
+    assert pointed_to(place) is None
+    with refused("link", errno.EPERM, tmp_path / "" if not has_links else tmp_path / "elsewhere"):
+        point_to(place, target)
+    assert place.is_symlink() == has_links and pointed_to(place) == target
+
+
+def test_the_room_is_unknown_where_the_file_system_does_not_say():
+    assert free_bytes(Path("/proc")) is None
+    assert free_bytes(Path("/tmp")) > 0

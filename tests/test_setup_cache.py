@@ -1,5 +1,6 @@
 """What an earlier start kept, where starts are cut, meet, are not alone, or cannot write."""
 
+import errno
 import logging
 import os
 import signal
@@ -14,6 +15,7 @@ from dst_dist.errors import DataError
 from dst_dist.recipes.loading import load_recipe
 from dst_dist.setup import DataSetup
 from tests.data.handmade import make_root, prospect_clip, video, write_prospect
+from tests.refusing import refused
 from tests.starting import Start, content_of, noting_reads, settle
 
 
@@ -123,8 +125,35 @@ def test_without_a_place_to_write_there_is_no_cache_and_one_line_says_so(words, 
         starts = [Start(words), Start(words)]
     assert [start.read for start in starts] == [["train"], ["train"]]
     assert starts[0].content == starts[1].content
-    lines = [message for message in caplog.messages if "cannot be written" in message]
+    lines = [message for message in caplog.messages if "cannot be used" in message]
     assert len(lines) == 2 and "data.index_cache" in lines[0] and str(root / ".dst_dist") in lines[0]
+
+
+def test_entries_that_cannot_be_mapped_are_done_without_and_one_line_says_so(words, root, caplog):
+    with refused("map", errno.ENODEV, root / ".dst_dist"):
+        starts = [Start(words), Start(words)]
+    assert [start.read for start in starts] == [["train"], ["train"]]
+    assert starts[0].content == starts[1].content
+    assert sum("cannot be used (its files cannot be mapped into memory)" in message for message in caplog.messages) == 2
+
+
+@pytest.mark.parametrize("time_s", [0, 2**33])
+def test_files_without_a_time_of_change_are_counted_and_nothing_is_kept(words, root, caplog, time_s):
+    os.utime(root / "kitchen/frames/tea.arrow", (time_s, time_s))
+    assert [Start(words).read, Start(words).read] == [["train"], ["train"]]
+    lines = [message for message in caplog.messages if "a time of change in the future, or none" in message]
+    assert len(lines) == 2 and lines[0].startswith("1 of 4 data and frames files")
+
+
+def test_a_file_system_whose_clock_is_behind_keeps_its_entries(words, root, monkeypatch):
+    intact = os.replace
+
+    def replace(source, target, **others):
+        intact(source, target, **others)
+        os.utime(target, (1e9, 1e9))
+
+    monkeypatch.setattr(os, "replace", replace)
+    assert [Start(words).read, Start(words).read] == [["train"], []]
 
 
 def test_another_folder_keeps_and_the_root_stays_as_it_is(words, root, tmp_path):

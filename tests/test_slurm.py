@@ -77,6 +77,7 @@ def test_options_become_sbatch_directives(capsys, tmp_path):
         "time": "1-00:00:00",
         "signal": "B:USR1@600",
         "requeue": "",
+        "propagate": "NONE",
         "dependency": "singleton",
         "open-mode": "append",
         "output": f"{tmp_path}/first/slurm.log",
@@ -107,6 +108,20 @@ def test_words_are_quoted_so_that_bash_reads_what_was_typed(capsys, tmp_path):
     assert directives(script)["output"] == f"{tmp_path}/50%%/slurm.log"
 
 
+def test_the_job_and_the_training_mean_one_folder_wherever_home_is(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("SCRATCH", str(tmp_path / "a b"))
+    for words, run in (
+        (["demo", "output_dir=~/runs/1e3"], tmp_path / "runs/1e3"),
+        (["demo", "output_dir=$SCRATCH/[x]: #"], tmp_path / "a b/[x]: #"),
+        (["demo"], REPOSITORY / "runs/demo"),
+    ):
+        script = dry_run(capsys, *words)
+        assert f"\nrun={shlex.quote(str(run))}\n" in script
+        shown = shlex.split(re.search(r"^words=\((.*)\)$", script, re.MULTILINE)[1])
+        assert shown == [*words, f"output_dir={run}"]
+
+
 def test_the_script_is_bash(capsys):
     script = dry_run(capsys, "demo")
     assert not re.search(r"\{\{\w+\}\}", script)
@@ -126,7 +141,7 @@ def test_allow_changed_goes_to_the_training(capsys, tmp_path):
 def test_a_dry_run_writes_and_submits_nothing(capsys, tmp_path, sbatch):
     calls = sbatch()
     shown = dry_run(capsys, "demo", f"output_dir={tmp_path}/run")
-    assert f"submitted by: . slurm/site.sh; exec sbatch {tmp_path}/run/train.sbatch" in shown
+    assert f"submitted by: bash slurm/with_site.sh sbatch {tmp_path}/run/train.sbatch" in shown
     assert not calls.exists() and not (tmp_path / "run").exists()
 
 
@@ -228,7 +243,7 @@ def test_other_times_are_left_to_sbatch(tmp_path, sbatch, words):
 def test_another_current_folder_is_an_error(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["slurm", "demo"]) == 2
-    assert "no slurm/train.sbatch, slurm/site.sh, launch/zero2.yaml here" in capsys.readouterr().err
+    assert "no slurm/train.sbatch, slurm/site.sh, slurm/with_site.sh, launch/zero2.yaml here" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,17 @@
 """The command line of this room, read at every start of `dst-dist`: what does the work is imported when it runs."""
 
 import argparse
-from pathlib import Path
+
+from dst_dist.paths import path_argument
 
 
 def declare_build(commands) -> None:
     """Declare the arguments of `dst-dist build`."""
     command = commands.add_parser("build", help="make clips with a dialog state from ProAssist's generated dialogs")
-    command.add_argument("--dialogs", type=Path, nargs="+", required=True, metavar="FILE", help="raw dialogs, JSON")
-    command.add_argument("--out", type=Path, required=True, metavar="ROOT", help="the data root to write to")
+    command.add_argument(
+        "--dialogs", type=path_argument, nargs="+", required=True, metavar="FILE", help="raw dialogs, JSON"
+    )
+    command.add_argument("--out", type=path_argument, required=True, metavar="ROOT", help="the data root to write to")
     command.add_argument("--fps", type=_positive, metavar="X", help="rows a second of all frames files")
     command.add_argument("--similarity", default="tfidf", metavar="NAME", help="tfidf, or a sentence model")
     command.add_argument("--clip-seconds", type=_positive, metavar="X", help="cut dialogs into clips of this length")
@@ -20,8 +23,10 @@ def declare_build(commands) -> None:
 def declare_frames(commands) -> None:
     """Declare the arguments of `dst-dist frames`."""
     command = commands.add_parser("frames", help="make frames files from video files")
-    command.add_argument("videos", type=Path, nargs="+", metavar="VIDEO", help="a video file")
-    command.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="for example data/kitchen/frames")
+    command.add_argument("videos", type=path_argument, nargs="+", metavar="VIDEO", help="a video file")
+    command.add_argument(
+        "--out", type=path_argument, required=True, metavar="FOLDER", help="for example data/kitchen/frames"
+    )
     command.add_argument("--fps", type=_positive, default=2.0, metavar="X", help="frames a second")
     command.add_argument("--size", type=_pixels, metavar="N", help="longer side in pixels; otherwise the video's own")
     command.set_defaults(run=_run_frames)

@@ -4,6 +4,7 @@ A features file belongs to one frames file and is memory-mapped. It holds a head
 row, and a byte for each row: whether its frame was good.
 """
 
+import hashlib
 import json
 import os
 from collections import deque
@@ -60,7 +61,8 @@ class FeatureStore:
 
     Args:
         folder: its name has the digest of all that decides a frame's features; of another model it is another folder.
-        root: the data root. A features file has the place below `folder` that its frames file has below the root.
+        root: the data root. A features file is named by a digest of the place of its frames file below the root: not
+            every file system takes every name, or tells upper from lower case.
     """
 
     def __init__(self, folder: Path, root: Path, layout: Layout):
@@ -105,19 +107,24 @@ class FeatureStore:
                 good.append(is_good)
             file.write(b"".join(one.tobytes() for one in good))
 
+    @property
+    def has_grey(self) -> bool:
+        """Whether there are features of a grey frame."""
+        header = read_header(self.folder / GREY_FILE)
+        return header is not None and self._has_layout(header)
+
     def write_grey(self, encode: Encode, image_size: int) -> None:
         """Write the features of a grey frame, unless they are there."""
-        path = self.folder / GREY_FILE
-        header = read_header(path)
-        if header is None or not self._has_layout(header):
-            with replacing(path) as part, open(part, "wb") as file:
+        if not self.has_grey:
+            with replacing(self.folder / GREY_FILE) as part, open(part, "wb") as file:
                 file.write(self._header(_Source(0, 0, ""), 1))
                 self._append(file, encode(torch.full((1, 3, image_size, image_size), GREY, dtype=torch.uint8)))
                 file.write(b"\1")
 
     def path(self, frames_path: str) -> Path:
         """Return the place of a frames file's features."""
-        return self.folder / f"{Path(frames_path).relative_to(self._root)}{SUFFIX}"
+        place = os.fsencode(Path(frames_path).relative_to(self._root))
+        return self.folder / f"{hashlib.sha256(place).hexdigest()[:32]}{SUFFIX}"
 
     def _append(self, file, features: torch.Tensor) -> None:
         assert features.shape[1:] == self.layout.shape and features.dtype == self.layout.dtype
@@ -135,7 +142,11 @@ class FeatureStore:
 
     def _note_time(self, frames_path: str, header: dict, mtime_ns: int) -> bool:
         source = _Source(header["num_bytes"], mtime_ns, header["sha256"])
-        descriptor = os.open(self.path(frames_path), os.O_WRONLY)
+        try:
+            descriptor = os.open(self.path(frames_path), os.O_WRONLY)
+        except OSError:
+            # A cache that only others may write: the features are good, and are compared again next time.
+            return True
         try:
             # One block. If it is cut short, the header cannot be read and the file is made again.
             os.pwrite(descriptor, self._header(source, header["num_rows"]), 0)
@@ -182,13 +193,16 @@ class FeatureReader:
     """Reads features as `FrameReader` reads frames; keeps the `max_open` files read last mapped.
 
     Raises:
-        DataError: if the features of a grey frame are missing.
+        DataError: if the features of a grey frame are missing, or files cannot be mapped into memory here.
     """
 
     def __init__(self, store: FeatureStore, max_open: int = 8):
         self._store, self._max_open = store, max_open
         self._open = lru_cache(max_open)(self._map)
-        grey = self._map_file(store.folder / GREY_FILE)
+        try:
+            grey = self._map_file(store.folder / GREY_FILE)
+        except OSError as error:
+            raise DataError(f"{store.folder}: cannot be mapped into memory: {error.strerror}") from error
         if grey is None:
             raise DataError(f"{store.folder}: holds no {GREY_FILE}; run dst-dist features again")
         self._grey = self._tensor(grey[0])

@@ -26,6 +26,7 @@ from dst_dist.data.mapped_file import read_mapped, write_mapped
 from dst_dist.data.reading import list_files
 from dst_dist.data.samples import SampleMaker
 from dst_dist.errors import DataError
+from dst_dist.logs import logger
 
 FOLDER = ".dst_dist"
 """Name of the cache's folder below the data root."""
@@ -103,12 +104,19 @@ class IndexCache:
             OSError: if it cannot be written.
         """
         stats = [Stat(*stat) for _, _, *stat in key["files"]] + list(faults.files.values())
+        if odd := sum(stat.is_odd(self._started_ns) for stat in stats):
+            logger.warning(
+                "%d of %d data and frames files have a time of change in the future, or none: a change could not be "
+                "seen, so every start reads and checks the data anew; touch them to keep what was read",
+                odd,
+                len(stats),
+            )
         if not all(stat.is_settled(self._started_ns) for stat in stats):
             return None
         name, (header, arrays) = _name(key), _pack(clips, faults)
         found = [[*asked, str(path), correction] for asked, (path, correction) in finder.answers.items()]
         write_mapped(self.folder / name, {"key": key, "found": found, **header}, arrays)
-        self._remove_unused()
+        self._remove_unused((self.folder / name).stat().st_mtime)
         return name
 
     def _read(self, name: str, verify: bool) -> tuple[dict[str, Any], dict[str, np.ndarray]] | None:
@@ -125,11 +133,15 @@ class IndexCache:
             return False
         return same_places and all(stat_of(self.root / video) == tuple(stat) for video, stat in header["files"].items())
 
-    def _remove_unused(self) -> None:
-        """Remove the entries that no start has used for UNUSED_S, and what killed processes left unfinished."""
+    def _remove_unused(self, now_s: float) -> None:
+        """Remove the entries that no start has used for UNUSED_S, and what killed processes left unfinished.
+
+        Args:
+            now_s: by the clock of the file system, which may be another machine's.
+        """
         for path in self.folder.glob(f"*{SUFFIX}*"):
             with suppress(OSError):
-                if path.stat().st_mtime < time.time() - UNUSED_S:
+                if path.stat().st_mtime < now_s - UNUSED_S:
                     path.unlink()
 
 

@@ -24,7 +24,11 @@ class Stat(NamedTuple):
 
     def is_settled(self, now_ns: int) -> bool:
         """Return whether a later change of the file will change its time."""
-        return self.mtime_ns <= now_ns - SETTLED_NS
+        return not self.is_odd(now_ns) and self.mtime_ns <= now_ns - SETTLED_NS
+
+    def is_odd(self, now_ns: int) -> bool:
+        """Return whether the time is none of a change: in the future, or 0, which file systems without times say."""
+        return self.size > 0 and not 0 < self.mtime_ns <= now_ns + SETTLED_NS
 
 
 def stat_of(path: str | Path) -> Stat:

@@ -15,6 +15,7 @@ from dst_dist.evaluate.compare import NamedRuns, measured_on, metrics_of_others,
 from dst_dist.evaluate.open_run import FinishedRun
 from dst_dist.evaluate.results import Result, write_clips, write_result
 from dst_dist.evaluate.sharing import share_of
+from dst_dist.file_system import WRITES, try_folder
 from dst_dist.heads import HEAD_NAMES
 from dst_dist.logs import logger
 from dst_dist.measure import baselines, events, timeline
@@ -70,6 +71,9 @@ def _evaluate(
     """Open the run, measure it, add what every result holds, and write it."""
     others = read_others(compare, split, kind)
     run = FinishedRun.open(run_folder, split, overrides)
+    if run.processes.is_main:
+        # Not after hours of measuring.
+        try_folder("RUN", run.folder.evaluation, WRITES)
     index = run.data.clips.index
     clips = index.subset(readings.spread(len(index), run.recipe.eval.max_clips).tolist())
     basis = measured_on(run, clips, kind)

@@ -4,9 +4,11 @@ import difflib
 from typing import Any
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 PLAINLY = {
     "model_type": "must be a section of keys",
+    "string_type": "must be text: write it in quotes",
     "list_type": "must be a list: write it in [ ]",
     "too_short": "has too few entries",
     "too_long": "has too many entries",
@@ -68,6 +70,15 @@ def did_you_mean(names: list[str], recipe: type[BaseModel]) -> str:
     if meant:
         return f"did you mean {' or '.join(meant)}?"
     return f"known here: {', '.join(place[-1] for place in siblings)}"
+
+
+def field_of(section: type[BaseModel], names: list[str]) -> FieldInfo | None:
+    """Return the field of the key that these names lead to from a section; None if there is no such key."""
+    field = section.model_fields.get(names[0])
+    if field is None or len(names) == 1:
+        return field
+    below = field.annotation
+    return field_of(below, names[1:]) if isinstance(below, type) and issubclass(below, BaseModel) else None
 
 
 def places_of(section: type[BaseModel], above: tuple[str, ...] = ()) -> list[tuple[str, ...]]:

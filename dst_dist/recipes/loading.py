@@ -13,7 +13,9 @@ from pydantic import ValidationError
 
 from dst_dist.config import Recipe
 from dst_dist.errors import ConfigError
-from dst_dist.recipes.faults import describe
+from dst_dist.paths import expanded
+from dst_dist.recipe_types import is_path
+from dst_dist.recipes.faults import describe, field_of
 
 
 def packaged_recipes() -> list[str]:
@@ -56,7 +58,12 @@ def output_dir_of(words: Sequence[str]) -> str | None:
     if difflib.get_close_matches("output_dir", unknown) or any("output_dir" in fault for fault in faults):
         return None
     value = merged.get("output_dir", None if is_unclear else Recipe().output_dir)
-    return value if isinstance(value, str) and value else None
+    if not isinstance(value, str) or not value:
+        return None
+    try:
+        return expanded(value)
+    except ValueError:
+        return None
 
 
 def _merge_sources(words: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
@@ -71,7 +78,14 @@ def _merge_sources(words: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
 
 def _is_override(word: str) -> bool:
     # A folder may be named after a setting, such as runs/lr=2e-5/config.yaml.
-    return "=" in word and not os.path.isfile(word)
+    return "=" in word and not _is_file(word)
+
+
+def _is_file(word: str) -> bool:
+    try:
+        return os.path.isfile(expanded(word))
+    except ValueError:
+        return False
 
 
 def _read_file(word: str, faults: list[str]) -> dict[str, Any]:
@@ -80,12 +94,16 @@ def _read_file(word: str, faults: list[str]) -> dict[str, Any]:
     if word.startswith("-"):
         faults.append(f"{word}: unknown option; keys of the recipe are written like optim.learning_rate=2e-5")
         return {}
-    if word not in names and not os.path.isfile(word):
+    try:
+        path = resources.files("dst_dist") / "recipes" / f"{word}.yaml" if word in names else Path(expanded(word))
+    except ValueError as error:
+        faults.append(f"recipe {word}: {error}")
+        return {}
+    if word not in names and not path.is_file():
         near = difflib.get_close_matches(word, names, 1)
         hint = f"did you mean {near[0]}? " if near else ""
         faults.append(f"recipe {word}: no such file; {hint}packaged recipes: {', '.join(names)}")
         return {}
-    path = resources.files("dst_dist") / "recipes" / f"{word}.yaml" if word in names else Path(word)
     try:
         content = _parse(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
@@ -103,17 +121,26 @@ def _read_file(word: str, faults: list[str]) -> dict[str, Any]:
 def _read_override(word: str, faults: list[str]) -> dict[str, Any]:
     """Return `section.key=value` as nested mappings, empty after a fault."""
     key, _, text = word.partition("=")
+    names = key.split(".")
+    if not all(names):
+        faults.append(f"{word}: write section.key=value, for example optim.learning_rate=2e-5")
+        return {}
     try:
-        value = _parse(text)
+        value = _value_of(names, text)
     except ValueError as error:
         faults.append(f"{word}: the value is not valid YAML: {error}")
         return {}
-    if not all(key.split(".")):
-        faults.append(f"{word}: write section.key=value, for example optim.learning_rate=2e-5")
-        return {}
-    for part in reversed(key.split(".")):
+    for part in reversed(names):
         value = {part: value}
     return value
+
+
+def _value_of(names: list[str], text: str) -> Any:
+    """Return the value of an override: a path as it stands, anything else as YAML. Raises ValueError as `_parse`."""
+    field = field_of(Recipe, names)
+    if field is None or not is_path(field):
+        return _parse(text)
+    return None if field.default is None and text in ("", "null") else text
 
 
 def _merge(base: dict[str, Any], over: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from dst_dist.errors import ConfigError, DstDistError, collect
 from dst_dist.exit import BAD_USAGE, DONE, FAILED, leave, let_leader_speak
 from dst_dist.launched import is_main
+from dst_dist.paths import path_argument
 from dst_dist.recipes.loading import load_recipe, output_dir_of, packaged_recipes
 from dst_dist.train.held_folder import HeldFolder, check_start_model, write_status_file
 from dst_dist.train.stop import StopRequest
@@ -22,7 +23,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     recipes = f"recipes ({', '.join(packaged_recipes())}, or YAML files), merged left to right, then key=value"
     allow = "resume although this differs: a key of the recipe, or dataset, samples, model, frozen, engine, layers"
     parser.add_argument("recipe", nargs="*", help=recipes)
-    parser.add_argument("--status-file", type=Path, help="write status.json here instead of into the run folder")
+    parser.add_argument(
+        "--status-file", type=path_argument, help="write status.json here instead of into the run folder"
+    )
     parser.add_argument("--allow-changed", action="append", default=[], metavar="KEY", help=allow)
     options, unknown = parser.parse_known_intermixed_args(arguments)
     options.recipe += unknown

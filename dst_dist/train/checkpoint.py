@@ -18,7 +18,7 @@ from typing import Any
 import pydantic
 
 from dst_dist.errors import CheckpointError
-from dst_dist.files import flush, free_name, sha256, write_whole
+from dst_dist.files import flush, free_name, point_to, pointed_to, sha256, write_whole
 from dst_dist.logs import logger
 from dst_dist.run_folder import RunFolder
 from dst_dist.train.background import Remover
@@ -151,19 +151,17 @@ class Checkpoints:
         if is_best:
             self._link("best", target)
         self.fault("before prune")
-        best = self.run.path / "best"
-        kept = {best.resolve().name} if best.is_symlink() else set()
+        best = pointed_to(self.run.path / "best")
         good = [path for path in self.existing() if (path / MANIFEST).is_file()]
-        old = [path for path in good[: -self.keep] if path.name not in kept]
-        # Renamed first, so that a half removed one is never taken for a checkpoint.
-        self.remover.remove_all([path.rename(path.with_name(path.name + UNFINISHED)) for path in old])
+        old = [path for path in good[: -self.keep] if best is None or path.name != best.name]
+        self.remover.remove_all([aside for path in old if (aside := _set_aside(path)) is not None])
         self.fault("after prune")
 
     def _link(self, name: str, target: Path) -> None:
         self.fault(f"before link {name}")
         temporary = self.run.path / f".{name}{UNFINISHED}"
         temporary.unlink(missing_ok=True)
-        temporary.symlink_to(target.relative_to(self.run.path))
+        point_to(temporary, target.relative_to(self.run.path))
         self.fault(f"inside link {name}")
         temporary.replace(self.run.path / name)
         self.fault(f"after link {name}")
@@ -222,6 +220,15 @@ class Checkpoints:
                 )
         for path in self.folder.glob(f"*{UNFINISHED}*"):
             self.remover.remove(path)
+
+
+def _set_aside(path: Path) -> Path | None:
+    """Rename a checkpoint that goes, so that a half removed one is never taken for one; None if it stays for now."""
+    try:
+        return path.rename(path.with_name(path.name + UNFINISHED))
+    except OSError as error:
+        logger.warning("%s could not be removed: %s", path, error)
+        return None
 
 
 def _verify_own_share(path: Path, engine: Engine) -> list[str]:

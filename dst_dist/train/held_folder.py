@@ -1,5 +1,6 @@
 """A run folder that one training holds: its lock, its status file and its final model."""
 
+import errno
 import fcntl
 import json
 import os
@@ -9,12 +10,13 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 
 from dst_dist.errors import ConfigError
 from dst_dist.exit import DONE, STOPPED
+from dst_dist.file_system import RUN_FOLDER, WRITES, try_folder
 from dst_dist.files import flush, free_name, write_whole
 from dst_dist.run_folder import RunFolder
 
@@ -30,6 +32,8 @@ class HeldFolder(RunFolder):
         super().__init__(path)
         self.status_file = status_file or self.status_file
         self.step = 0
+        self.lacking: list[str] = []
+        """What the file system cannot do and the run does without, a clause each."""
         self.may_write_status = False
         """False until this process knows that its run holds the folder: by the lock, or from the main process."""
         self._lock = None
@@ -41,37 +45,55 @@ class HeldFolder(RunFolder):
         A refused start may write its status only to a file outside the folder that the holder does not write.
 
         Raises:
-            ConfigError: if another run holds the folder, or it cannot be written.
+            ConfigError: if another run holds the folder, or a run cannot work in it.
         """
-        self.may_write_status = False
+        self.may_write_status, self.lacking = False, []
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = open(self.lock_file, "a+")  # noqa: SIM115, held until the process ends
+            self._hold()
         except OSError as error:
             if not self._status_is_inside:
                 self._take_status_file()
             raise ConfigError(f"output_dir: {self.path} cannot be written: {error.strerror}") from error
+        self._take_status_file()
+        self.lacking += try_folder("output_dir", self.path, RUN_FOLDER)
+        if not self._status_is_inside:
+            try_folder("--status-file", self.status_file.parent, WRITES)
+
+    def _hold(self) -> None:
+        """Take the lock and write who has it. Raises ConfigError if another process has it."""
         try:
             # A record lock belongs to this process alone: data workers that outlive it do not keep it.
             fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            self._lock.seek(0)
-            holder, _, its_status_file = self._lock.read().strip().partition("\n")
-            if not self._status_is_inside and its_status_file not in ("", str(self.status_file.resolve())):
-                self._take_status_file()
-            holder = holder or "another process"
-            raise ConfigError(f"output_dir {self.path} is in use by {holder}; choose another output_dir") from error
+            if error.errno in (errno.EAGAIN, errno.EACCES):
+                self._refuse_second(error)
+            self.lacking.append(
+                f"cannot lock a file ({error.strerror}): nothing keeps a second start out of the folder"
+            )
         self._lock.truncate(0)
         self._lock.write(f"process {os.getpid()} on {socket.gethostname()}\n{self.status_file.resolve()}\n")
         self._lock.flush()
-        self._take_status_file()
+
+    def _refuse_second(self, error: OSError) -> NoReturn:
+        """Raise ConfigError with the holder of the folder."""
+        self._lock.seek(0)
+        holder, _, its_status_file = self._lock.read().strip().partition("\n")
+        if not self._status_is_inside and its_status_file not in ("", str(self.status_file.resolve())):
+            self._take_status_file()
+        holder = holder or "another process"
+        raise ConfigError(f"output_dir {self.path} is in use by {holder}; choose another output_dir") from error
 
     def _take_status_file(self) -> None:
         """Allow `write_status`, and remove what an earlier start wrote: it is not the status of this one."""
         self.may_write_status = True
-        if self.status_file.is_file():
-            self._earlier_status = self.status_file.read_text()
-            self.status_file.unlink()
+        try:
+            if self.status_file.is_file():
+                self._earlier_status = self.status_file.read_text()
+                self.status_file.unlink()
+        except OSError as error:
+            raise ConfigError(f"{self.status_file}: cannot be replaced: {error.strerror}") from error
 
     @property
     def _status_is_inside(self) -> bool:
@@ -108,7 +130,13 @@ class HeldFolder(RunFolder):
     def _move_aside(self) -> Path:
         """Rename the earlier run's folder, with its status; a STOP file was meant for the run that starts now."""
         moved = RunFolder(free_name(self.path, "earlier"))
-        self.path.rename(moved.path)
+        try:
+            self.path.rename(moved.path)
+        except OSError as error:
+            raise ConfigError(
+                f"output_dir: {self.path} holds another run, which cannot be moved to {moved.path} "
+                f"({error.strerror}); choose another output_dir, or move what is in it"
+            ) from error
         if self._earlier_status is not None and self._status_is_inside:
             moved.status_file.write_text(self._earlier_status)
         self.lock()

@@ -27,6 +27,7 @@ from dst_dist.train.optim import build_optimizer, rate_factor, set_rates
 from dst_dist.train.probe import run_largest
 from dst_dist.train.progress import TrainLog, add_log_file, peak_memory_gib
 from dst_dist.train.resume import frozen_digest, identify, resume
+from dst_dist.train.room import check_room
 from dst_dist.train.step import Stopwatch, optimizer_step, peak_of_all, sizes
 from dst_dist.train.stop import StopRequest
 from dst_dist.train.validation import validate
@@ -81,11 +82,13 @@ class Trainer:
         self.progress.compare_by(recipe, self.datasets.get("val"))
         run.step = self.start_step = self.progress.step
         if self.engine.is_main:
+            if self.progress.step < self.num_steps:
+                check_room(self.engine, self.checkpoints)
             run.write_config(recipe.to_yaml())
             write_whole(run.videos_file, sorted(f"{video}\n" for video in self.data.clips.index.videos()))
 
         # Logs
-        self.log = TrainLog(self.engine, run, recipe.log.every_steps, self.num_steps, self.progress.step)
+        self.log = TrainLog(self.engine, run, recipe, self.num_steps, self.progress.step)
         describe(self.engine, recipe, self.datasets, setup.limits, self.plan, self.num_steps)
 
     def run(self) -> int:
@@ -210,4 +213,9 @@ class Trainer:
             self.checkpoints.clear_unfinished()
             if moved is not None:
                 logger.warning("%s held another run, which is now %s", run.path, moved)
+            if run.lacking:
+                count = f"{len(run.lacking)} things that the run does without"
+                logger.warning(
+                    "output_dir %s: its file system lacks %s: it %s", run.path, count, "; ".join(run.lacking)
+                )
         self.engine.wait()

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import resource
 import sys
 from collections.abc import Mapping
@@ -10,10 +11,13 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from dst_dist.config import Optim, Recipe
 from dst_dist.heads import HEAD_NAMES
 from dst_dist.logs import SHOWN_BY_BAR, logger
 from dst_dist.run_folder import RunFolder
 from dst_dist.train.engine import Engine
+from dst_dist.train.optim import rate_factor
+from dst_dist.train.trackers import Trackers
 
 EVALUATION_KEYS = ("dst_update/average_precision", "speaking/average_precision", "update/exact_match")
 """Metrics in the log line of an evaluation."""
@@ -26,6 +30,29 @@ def add_log_file(run: RunFolder) -> None:
     logging.getLogger().addHandler(handler)
 
 
+def say_jump(run: RunFolder, step: int, num_steps: int, optim: Optim) -> None:
+    """Log a warning if the learning rate of a continued run jumps: by the recipe as it was, it was on another curve.
+
+    Args:
+        step: optimizer steps done.
+    """
+    rates = {line["step"]: line["learning_rate"] for line in run.metrics() if "learning_rate" in line}
+    if step not in rates or step >= num_steps:
+        return
+    planned, following = (optim.learning_rate * rate_factor(done, num_steps, optim) for done in (step - 1, step))
+    if not math.isclose(rates[step], planned, rel_tol=1e-6):
+        logger.warning(
+            "the learning rate jumps: step %d was trained with %.2e and step %d has %.2e; by the recipe as it is, with "
+            "%d steps, it would have been %.2e",
+            step,
+            rates[step],
+            step + 1,
+            following,
+            num_steps,
+            planned,
+        )
+
+
 def peak_memory_gib(device: torch.device) -> float:
     """Return the most memory this process has used so far: of the GPU, or on a CPU resident."""
     if device.type == "cuda":
@@ -36,10 +63,12 @@ def peak_memory_gib(device: torch.device) -> float:
 class TrainLog:
     """Writes one run's metrics and log lines, on the main process only."""
 
-    def __init__(self, engine: Engine, run: RunFolder, every_steps: int, num_steps: int, start_step: int):
-        self.engine, self.every_steps, self.num_steps = engine, every_steps, num_steps
+    def __init__(self, engine: Engine, run: RunFolder, recipe: Recipe, num_steps: int, start_step: int):
+        self.every_steps, self.num_steps = recipe.log.every_steps, num_steps
+        if engine.is_main:
+            say_jump(run, start_step, num_steps, recipe.optim)
+        self.trackers = Trackers(engine, run, recipe, start_step)
         self.file = open(run.metrics_file, "a", buffering=1) if engine.is_main else None  # noqa: SIM115, see close
-        engine.accelerator.init_trackers("dst_dist")
         self.checkpoint_values: dict[str, float] = {}
         self.begin_s = 0.0
         show_bar = engine.is_main and sys.stderr.isatty()
@@ -50,8 +79,7 @@ class TrainLog:
         if self.file is not None:
             self.file.write(json.dumps({"step": step, "split": split, **values}) + "\n")
         if split != "train" or self._is_due(step):
-            prefix = "" if split == "train" else f"{split}/"
-            self.engine.accelerator.log({f"{prefix}{key}": value for key, value in values.items()}, step=step)
+            self.trackers.log(step, split, values)
 
     def _is_due(self, step: int) -> bool:
         return step % self.every_steps == 0 or step in (1, self.num_steps)

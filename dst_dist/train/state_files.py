@@ -7,7 +7,6 @@ computed on the way.
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import torch
 from safetensors import safe_open
 
 from dst_dist.errors import CheckpointError
+from dst_dist.files import flush_open
 
 DTYPES = {torch.float32: "F32", torch.uint8: "U8"}
 CHUNK_BYTES = 1 << 24
@@ -63,7 +63,7 @@ def write_flushed(path: Path, pieces: Iterable[bytes | memoryview]) -> str:
             while left:
                 left = left[file.write(left) :]
             hashed.result()
-        os.fsync(file.fileno())
+        flush_open(file.fileno())
     return digest.hexdigest()
 
 

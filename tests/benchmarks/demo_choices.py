@@ -24,6 +24,7 @@ from transformers import AutoTokenizer
 from dst_dist.demo.make import make_demo
 from dst_dist.demo.model import write_model
 from dst_dist.demo.world import DOMAINS
+from tests.launching import end_with_parent
 
 AS_IN_USE = ("data.frames=continuous", "labels.positive_frames=last")
 QUICK = ("eval.every_steps=100000", "checkpoint.every_steps=100000", "log.report_to=[]")
@@ -127,7 +128,8 @@ def _figures(evaluation: Path) -> dict[str, float | None]:
 def _call(*words: str) -> float:
     """Run a module of the package; return the seconds of processor time it took."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run([sys.executable, "-m", *words], check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    env = os.environ | {"OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, "-m", *words], check=True, preexec_fn=end_with_parent, env=env)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 

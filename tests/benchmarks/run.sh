@@ -3,13 +3,14 @@
 # Ratios hold on a machine that is at work too; times only on a quiet one.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+. launch/ending.sh
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} TRANSFORMERS_VERBOSITY=error
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
 benchmark() { # module, arguments
     echo && echo "$*"
-    python -m "tests.benchmarks.$1" "${@:2}"
+    run python -m "tests.benchmarks.$1" "${@:2}"
 }
 
 benchmark decode_speed --repeats 9
@@ -20,6 +21,6 @@ benchmark checkpoint_speed "$work" --gib 0.2 --repeats 3
 
 # A run whose streams can be timed; what it learned does not matter.
 words=(output_dir="$work/run" data.root="$work/demo" model.name_or_path="$work/demo/model" train.max_steps=20)
-python -c "from dst_dist.demo.make import Sizes, make_demo; make_demo('$work/demo', sizes=Sizes(4, 2, 4, 2))" 2>"$work/log"
-python -m dst_dist.train demo "${words[@]}" data.val=[] log.report_to=[] >>"$work/log" 2>&1
+run python -c "from dst_dist.demo.make import Sizes, make_demo; make_demo('$work/demo', sizes=Sizes(4, 2, 4, 2))" 2>"$work/log"
+run python -m dst_dist.train demo "${words[@]}" data.val=[] log.report_to=[] >>"$work/log" 2>&1
 benchmark stream_speed "$work/run" --clips 8 --repeats 1 2>>"$work/log"

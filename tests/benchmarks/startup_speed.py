@@ -23,6 +23,7 @@ from dst_dist.demo.make import Sizes, make_demo
 from dst_dist.recipes.loading import load_recipe
 from dst_dist.setup import DataSetup
 from tests.data.handmade import PROMPT, noise, spoken, step, update
+from tests.launching import end_with_parent
 
 CLIPS_PER_VIDEO, FRAMES_PER_CLIP, FRAMES_PER_VIDEO, NUM_STEPS = 50, 120, 600, 5
 AGE_S = 60
@@ -103,7 +104,9 @@ def peak_kib() -> int:
 
 def started(root: str) -> dict:
     command = [sys.executable, "-m", "tests.benchmarks.startup_speed", "--start", root]
-    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout.splitlines()[-1])
+    return json.loads(
+        subprocess.run(command, check=True, preexec_fn=end_with_parent, stdout=subprocess.PIPE).stdout.splitlines()[-1]
+    )
 
 
 def main() -> None:

@@ -1,8 +1,11 @@
 """Files of features: what a reader gives back, and which files are never used."""
 
+import errno
+import hashlib
 import json
 import os
 import pickle
+import re
 import shutil
 from pathlib import Path
 
@@ -55,7 +58,8 @@ def test_rows_come_back_in_the_order_asked_for(store, tmp_path):
     path = video(tmp_path / "data", [10, 20, 30, 40, 50])
     written(store, path)
     assert read(store, path, [4, 0, 2]) == ([True] * 3, [50, 10, 30])
-    assert store.path(path) == tmp_path / "cache/key/set/frames/a.arrow.features"
+    name = hashlib.sha256(b"set/frames/a.arrow").hexdigest()[:32]
+    assert store.path(path) == tmp_path / f"cache/key/{name}.features"
 
 
 def test_corrupt_and_missing_rows_are_grey_and_not_good(store, tmp_path):
@@ -142,6 +146,27 @@ def test_another_time_with_the_same_content_is_looked_at_once(store, tmp_path, m
     monkeypatch.setattr("dst_dist.data.features.sha256", lambda path: pytest.fail("was read again"))
     assert store.is_fresh(path)
     assert store.path(path).read_bytes()[HEADER_BYTES:] == before[HEADER_BYTES:]
+
+
+def test_a_cache_that_may_only_be_read_serves_data_with_other_times(store, tmp_path, monkeypatch):
+    path = video(tmp_path / "data", [10, 20])
+    written(store, path)
+    os.utime(path, ns=(1, 1))
+    intact = os.open
+    refuse = OSError(errno.EROFS, "Read-only file system")
+    monkeypatch.setattr(os, "open", lambda *given, **more: raised(refuse) if given[1] else intact(*given, **more))
+    assert store.is_fresh(path) and store.is_fresh(path)
+
+
+def raised(error):
+    raise error
+
+
+@pytest.mark.parametrize("names", [("a", "A"), ("é", "e\u0301"), ("a:b", "a?b"), ("x" * 240, "x" * 239), ("a.", "a ")])
+def test_names_of_features_are_names_on_every_file_system(store, tmp_path, names):
+    """Where upper and lower case are one, spellings are one, some characters are not allowed, names are short."""
+    paths = [store.path(str(tmp_path / "data/set" / f"{name}.arrow")).name for name in names]
+    assert paths[0] != paths[1] and all(re.fullmatch(r"[0-9a-f]{32}\.features", path) for path in paths)
 
 
 def test_data_at_another_place_with_other_times_is_the_same(store, tmp_path):

@@ -2,6 +2,8 @@
 
 import os
 
+import pytest
+
 from dst_dist.data import inputs
 from dst_dist.data.inputs import SETTLED_NS, Stat, code_digest, stat_of
 
@@ -20,6 +22,14 @@ def test_a_file_written_just_now_is_not_settled():
     assert Stat(1, 10**10).is_settled(10**10 + SETTLED_NS)
     assert not Stat(1, 10**10).is_settled(10**10 + SETTLED_NS - 1)
     assert not Stat(1, 10**10 + 1).is_settled(10**10)
+
+
+@pytest.mark.parametrize("mtime_ns", [0, -5, 10**12 + SETTLED_NS + 1])
+def test_a_time_that_is_none_of_a_change_never_settles(mtime_ns):
+    """A file system without times, an archive's zero, a clock that is ahead."""
+    odd = Stat(1, mtime_ns)
+    assert odd.is_odd(10**12) and not odd.is_settled(10**12)
+    assert not Stat(0, 0).is_odd(10**12) and Stat(0, 0).is_settled(10**12), "there is no file"
 
 
 def test_another_line_of_code_or_library_is_another_digest(tmp_path, monkeypatch):

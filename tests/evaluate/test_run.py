@@ -1,5 +1,6 @@
 """Both evaluations of a run: what a result holds, what is measured on which clips, and what is logged."""
 
+import errno
 import json
 
 import pytest
@@ -12,6 +13,7 @@ from dst_dist.evaluate.compare import TAKEN_NAMES
 from dst_dist.evaluate.open_run import FinishedRun
 from dst_dist.evaluate.run import evaluate_run, stream_run
 from tests.evaluate.evaluating import assert_close, trained_one_step
+from tests.refusing import refused
 from tests.train.in_process import own_logging
 
 
@@ -92,6 +94,12 @@ def test_a_taken_name_raises_before_anything_is_read(tmp_path, capsys):
             assert cli.main([*command, *more]) == 2
         output = capsys.readouterr().err
         assert "--compare never: a column has this name" in output and "--compare x: given to 2 runs" in output
+
+
+def test_a_folder_that_takes_no_results_is_said_before_anything_is_measured(run, monkeypatch):
+    monkeypatch.setattr("dst_dist.evaluate.run.baselines", None)
+    with refused("replace", errno.EPERM, run), pytest.raises(ConfigError, match="RUN: in .* it is not possible"):
+        evaluate_run(run, "val")
 
 
 def test_with_max_clips_minutes_and_videos_are_those_of_the_chosen_clips(run):

@@ -25,6 +25,7 @@ from typing import NamedTuple
 import torch
 import transformers
 
+from dst_dist.paths import path_argument
 from tests.gpu.equality import Check, check_model
 from tests.gpu.journey import Stage, stages
 from tests.gpu.make_models import SHAPES, VAL_CLIPS, write_clips, write_model
@@ -220,8 +221,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Return the exit code: 0, 1 if a row fails or a comparison is off, 2 without a GPU."""
     parser = argparse.ArgumentParser(prog="bash tests/gpu/run.sh", description=__doc__.splitlines()[0])
     parser.add_argument("--tiny", action="store_true", help="a tiny model on the CPU, with launch/cpu_*.yaml")
-    parser.add_argument("--work", type=Path, default=Path("runs/gpu"), help="where models, clips and runs go")
-    parser.add_argument("--table", type=Path, help="where the table is written (WORK/table.md)")
+    parser.add_argument("--work", type=path_argument, default=Path("runs/gpu"), help="where models, clips and runs go")
+    parser.add_argument("--table", type=path_argument, help="where the table is written (WORK/table.md)")
     parser.add_argument("--only", default="", help="words that a row must have, for example '256M fsdp lora'")
     options = parser.parse_args(arguments)
     if not options.tiny and not torch.cuda.is_available():

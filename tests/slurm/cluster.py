@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.launching import REPOSITORY, free_port, kill_tree
+from tests.launching import REPOSITORY, end_with_parent, free_port, kill_tree
 
 NODES = ("n1", "n2")
 PROGRAMS = ("sbatch", "slurmctld", "slurmd", "munged", "mungekey")
@@ -123,7 +123,9 @@ class Cluster:
     def _start_daemon(self, *command: str) -> None:
         with open(self.folder / "daemons.log", "a") as log:
             self.daemons.append(
-                subprocess.Popen(command, env=self.env, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+                subprocess.Popen(
+                    command, env=self.env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=end_with_parent
+                )
             )
 
     def stop(self) -> None:

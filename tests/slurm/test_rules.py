@@ -59,7 +59,7 @@ def test_every_node_gets_the_words_as_written_and_its_own_rank(cluster, submit):
         "2",
         "--allow-changed",
         "loss.lm",
-        name='it\'s a "run" [1]#5%n $x',
+        name='it\'s a "run" [1] #5%n $5',
     )
     state = cluster.wait_for_end(job, TIMEOUT_S)
     assert (state["JobState"], state["ExitCode"]) == ("COMPLETED", "0:0"), (run / "slurm.log").read_text()

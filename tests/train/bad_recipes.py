@@ -110,7 +110,7 @@ RECIPES = {
         ("data.train: must be a dataset's name, or {name: weight}",),
     ),
     "weight of zero": (words("data.train=[{kitchen: 0}]"), ("data.train: kitchen: weight 0", "1 or more")),
-    "empty output_dir": (words("output_dir=''"), ("output_dir: must not be empty",)),
+    "empty output_dir": (words("output_dir="), ("output_dir: must not be empty",)),
     "output_dir below a file": (output_in_a_file, ("output_dir", "cannot be written", "Not a directory")),
     "unknown tracker": (words("log.report_to=[tensorbord]"), ("log.report_to: must be 'tensorboard'", "'tensorbord'")),
     "tracker not installed": (

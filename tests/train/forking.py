@@ -19,7 +19,7 @@ from unittest import mock
 import psutil
 
 from dst_dist.exit import leave
-from tests.launching import REPOSITORY, TIMEOUT_S, Launched, free_port, kill_tree
+from tests.launching import REPOSITORY, TIMEOUT_S, Launched, end_with_parent, free_port, kill_tree
 
 GRACE_S = 3
 """The launcher waits 30 s from SIGTERM to SIGKILL."""
@@ -66,6 +66,7 @@ class Starter:
             env=environment,
             stdin=subprocess.PIPE,
             text=True,
+            preexec_fn=end_with_parent,
         )
         self.number = 0
 

@@ -141,7 +141,12 @@ def test_the_real_command_is_killed_and_started_again(words, straight, tmp_path)
     command = [*launching._command("cpu_ddp", 2), "-m", "dst_dist.train", *words, f"output_dir={folder}"]
     with open(tmp_path / "output", "w") as output:
         process = subprocess.Popen(
-            command, cwd=launching.REPOSITORY, env=launching._environment({}), stdout=output, stderr=output
+            command,
+            cwd=launching.REPOSITORY,
+            env=launching._environment({}),
+            stdout=output,
+            stderr=output,
+            preexec_fn=launching.end_with_parent,
         )
         try:
             wait_for(lambda: process.poll() is not None or (folder / "checkpoints/step-00000002").is_dir())

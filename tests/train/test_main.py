@@ -35,6 +35,18 @@ def test_nothing_in_the_folder_is_pickled(earlier):
     ]
 
 
+def test_run_folder_and_status_file_are_where_a_shell_would_put_them(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("SCRATCH", str(tmp_path / "scratch"))
+    monkeypatch.chdir(tmp_path)
+    words = ["demo", "data.root=$SCRATCH/[1e3]: #", "model.name_or_path=~/model"]
+    assert train([*words, "output_dir=~/runs/1e3", "--status-file", "$SCRATCH/status.json"]) == 2
+    assert (tmp_path / "home/runs/1e3").is_dir()
+    reason = status_of(tmp_path / "scratch")["reason"]
+    assert f"{tmp_path}/home/model" in reason and f"{tmp_path}/scratch/[1e3]: #" in reason
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["home", "scratch"]
+
+
 def test_a_crash_is_in_the_status_until_the_next_start(demo_words, tmp_path, monkeypatch, capsys):
     from dst_dist.train import loop
 

@@ -12,6 +12,10 @@ import termios
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from dst_dist.recipes.loading import load_recipe
+from dst_dist.run_folder import RunFolder
+from dst_dist.train.optim import rate_factor
+from dst_dist.train.progress import say_jump
 from tests.launching import REPOSITORY, launch
 
 TERMS = ["loss", "loss/lm", "loss/dst_gen", "loss/dst_update", "loss/speaking"]
@@ -189,3 +193,25 @@ def test_a_terminal_shows_one_progress_bar(demo_words, tmp_path):
     assert sum("| val |" in line for line in seen) == 2
     # The bar went on in between: it was drawn at several steps.
     assert len(set(re.findall(r" (\d)/8 \[", output))) >= 4
+
+
+@pytest.mark.parametrize(
+    "logged, words, is_said",
+    [
+        (["train.max_steps=10"], ["train.max_steps=20"], True),
+        (["train.max_steps=10"], ["train.max_steps=10"], False),
+        (["train.max_steps=10", "optim.schedule=constant"], ["train.max_steps=20", "optim.schedule=constant"], False),
+        (["train.max_steps=10"], ["train.max_steps=10", "optim.learning_rate=1e-3"], True),
+        (["train.max_steps=10"], ["train.max_steps=10", "optim.schedule=linear"], True),
+    ],
+)
+def test_a_jump_of_the_learning_rate_is_said(tmp_path, caplog, logged, words, is_said):
+    before, after = (load_recipe(["lora", "optim.warmup_steps=0", *more]) for more in (logged, words))
+    run = RunFolder(tmp_path)
+    rates = [2e-4 * rate_factor(step, before.train.max_steps, before.optim) for step in range(10)]
+    lines = [{"step": step + 1, "split": "train", "learning_rate": rate} for step, rate in enumerate(rates)]
+    run.metrics_file.write_text("".join(json.dumps(line) + "\n" for line in lines[:8]) + '{"step": 9, "spl')
+    say_jump(run, 8, after.train.max_steps, after.optim)
+    following = after.optim.learning_rate * rate_factor(8, after.train.max_steps, after.optim)
+    says = f"step 8 was trained with {rates[7]:.2e} and step 9 has {following:.2e}"
+    assert [says in message for message in caplog.messages] == ([True] if is_said else [])

@@ -174,7 +174,12 @@ def test_the_launcher_is_told_to_end(words, straight_on_two, starter, tmp_path, 
     command = [*launching._command("cpu_ddp", 2), "-m", "dst_dist.train", *words, f"output_dir={folder}"]
     with open(tmp_path / "output", "w") as output:
         launcher = subprocess.Popen(
-            command, cwd=launching.REPOSITORY, env=launching._environment({}), stdout=output, stderr=output
+            command,
+            cwd=launching.REPOSITORY,
+            env=launching._environment({}),
+            stdout=output,
+            stderr=output,
+            preexec_fn=launching.end_with_parent,
         )
     try:
         wait_for(lambda: launcher.poll() is not None or (folder / "checkpoints/step-00000002").is_dir())
@@ -199,7 +204,14 @@ def test_killed_30_seconds_after_sigterm(starter, words, straight_on_two, tmp_pa
     command = [*launching._command("cpu_ddp", 2), "-m", "tests.train.slow", *words, f"output_dir={folder}"]
     environment = launching._environment({"SLOW_S": "100"})
     with open(tmp_path / "output", "w") as output:
-        launcher = subprocess.Popen(command, cwd=launching.REPOSITORY, env=environment, stdout=output, stderr=output)
+        launcher = subprocess.Popen(
+            command,
+            cwd=launching.REPOSITORY,
+            env=environment,
+            stdout=output,
+            stderr=output,
+            preexec_fn=launching.end_with_parent,
+        )
     try:
         wait_for(lambda: launcher.poll() is not None or (folder / "checkpoints/step-00000001").is_dir())
         began = time.monotonic()

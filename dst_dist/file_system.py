@@ -1,0 +1,117 @@
+"""Try what is asked of a file system before anything is built on it, and do without what can be done without."""
+
+import errno
+import mmap
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from dst_dist.errors import ConfigError
+from dst_dist.files import FAILURES
+
+
+class Ask(NamedTuple):
+    """Something that is asked of a file system."""
+
+    words: str
+    do: Callable[[Path], None]
+    """Does it in an empty folder; raises OSError if it cannot be done."""
+    without: str | None = None
+    """What follows if it cannot be done; None if nothing works without it."""
+
+
+def _append(folder: Path) -> None:
+    for text in ("one\n", "two\n", "thr"):
+        with open(folder / "file", "a") as file:
+            file.write(text)
+    with open(folder / "file", "rb+") as file:
+        file.truncate(8)
+    if (folder / "file").read_bytes() != b"one\ntwo\n":
+        raise OSError(errno.EIO, "other bytes are read than were written")
+
+
+def _replace(folder: Path) -> None:
+    for name in ("old", "new"):
+        (folder / name).write_text(name)
+    (folder / "new").replace(folder / "old")
+    if (folder / "old").read_text() != "new" or (folder / "new").exists():
+        raise OSError(errno.EIO, "the old file is still there")
+
+
+def _rename_folder(folder: Path) -> None:
+    (folder / "unfinished").mkdir()
+    (folder / "unfinished" / "file").write_text("")
+    (folder / "unfinished").rename(folder / "finished")
+
+
+def _flush_file(folder: Path) -> None:
+    with open(folder / "flushed", "w") as file:
+        os.fsync(file.fileno())
+
+
+def _flush_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _link(folder: Path) -> None:
+    (folder / "link").symlink_to("file")
+
+
+def _map(folder: Path) -> None:
+    with open(folder / "mapped", "wb+") as file:
+        file.write(b"text")
+        file.flush()
+        mmap.mmap(file.fileno(), 4, access=mmap.ACCESS_READ).close()
+
+
+MAY_BE_LOST = "what was written last may be lost or damaged when the machine fails"
+WRITES = (Ask("rename a file over another", _replace), Ask("flush a file", _flush_file, MAY_BE_LOST))
+RUN_FOLDER = (
+    Ask("append to a file and cut it", _append),
+    *WRITES,
+    Ask("rename a folder", _rename_folder),
+    Ask("flush a folder", _flush_folder, MAY_BE_LOST),
+    Ask("make symbolic links", _link, "`last` and `best` are text files with the place of the checkpoint"),
+)
+FEATURE_CACHE = (*WRITES, Ask("map a file into memory", _map))
+
+
+def try_folder(key: str, folder: Path, asks: Sequence[Ask]) -> list[str]:
+    """Try in a folder, which is made, what is asked of its file system.
+
+    Args:
+        key: what names the folder: a recipe key or an option.
+
+    Returns:
+        A clause for each thing that cannot be done and can be done without.
+
+    Raises:
+        ConfigError: if something else cannot be done.
+    """
+    lacking = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=".tried-", dir=folder))
+    except OSError as error:
+        raise ConfigError(f"{key}: {folder} cannot be written: {error.strerror}") from error
+    try:
+        for ask in asks:
+            try:
+                ask.do(scratch)
+            except OSError as error:
+                if ask.without is None or error.errno in FAILURES:
+                    raise ConfigError(
+                        f"{key}: in {folder} it is not possible to {ask.words}: {error.strerror}; "
+                        "name a folder on another file system"
+                    ) from error
+                lacking.append(f"cannot {ask.words} ({error.strerror}): {ask.without}")
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return lacking
