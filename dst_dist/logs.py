@@ -5,9 +5,11 @@ import os
 import sys
 import warnings
 
-import torch
+import huggingface_hub
 import transformers
 from tqdm import tqdm
+
+from dst_dist.devices import on_cpu
 
 logger = logging.getLogger("dst_dist")
 
@@ -30,6 +32,22 @@ class Console(logging.StreamHandler):
             super().emit(record)
 
 
+def say_download(key: str, name: str) -> None:
+    """Log that the hub is asked for a model that is no folder here; without a network that goes on for minutes.
+
+    Args:
+        key: of the recipe, that names the model.
+    """
+    if not os.path.isdir(name) and not huggingface_hub.constants.HF_HUB_OFFLINE:
+        logger.info(
+            "%s: asking the hub for %s; without a network it tries for minutes: HF_HUB_OFFLINE=1 takes at once what "
+            "`hf download %s` has fetched",
+            key,
+            name,
+            name,
+        )
+
+
 def set_up_logging(is_main: bool) -> None:
     """Log our own lines at INFO and all others at WARNING, to standard output; on other processes errors alone."""
     logging.captureWarnings(True)
@@ -41,7 +59,7 @@ def set_up_logging(is_main: bool) -> None:
     for category in (DeprecationWarning, FutureWarning):
         warnings.simplefilter("ignore", category)
     transformers.utils.logging.disable_progress_bar()
-    if not torch.cuda.is_available():
+    if on_cpu():
         # Otherwise DeepSpeed logs a warning whenever it is imported.
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     handler = Console()

@@ -11,6 +11,7 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather_object
 
 from dst_dist import launched
+from dst_dist.devices import check_devices, on_cpu
 from dst_dist.errors import ConfigError
 
 PATIENCE = timedelta(days=1)
@@ -81,9 +82,14 @@ class Processes:
 
 
 def start_processes() -> Processes:
-    """Join the launched processes and return this one; each holds the whole model (collective)."""
+    """Join the launched processes and return this one; each holds the whole model (collective).
+
+    Raises:
+        ConfigError: if a process would get no GPU under a launch file for GPUs, or not all processes joined.
+    """
     # Nothing is sharded here, so that a launch file of any training engine works too.
     for engine in ("ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_FSDP"):
         os.environ.pop(engine, None)
-    state = PartialState(cpu=not torch.cuda.is_available(), timeout=PATIENCE)
+    check_devices()
+    state = PartialState(cpu=on_cpu(), timeout=PATIENCE)
     return Processes(state.process_index, state.num_processes, state.device)

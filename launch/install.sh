@@ -1,5 +1,6 @@
 # Sourced by launch/quickstart.sh and tests/run.sh from the repository's root: leaves a Python with dst_dist on PATH.
 # install_dst_dist [EXTRA]   uses the active virtual environment, else makes .venv
+# num_gpus                   prints how many GPUs a training may use
 
 need_python() {
     local found
@@ -17,13 +18,21 @@ need_python() {
     return 2
 }
 
-has_gpu() { command -v nvidia-smi >/dev/null && nvidia-smi -L 2>/dev/null | grep -q GPU; }
+listed_gpus() { nvidia-smi -L 2>/dev/null | grep -c '^GPU ' || true; }
+
+num_gpus() {
+    local found
+    found=$(python -c 'import torch; print(torch.cuda.device_count())' 2>/dev/null) || found=0
+    # A card that torch does not see, and nobody hid, is no reason to train on the CPU: the training says what is wrong.
+    if [ "$found" = 0 ] && [ -z "${CUDA_VISIBLE_DEVICES+set}" ]; then found=$(listed_gpus); fi
+    echo "$found"
+}
 
 install_torch() {
     local version
     version=$(sed -n 's/^torch==//p' constraints.txt)
     python -c "import torch, sys; sys.exit(torch.__version__.split('+')[0] != '$version')" 2>/dev/null && return 0
-    if has_gpu; then
+    if [ "$(listed_gpus)" != 0 ]; then
         python -m pip install -q "torch==$version"
     else
         # The default build brings gigabytes of CUDA; without a GPU the CPU build is enough.

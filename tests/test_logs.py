@@ -5,6 +5,9 @@ import sys
 
 import pytest
 
+from dst_dist.errors import ConfigError
+from dst_dist.model.model_config import read_model_config
+
 PROGRAM = """
 import logging, sys, warnings
 from dst_dist import logs
@@ -44,3 +47,20 @@ def test_the_main_process_logs_our_info_and_others_warnings(on_terminal):
 
 def test_other_processes_log_errors_alone():
     assert lines(is_main=False) == ["ERROR our error"]
+
+
+@pytest.mark.parametrize(
+    "name, offline, says", [("org/model", False, True), ("org/model", True, False), ("model", False, False)]
+)
+def test_a_wait_for_the_hub_is_said_before_it_begins(tmp_path, monkeypatch, caplog, name, offline, says):
+    def no_network(asked):
+        assert bool(caplog.messages) is says
+        raise OSError("no network")
+
+    (tmp_path / "model").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", offline)
+    monkeypatch.setattr("dst_dist.model.model_config.PreTrainedConfig.get_config_dict", no_network)
+    with caplog.at_level("INFO", logger="dst_dist"), pytest.raises(ConfigError):
+        read_model_config(name)
+    assert any("model.name_or_path: asking the hub for org/model" in line for line in caplog.messages) is says

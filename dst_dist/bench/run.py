@@ -14,6 +14,7 @@ from dst_dist.config import Recipe
 from dst_dist.data.batching import BatchPlan, MicroBatchSampler, PackedBatch
 from dst_dist.data.dataset import make_loader
 from dst_dist.data.samples import Limits
+from dst_dist.devices import on_cpu
 from dst_dist.features import use_features
 from dst_dist.launched import is_main
 from dst_dist.model.loading import load_model
@@ -101,7 +102,7 @@ class Bench:
         own = data.samples, self.setup.limits, engine.rank, engine.num_processes, data.frame_cost
         sampler = MicroBatchSampler(self.plan, *own, start=0, stop=total)
         loader = make_loader(data, sampler, self.recipe.data.num_workers, engine.device)
-        return self.plan.steps(0, total), iter(loader)
+        return self.plan.steps(0, total), loader
 
     def run(self, trace: Path | None = None) -> Measured:
         """Run all steps and return what they took; the main process writes the profiler's trace (collective)."""
@@ -111,7 +112,7 @@ class Bench:
         elapsed_s, rows = self._run_steps(self.num_steps)
         peak_gib = peak_memory_gib(self.engine.device)
         self.engine.is_watching = True
-        activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if torch.cuda.is_available() else [])]
+        activities = [ProfilerActivity.CPU, *([] if on_cpu() else [ProfilerActivity.CUDA])]
         with profile(activities=activities) as profiler:
             watched_s, _ = self._run_steps(WATCHED_STEPS)
         if trace is not None and self.engine.is_main:

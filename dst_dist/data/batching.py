@@ -74,13 +74,17 @@ class PackedBatch:
         """Return the same micro-batch in pinned memory; the data loader calls this."""
         return self._with_tensors(torch.Tensor.pin_memory)
 
+    def without_content(self) -> "PackedBatch":
+        """Return the micro-batch with empty tensors, to carry a fault."""
+        return self._with_tensors(lambda tensor: tensor[:0].clone())
+
     def _with_tensors(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "PackedBatch":
         fields = {name: change(value) if torch.is_tensor(value) else value for name, value in vars(self).items()}
         fields["decisions"] = {head: change(labels) for head, labels in self.decisions.items()}
         return PackedBatch(**fields)
 
     def check(self) -> None:
-        """Raise DataError if a frame is corrupt and `data.on_missing` is `error`."""
+        """Raise DataError if a frame is corrupt and `data.on_missing` is `error`, or if a worker could not send it."""
         if self.fault is not None:
             raise DataError(self.fault)
 

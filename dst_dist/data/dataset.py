@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -17,15 +17,15 @@ from dst_dist.data.clips import Clip, ClipIndex
 from dst_dist.data.conversation import IGNORE, frame_list
 from dst_dist.data.cutting import CUT_FIELDS, cut_clips
 from dst_dist.data.features import FeatureReader
-from dst_dist.data.forks import leave_signals_to_the_trainer
 from dst_dist.data.frames import MAX_OPEN_FILES, FrameReader
 from dst_dist.data.frames_check import FrameFaults
 from dst_dist.data.frames_finder import FramesFinder
+from dst_dist.data.loader_worker import start_worker
 from dst_dist.data.negatives import Negatives
 from dst_dist.data.reading import read_clips
 from dst_dist.data.samples import COUNT_NAMES, Part, Sample, SampleMaker
 from dst_dist.data.workers import Asked, num_workers
-from dst_dist.errors import DataError
+from dst_dist.errors import ConfigError, DataError
 from dst_dist.heads import HEAD_NAMES
 
 
@@ -237,15 +237,18 @@ class SampleDataset(torch.utils.data.Dataset):
 
 def make_loader(
     dataset: SampleDataset, specs: Iterable[MicroBatchSpec], asked_workers: Asked, device: torch.device
-) -> torch.utils.data.DataLoader:
-    """Return a loader of the micro-batches of `specs`, in this order, made by workers.
+) -> Iterator[PackedBatch]:
+    """Return the micro-batches of `specs`, in this order, made by workers, which start at once.
 
     At most two micro-batches a worker wait, of more than four workers one; in shared memory, and for a GPU in pinned
     memory too. Each holds at most `train.max_frames` frames of 3 * S * S bytes.
+
+    Raises:
+        ConfigError: if the system refuses the workers or what connects them.
     """
     count = num_workers(asked_workers)
     waiting = 2 if count <= 4 else 1
-    return torch.utils.data.DataLoader(
+    loader = torch.utils.data.DataLoader(
         dataset,
         batch_size=None,
         sampler=specs,
@@ -254,5 +257,12 @@ def make_loader(
         pin_memory=device.type == "cuda",
         # The loader draws a seed for its workers. Nothing here uses it, and training's random state stays as it was.
         generator=torch.Generator(),
-        worker_init_fn=leave_signals_to_the_trainer,
+        worker_init_fn=start_worker,
     )
+    try:
+        return iter(loader)
+    except OSError as error:
+        raise ConfigError(
+            f"data.num_workers: {count} data workers cannot be started ({error}); see the limits of processes and "
+            "files (ulimit -a) and the room in /dev/shm, or set data.num_workers=0"
+        ) from error

@@ -1,5 +1,6 @@
 """Spreads work at the start of a run over the cores of the main process, and says how far it is."""
 
+import atexit
 import multiprocessing
 import signal
 import time
@@ -46,7 +47,7 @@ def _from_forks(function: Callable[[Any], Any], items: Sequence[Any], num_worker
             workers[-1].start()
             sender.close()
         for number in range(len(items)):
-            result, error = receivers[number % num_workers].recv()
+            result, error = _receive(receivers[number % num_workers], workers[number % num_workers])
             if error is not None:
                 raise error
             yield result
@@ -55,6 +56,18 @@ def _from_forks(function: Callable[[Any], Any], items: Sequence[Any], num_worker
             receiver.close()
             worker.kill()
             worker.join()
+
+
+def _receive(receiver: Connection, worker: multiprocessing.Process) -> tuple[Any, Exception | None]:
+    """Return what a worker sent. Raises RuntimeError if it was ended."""
+    try:
+        return receiver.recv()
+    except EOFError as error:
+        worker.join()
+        raise RuntimeError(
+            f"a process that reads data was ended (exit code {worker.exitcode}; -9 is most often a lack of memory); "
+            "data.num_workers=0 reads in one process"
+        ) from error
 
 
 def _work(
@@ -78,6 +91,18 @@ def leave_signals_to_the_trainer(worker: int) -> None:
     """Ignore the signals that ask the trainer to stop; sent to its process group, they reach the workers too."""
     for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
+
+
+@atexit.register
+def _end_workers() -> None:
+    """End what is left of the workers when Python ends, as after an error; else it would wait for them for ever.
+
+    It sends SIGTERM, which they ignore.
+    """
+    # Torch would raise an error for each.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    for worker in multiprocessing.active_children():
+        worker.kill()
 
 
 class Progress:

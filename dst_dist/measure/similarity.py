@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from dst_dist.errors import ConfigError
+from dst_dist.logs import say_download
 
 LEXICAL = "lexical"
 DECIMALS = 6
@@ -92,6 +93,7 @@ def _load(name: str, device: str) -> Any:
             f"eval.similarity: {name} needs sentence-transformers, which cannot be imported ({error}): "
             f"pip install 'dst-dist[replies]', or leave eval.similarity at {LEXICAL}"
         ) from error
+    say_download("eval.similarity", name)
     try:
         # Any other model would be loaded too, as one that averages its tokens.
         if is_sentence_transformer_model(name):

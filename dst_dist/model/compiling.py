@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
+from dst_dist.devices import on_cpu
 from dst_dist.errors import ConfigError
 from dst_dist.logs import logger
 from dst_dist.model.attention import segmented_causal_attention
@@ -30,7 +31,7 @@ def why_not_compiled(setting: bool | str) -> str | None:
     """
     if setting is False:
         return "train.compile is false"
-    on_gpu = torch.cuda.is_available()
+    on_gpu = not on_cpu()
     if setting == "auto" and not on_gpu:
         return "there is no GPU"
     if not any(map(shutil.which, COMPILERS)):

@@ -7,6 +7,7 @@ from transformers import PreTrainedConfig, SmolVLMConfig
 
 from dst_dist.errors import ConfigError
 from dst_dist.heads import HEADS
+from dst_dist.logs import say_download
 
 SETTINGS = ("tokens_per_frame", *(key for head in HEADS for key in (head.threshold_key, head.rate_key)))
 """Keys that our models' config.json has and a stock model's has not."""
@@ -14,6 +15,7 @@ SETTINGS = ("tokens_per_frame", *(key for head in HEADS for key in (head.thresho
 
 def read_model_config(name: str) -> SmolVLMConfig:
     """Return the config of a SmolVLM2. Raises ConfigError if it cannot be read, or belongs to another kind of model."""
+    say_download("model.name_or_path", name)
     try:
         values, _ = PreTrainedConfig.get_config_dict(name)
     except (OSError, ValueError) as error:

@@ -1,6 +1,6 @@
 """Run a model over a split with the gold history, and keep its losses, logits and hits in one array a quantity."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,9 @@ def evaluation_specs(
     return micro_batches(0, 0, draws, dataset.samples, limits, rank, num_processes, dataset.frame_cost)
 
 
+Watched = Callable[[Iterator[PackedBatch]], Iterator[PackedBatch]]
+
+
 @torch.no_grad()
 def read_model(
     forward: Callable[[PackedBatch], DSTOutput],
@@ -47,15 +50,19 @@ def read_model(
     num_workers: Asked,
     should_stop: Callable[[], bool] = lambda: False,
     show_progress: bool = False,
+    watched: Watched = iter,
 ) -> dict[str, np.ndarray] | None:
     """Run the model over micro-batches; return one array a column, over all positions, or None if asked to stop.
 
     Columns: `dst_update`, `speaking` (labels), `dst_update_logits`, `speaking_logits` [D, 2], `is_frame`;
     `lm_loss`, `lm_is_dst`, `lm_hit` a supervised token; `turn_hit`, `turn_is_dst` a supervised turn; and `clip`,
     `lm_clip`, `turn_clip`, the positions of their clips in the split.
+
+    Args:
+        watched: yields what an iterator gives, and knows when this process waits for it.
     """
     parts = []
-    loader = make_loader(dataset, specs, num_workers, device)
+    loader = watched(make_loader(dataset, specs, num_workers, device))
     for batch in tqdm(loader, total=len(specs), desc="evaluate", leave=False, disable=None if show_progress else True):
         if should_stop():
             return None

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from dst_dist.errors import ConfigError, DstDistError, collect
 from dst_dist.exit import BAD_USAGE, DONE, FAILED, leave, let_leader_speak
+from dst_dist.launch_settings import read_launch_settings
 from dst_dist.launched import is_main
 from dst_dist.paths import path_argument
 from dst_dist.recipes.loading import load_recipe, output_dir_of, packaged_recipes
@@ -76,19 +77,27 @@ def _refuse_recipe(options: argparse.Namespace) -> int:
 
 
 def _train(options: argparse.Namespace, run: HeldFolder) -> int:
-    """Hold the folder, check recipe and data, then train."""
+    """Train, or stop on request meanwhile."""
     stop = StopRequest(run, watches_file=is_main())
-    stop.listen()
+    with stop.listening():
+        return _check_and_train(options, run, stop)
+
+
+def _check_and_train(options: argparse.Namespace, run: HeldFolder, stop: StopRequest) -> int:
+    """Hold the folder, check recipe, launcher and data, then train."""
     if is_main():
         run.lock()
     recipe = load_recipe(options.recipe)
     check_start_model(recipe.model.name_or_path, run.path)
+    read_launch_settings(recipe)
     # Torch and transformers take seconds to import; a mistyped key should not have to wait for them.
+    from dst_dist.devices import check_devices
     from dst_dist.logs import logger, set_up_logging
     from dst_dist.model.compiling import why_not_compiled
     from dst_dist.setup import DataSetup
     from dst_dist.train.loop import Trainer
 
+    check_devices()
     set_up_logging(is_main())
     if run.is_over and run.has_recipe(recipe.model_dump(mode="json")):
         logger.info("%s was trained to its end already; see %s", run.path, run.final)

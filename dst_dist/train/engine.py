@@ -15,19 +15,27 @@ import torch.distributed as dist
 from accelerate import Accelerator, DeepSpeedPlugin, FullyShardedDataParallelPlugin, InitProcessGroupKwargs
 from accelerate.parallelism_config import ParallelismConfig
 from accelerate.state import AcceleratorState, PartialState
-from accelerate.utils import DistributedType, ProjectConfiguration
+from accelerate.utils import DistributedType, ProjectConfiguration, patch_environment
 from torch import nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.nn.parallel import DistributedDataParallel
 
 from dst_dist import launched
 from dst_dist.config import Recipe
-from dst_dist.errors import ConfigError
+from dst_dist.devices import check_devices, on_cpu
+from dst_dist.launch_settings import LAYERS, LaunchSettings, read_launch_settings
 from dst_dist.plan.needs import check_offload
 from dst_dist.processes import Processes
 
 PATIENCE = timedelta(hours=1)
 """How long a process waits for another; NCCL's ten minutes are too short while the main one checks all frames."""
+
+READ_BY_ACCELERATE = (
+    "ACCELERATE_CONFIG_DS_FIELDS",
+    "ACCELERATE_GRADIENT_ACCUMULATION_STEPS",
+    "ACCELERATE_USE_PARALLELISM_CONFIG",
+)
+"""Variables that it would read although its arguments say the same."""
 
 _NEVER_FREED: list[Any] = []
 """Keeps the process group alive: Gloo's destructor holds Python's lock while it waits for a thread that may want it,
@@ -43,14 +51,12 @@ class Engine(Processes):
 
     def __init__(self, recipe: Recipe):
         self.max_grad_norm = recipe.optim.max_grad_norm
-        on_cpu = not torch.cuda.is_available()
-        processes, gpus = launched.num_node_processes(), torch.cuda.device_count()
-        if not on_cpu and processes > gpus:
-            raise ConfigError(
-                f"{processes} processes were launched on this node, which has {gpus} GPUs; "
-                f"pass --num_processes {gpus}, or use a launch/cpu_*.yaml"
-            )
-        self.accelerator = _build_accelerator(on_cpu, self.max_grad_norm, recipe.log.report_to, recipe.output_dir)
+        check_devices()
+        settings = read_launch_settings(recipe)
+        # Accelerate and DeepSpeed would take any GPU that they see.
+        device = {"ACCELERATE_TORCH_DEVICE": "cpu", "DS_ACCELERATOR": "cpu"} if on_cpu() else {}
+        with patch_environment(**device):
+            self.accelerator = _build_accelerator(settings, on_cpu(), recipe.log.report_to, recipe.output_dir)
         self.type = self.accelerator.distributed_type
         super().__init__(self.accelerator.process_index, self.accelerator.num_processes, self.accelerator.device)
 
@@ -65,8 +71,8 @@ class Engine(Processes):
     def launch_file(self) -> str:
         """The file of launch/ that this engine is set up as, without its ending or `cpu_`."""
         if self.type == DistributedType.DEEPSPEED:
-            settings = self.accelerator.state.deepspeed_plugin.deepspeed_config
-            return "zero2_offload" if _offloads(settings) else "zero2"
+            json = self.accelerator.state.deepspeed_plugin.deepspeed_config
+            return "zero2_offload" if _offloads(json) else "zero2"
         if self.accelerator.parallelism_config is not None:
             return "hsdp"
         if self.type == DistributedType.FSDP:
@@ -154,79 +160,61 @@ class Engine(Processes):
         self.accelerator.end_training()
 
 
-def _build_accelerator(on_cpu: bool, max_grad_norm: float, trackers: list[str], folder: str) -> Accelerator:
+def _build_accelerator(settings: LaunchSettings, on_cpu: bool, trackers: list[str], folder: str) -> Accelerator:
+    # They agree with the recipe, but Accelerate would refuse some beside a JSON file, or take them for its own loop.
+    for variable in READ_BY_ACCELERATE:
+        os.environ.pop(variable, None)
     project = ProjectConfiguration(project_dir=folder, logging_dir=os.path.join(folder, "tensorboard"))
-    uses_deepspeed = os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true"
     # "nccl" is the default. Naming gloo without a launcher would make Accelerate expect several processes.
-    group = InitProcessGroupKwargs(backend="gloo" if on_cpu and uses_deepspeed else "nccl", timeout=PATIENCE)
-    settings: dict[str, Any] = {"log_with": trackers or None, "project_config": project, "kwargs_handlers": [group]}
-    if uses_deepspeed:
+    backend = "gloo" if on_cpu and settings.engine == "deepspeed" else "nccl"
+    shared: dict[str, Any] = {
+        "log_with": trackers or None,
+        "project_config": project,
+        "mixed_precision": "no",
+        "kwargs_handlers": [InitProcessGroupKwargs(backend=backend, timeout=PATIENCE)],
+    }
+    if settings.engine == "deepspeed":
         if on_cpu:
             # DeepSpeed would compile a communication kernel, which takes a compiler and a minute; gloo is enough.
             import deepspeed.ops
 
             deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-        plugin = DeepSpeedPlugin()
-        if not on_cpu and _offloads(plugin.deepspeed_config):
+        elif _offloads(settings.deepspeed):
             check_offload()
-        _fill_deepspeed(plugin.deepspeed_config, max_grad_norm)
-        return Accelerator(deepspeed_plugin=plugin, **settings)
-    if os.environ.get("ACCELERATE_USE_FSDP") == "true":
-        plugin, hybrid = FullyShardedDataParallelPlugin(), _hybrid_sharding()
-        accelerator = Accelerator(
-            cpu=on_cpu, fsdp_plugin=plugin, parallelism_config=None if on_cpu else hybrid, **settings
-        )
-        if on_cpu:
-            # Accelerate allows FSDP on GPUs only and would train one model a process; FSDP2 itself runs on gloo.
-            for state in (PartialState._shared_state, AcceleratorState._shared_state):
-                state["distributed_type"] = DistributedType.FSDP
-            AcceleratorState._shared_state["fsdp_plugin"] = plugin
-            accelerator.state.fsdp_plugin = plugin
-            if hybrid is not None:
-                AcceleratorState._shared_state["parallelism_config"] = hybrid
-                AcceleratorState._shared_state["device_mesh"] = hybrid.get_device_mesh("cpu")
-        return accelerator
-    return Accelerator(cpu=on_cpu, **settings)
-
-
-def _hybrid_sharding() -> ParallelismConfig | None:
-    """Return how many processes share the weights and how many such groups there are, if the launch file says so.
-
-    Raises:
-        ConfigError: if a node's processes make no whole number of groups.
-    """
-    # Accelerate would read it by itself, and want the number of groups to be edited with that of processes.
-    if os.environ.pop("ACCELERATE_USE_PARALLELISM_CONFIG", "false") != "true":
-        return None
-    # Accelerate's own use of a mesh that it has made; the results are not affected.
-    warnings.filterwarnings("ignore", "Slicing a flattened dim from root mesh", UserWarning)
-    sharing, on_node = int(os.environ["PARALLELISM_CONFIG_DP_SHARD_SIZE"]), launched.num_node_processes()
-    if sharing < 2 or on_node % sharing:
-        raise ConfigError(
-            f"{on_node} processes on this node make no groups of {sharing}; pass "
-            "--parallelism_config_dp_shard_size with the number of GPUs of a node before -m"
-        )
-    return ParallelismConfig(dp_shard_size=sharing, dp_replicate_size=launched.num_processes() // sharing)
+        return Accelerator(deepspeed_plugin=DeepSpeedPlugin(hf_ds_config=settings.deepspeed), **shared)
+    if settings.engine == "fsdp":
+        return _build_fsdp(settings, on_cpu, shared)
+    return Accelerator(cpu=on_cpu, **shared)
 
 
 def _offloads(json: dict[str, Any]) -> bool:
     """Return whether DeepSpeed's JSON puts the optimizer into host memory."""
-    return json.get("zero_optimization", {}).get("offload_optimizer", {}).get("device", "none") != "none"
+    return json["zero_optimization"].get("offload_optimizer", {}).get("device", "none") != "none"
 
 
-def _fill_deepspeed(json: dict[str, Any], max_grad_norm: float) -> None:
-    """Write the recipe's clipping into DeepSpeed's JSON, the only place it clips by.
-
-    Raises:
-        ConfigError: if the JSON itself sets precision, clipping, or another stage than 1 or 2.
-    """
-    precision = [key for key in ("bf16", "fp16", "torch_autocast") if json.get(key, {}).get("enabled", False)]
-    if precision:
-        raise ConfigError(f"DeepSpeed JSON: remove {', '.join(precision)}; precision is the recipe's train.precision")
-    if json.get("zero_optimization", {}).get("stage") not in (1, 2):
-        raise ConfigError(
-            "DeepSpeed JSON: zero_optimization.stage must be 1 or 2; to shard weights use launch/fsdp.yaml"
-        )
-    if json.get("gradient_clipping", "auto") not in ("auto", max_grad_norm):
-        raise ConfigError("DeepSpeed JSON: remove gradient_clipping; the recipe's optim.max_grad_norm decides")
-    json["gradient_clipping"] = max_grad_norm
+def _build_fsdp(settings: LaunchSettings, on_cpu: bool, shared: dict[str, Any]) -> Accelerator:
+    plugin = FullyShardedDataParallelPlugin(
+        fsdp_version=2,
+        reshard_after_forward=settings.reshards,
+        auto_wrap_policy="TRANSFORMER_BASED_WRAP",
+        transformer_cls_names_to_wrap=list(LAYERS),
+        activation_checkpointing=False,
+        state_dict_type="SHARDED_STATE_DICT",
+    )
+    hybrid = None
+    if settings.num_sharing is not None:
+        # Accelerate's own use of a mesh that it has made; the results are not affected.
+        warnings.filterwarnings("ignore", "Slicing a flattened dim from root mesh", UserWarning)
+        num_groups = launched.num_processes() // settings.num_sharing
+        hybrid = ParallelismConfig(dp_shard_size=settings.num_sharing, dp_replicate_size=num_groups)
+    accelerator = Accelerator(cpu=on_cpu, fsdp_plugin=plugin, parallelism_config=None if on_cpu else hybrid, **shared)
+    if on_cpu:
+        # Accelerate allows FSDP on GPUs only and would train one model a process; FSDP2 itself runs on gloo.
+        for state in (PartialState._shared_state, AcceleratorState._shared_state):
+            state["distributed_type"] = DistributedType.FSDP
+        AcceleratorState._shared_state["fsdp_plugin"] = plugin
+        accelerator.state.fsdp_plugin = plugin
+        if hybrid is not None:
+            AcceleratorState._shared_state["parallelism_config"] = hybrid
+            AcceleratorState._shared_state["device_mesh"] = hybrid.get_device_mesh("cpu")
+    return accelerator

@@ -166,14 +166,19 @@ class HeldFolder(RunFolder):
         self.goes_on_file.unlink(missing_ok=True)
         shutil.rmtree(earlier, ignore_errors=True)
 
-    def write_status(self, code: int, reason: str) -> None:
+    def write_status(self, code: int, reason: str, replaces: bool | None = None) -> None:
         """Write how the start ended, if this process may.
 
         Of several failures the first one stays: the other processes fail because of it. A good end, which only the
         main process writes, replaces what a refused start may have written.
+
+        Args:
+            replaces: whether it takes the place of what is there; by the code if None.
         """
+        if replaces is None:
+            replaces = code in (DONE, STOPPED)
         if self.may_write_status:
-            write_status_file(self.status_file, code, reason, self.step, replaces=code in (DONE, STOPPED))
+            write_status_file(self.status_file, code, reason, self.step, replaces)
 
 
 def write_status_file(file: Path, code: int, reason: str, step: int, replaces: bool) -> None:

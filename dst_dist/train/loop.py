@@ -50,6 +50,7 @@ class Trainer:
         checks = self.engine.from_main(checks)
         # The main process came here because it holds the folder.
         run.may_write_status = True
+        stop.joined()
 
         # Data, and the order of its samples
         self.datasets = setup.datasets(checks)
@@ -93,6 +94,7 @@ class Trainer:
 
     def run(self) -> int:
         """Train to the end, or until asked to stop, and return the exit code (collective)."""
+        self.stop.started()
         try:
             is_stopping = self.train()
         except Exception as error:
@@ -151,7 +153,7 @@ class Trainer:
     def evaluate(self) -> bool:
         """Measure the validation split and return whether it is the best so far (collective)."""
         data, limits = self.datasets["val"], self.setup.limits
-        metrics = validate(self.engine, self.recipe, data, limits, self.is_stopping)
+        metrics = validate(self.engine, self.recipe, data, limits, self.is_stopping, self.stop.watched)
         if metrics is None:
             return False
         self.log.evaluation(self.progress.step, metrics)
@@ -202,7 +204,7 @@ class Trainer:
         """Return this process's micro-batches from an optimizer step on, made by data workers."""
         own = self.data.samples, self.setup.limits, self.engine.rank, self.engine.num_processes, self.data.frame_cost
         sampler = MicroBatchSampler(self.plan, *own, start=step, stop=self.num_steps)
-        return iter(make_loader(self.data, sampler, self.recipe.data.num_workers, self.engine.device))
+        return self.stop.watched(make_loader(self.data, sampler, self.recipe.data.num_workers, self.engine.device))
 
     def open_folder(self, allowed: list[str]) -> None:
         """Prepare the run folder and its log file on the main process, while the others wait (collective)."""

@@ -11,17 +11,25 @@ from dst_dist.data.samples import Limits
 from dst_dist.heads import HEADS
 from dst_dist.measure.decisions import Metrics
 from dst_dist.measure.teacher_forced import TeacherForced
-from dst_dist.model.readings import check_finite, evaluation_specs, join_readings, losses, read_model
+from dst_dist.model.readings import Watched, check_finite, evaluation_specs, join_readings, losses, read_model
 from dst_dist.train.engine import Engine
 from dst_dist.train.step import forward
 
 
 def validate(
-    engine: Engine, recipe: Recipe, data: SampleDataset, limits: Limits, should_stop: Callable[[], bool]
+    engine: Engine,
+    recipe: Recipe,
+    data: SampleDataset,
+    limits: Limits,
+    should_stop: Callable[[], bool],
+    watched: Watched = iter,
 ) -> Metrics | None:
     """Return loss terms and metrics of a split, the same on every process, or None if asked to stop (collective).
 
     A head's threshold is the recipe's, else the best one on these clips.
+
+    Args:
+        watched: as in `read_model`.
 
     Raises:
         NonFiniteError: if an output of the model is not finite.
@@ -29,7 +37,7 @@ def validate(
     engine.model.eval()
     specs = evaluation_specs(data, limits, engine.rank, engine.num_processes, recipe.eval.max_clips)
     model = partial(forward, engine, recipe)
-    columns = read_model(model, data, specs, engine.device, recipe.data.num_workers, should_stop)
+    columns = read_model(model, data, specs, engine.device, recipe.data.num_workers, should_stop, watched=watched)
     if columns is None:
         return None
     columns = join_readings(engine.gather_objects(columns))

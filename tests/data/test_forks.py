@@ -3,6 +3,8 @@
 import logging
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import psutil
@@ -38,7 +40,7 @@ def test_an_error_in_a_worker_is_raised_here():
 
 
 def test_a_killed_worker_ends_the_work_instead_of_hanging():
-    with pytest.raises(EOFError):
+    with pytest.raises(RuntimeError, match="exit code -9.*data.num_workers=0"):
         list(in_workers(lambda number: os.kill(os.getpid(), signal.SIGKILL), [1, 2], [1, 1], "ends", 2))
 
 
@@ -66,6 +68,26 @@ def test_no_worker_outlives_a_main_process_that_was_killed(tmp_path):
     while any(map(psutil.pid_exists, workers)):
         assert time.monotonic() < wait_until
         time.sleep(0.02)
+
+
+def test_a_program_that_fails_beside_its_workers_ends():
+    """A traceback keeps what it shows, workers among it, until Python ends."""
+    program = """if True:
+        import multiprocessing, time
+        from dst_dist.data.forks import leave_signals_to_the_trainer
+        fork = multiprocessing.get_context("fork")
+        ready = fork.Event()
+        def work():
+            leave_signals_to_the_trainer(0)
+            ready.set()
+            time.sleep(600)
+        worker = fork.Process(target=work, daemon=True)
+        worker.start()
+        ready.wait()
+        raise ValueError("bad")
+    """
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and done.stderr.strip().endswith("ValueError: bad")
 
 
 def test_slow_work_says_how_far_it_is(caplog, monkeypatch):

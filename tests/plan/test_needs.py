@@ -6,6 +6,7 @@ import pytest
 
 from dst_dist.config import Recipe
 from dst_dist.errors import ConfigError
+from dst_dist.launch_settings import read_launch_settings
 from dst_dist.plan.needs import check_offload, missing_tools, needs_lines
 from dst_dist.train import engine
 from tests.model.tiny import tiny_config
@@ -53,11 +54,12 @@ def test_a_training_on_gpus_refuses_before_it_builds_anything(programs, monkeypa
     monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
     monkeypatch.setenv("ACCELERATE_DEEPSPEED_CONFIG_FILE", str(REPOSITORY / f"ds_configs/{name}.json"))
     monkeypatch.setattr(engine, "Accelerator", lambda **_: "built")
+    settings = read_launch_settings(Recipe())
     if is_refused:
         with pytest.raises(ConfigError, match="install a C.. compiler .* and ninja"):
-            engine._build_accelerator(False, 1.0, [], str(tmp_path))
+            engine._build_accelerator(settings, False, [], str(tmp_path))
     else:
-        assert engine._build_accelerator(False, 1.0, [], str(tmp_path)) == "built"
+        assert engine._build_accelerator(settings, False, [], str(tmp_path)) == "built"
 
 
 def lines(launch_file, precision="bf16", key_heads=1):

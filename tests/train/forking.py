@@ -14,11 +14,11 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from unittest import mock
 
 import psutil
 
 from dst_dist.exit import leave
+from tests.launcher_says import said
 from tests.launching import REPOSITORY, TIMEOUT_S, Launched, end_with_parent, free_port, kill_tree
 
 GRACE_S = 3
@@ -37,6 +37,11 @@ class Job:
         file = self.log.with_suffix(".pids")
         wait_for(file.exists)
         return json.loads(file.read_text())
+
+    @property
+    def codes(self) -> list[int]:
+        """The exit codes of the workers, by rank, after the end."""
+        return json.loads(self.log.with_suffix(".codes").read_text())
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal to all workers that are still alive."""
@@ -133,23 +138,10 @@ def serve() -> None:
         order = json.loads(line)
         engine = order["engine"]
         if engine not in environments:
-            environments[engine] = launcher_environment(engine)
+            environments[engine] = said(REPOSITORY / "launch" / f"{engine}.yaml")
         if os.fork() == 0:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             launch_here(order, environments[engine])
-
-
-def launcher_environment(engine: str) -> dict[str, str]:
-    """Return what `accelerate launch` adds to the environment of its workers."""
-    from accelerate.commands.launch import launch_command, launch_command_parser
-
-    found: dict[str, str] = {}
-    arguments = launch_command_parser().parse_args(
-        ["--config_file", f"launch/{engine}.yaml", "--main_process_port", "0", "-m", "x"]
-    )
-    with mock.patch("torch.distributed.run.run", lambda _: found.update(os.environ)):
-        launch_command(arguments)
-    return found
 
 
 def launch_here(order: dict, environment: dict[str, str]) -> None:
@@ -174,7 +166,9 @@ def launch_here(order: dict, environment: dict[str, str]) -> None:
             work(order)
         pids.append(pid)
     write_whole(log.with_suffix(".pids"), pids)
-    write_whole(log.with_suffix(".exit"), watch(pids))
+    first, codes = watch(pids)
+    write_whole(log.with_suffix(".codes"), codes)
+    write_whole(log.with_suffix(".exit"), first)
     os._exit(0)
 
 
@@ -191,22 +185,23 @@ def work(order: dict) -> None:
         leave(code)
 
 
-def watch(pids: list[int]) -> int:
-    """Wait for all workers; return the exit code of the first that failed (minus the signal), or 0."""
+def watch(pids: list[int]) -> tuple[int, list[int]]:
+    """Wait for all workers; return the exit code of the first that failed (minus the signal), or 0, and all codes."""
     living, first, killing_at = set(pids), 0, float("inf")
+    codes = dict.fromkeys(pids, 0)
     while living:
         for pid in list(living):
             ended, status = os.waitpid(pid, os.WNOHANG)
             if ended:
                 living.remove(pid)
-                code = os.waitstatus_to_exitcode(status)
+                code = codes[pid] = os.waitstatus_to_exitcode(status)
                 if code and not first:
                     first, killing_at = code, time.monotonic() + GRACE_S
                     end(living, signal.SIGTERM)
         if time.monotonic() > killing_at:
             end(living, signal.SIGKILL)
         time.sleep(0.02)
-    return first
+    return first, list(codes.values())
 
 
 def end(pids: set[int], number: signal.Signals) -> None:

@@ -8,10 +8,8 @@ import pytest
 import torch
 
 from dst_dist.data.batching import BatchPlan, micro_batches
-from dst_dist.errors import ConfigError
 from dst_dist.recipes.loading import load_recipe
 from dst_dist.setup import DataSetup
-from dst_dist.train import engine
 from tests.launching import TINY_RUN, launch
 from tests.train import comparing
 
@@ -252,23 +250,3 @@ def test_a_world_that_was_not_launched_is_refused(demo_words, tmp_path):
     assert launched.status["code"] == 2
     assert "2 processes were launched, but Accelerate sees 1" in launched.status["reason"]
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
-
-
-def hybrid_of(monkeypatch, on_node, processes, sharing):
-    sizes = {"LOCAL_WORLD_SIZE": on_node, "WORLD_SIZE": processes, "PARALLELISM_CONFIG_DP_SHARD_SIZE": sharing}
-    for name, value in {**sizes, "ACCELERATE_USE_PARALLELISM_CONFIG": "true"}.items():
-        monkeypatch.setenv(name, str(value))
-    return engine._hybrid_sharding()
-
-
-def test_replicas_are_as_many_as_there_are_groups(monkeypatch):
-    assert engine._hybrid_sharding() is None
-    for on_node, processes, sharing, replicas in ((8, 32, 8, 4), (4, 4, 2, 2), (8, 8, 8, 1)):
-        hybrid = hybrid_of(monkeypatch, on_node, processes, sharing)
-        assert (hybrid.dp_shard_size, hybrid.dp_replicate_size) == (sharing, replicas)
-
-
-@pytest.mark.parametrize("on_node, sharing", [(4, 8), (6, 4), (2, 1)])
-def test_groups_lie_within_a_node(monkeypatch, on_node, sharing):
-    with pytest.raises(ConfigError, match=f"{on_node} processes on this node make no groups of {sharing}"):
-        hybrid_of(monkeypatch, on_node, 2 * on_node, sharing)

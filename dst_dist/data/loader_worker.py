@@ -1,0 +1,37 @@
+"""What a process that makes micro-batches does besides: whatever goes wrong in it reaches the training process."""
+
+import os
+import shutil
+from multiprocessing.queues import Queue
+from typing import Any
+
+from dst_dist.data.batching import PackedBatch
+from dst_dist.data.forks import leave_signals_to_the_trainer
+
+SHARED_MEMORY = "/dev/shm"
+
+
+def start_worker(worker: int) -> None:
+    """Prepare a data worker; called in it before its first micro-batch."""
+    leave_signals_to_the_trainer(worker)
+    # A thread sends micro-batches. Its errors are printed and lost, and the trainer would wait for ever.
+    Queue._on_queue_feeder_error = _send_fault
+
+
+def _send_fault(queue: Queue, error: Exception, item: Any) -> None:
+    """Send a micro-batch's number with a fault in place of its content; end the worker if that cannot be sent."""
+    number, batch = item if isinstance(item, tuple) else (None, None)
+    if not isinstance(batch, PackedBatch) or not len(batch.input_ids):
+        os._exit(1)
+    size = sum(tensor.nbytes for tensor in vars(batch).values() if hasattr(tensor, "nbytes"))
+    empty = batch.without_content()
+    empty.fault = (
+        f"a data worker could not hand over a micro-batch of {size / 2**20:.1f} MiB through {SHARED_MEMORY}, which has "
+        f"{_free_mib():.1f} MiB left: {error}; give the machine more of it (docker run --shm-size=8g), "
+        "set data.num_workers=0, or lower train.max_frames"
+    )
+    queue.put((number, empty))
+
+
+def _free_mib() -> float:
+    return shutil.disk_usage(SHARED_MEMORY).free / 2**20
