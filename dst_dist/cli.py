@@ -6,12 +6,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from dst_dist import recipe_verbs
 from dst_dist.build.verbs import declare_build, declare_frames
 from dst_dist.errors import ConfigError, DstDistError
 from dst_dist.exit import BAD_USAGE, DONE, let_leader_speak
 from dst_dist.launched import is_main
 from dst_dist.paths import path_argument
-from dst_dist.recipes.verbs import declare_explain, declare_recipe, declare_schema
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,19 +30,23 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Return the command line; words of a recipe may stand before and after options. SystemExit(2) on bad usage."""
     parser = argparse.ArgumentParser(prog="dst-dist", description="Commands beside training.")
     commands = parser.add_subparsers(required=True, metavar="command")
-    verbs = [
+    for declare in (
         _demo,
         declare_build,
         declare_frames,
-        _train,
-        declare_recipe,
-        declare_explain,
-        declare_schema,
-        _plan,
-        _bench,
+        recipe_verbs.declare_train,
+        recipe_verbs.declare_recipe,
+        recipe_verbs.declare_explain,
+        recipe_verbs.declare_schema,
+        recipe_verbs.declare_plan,
+        recipe_verbs.declare_bench,
         _features,
-    ]
-    for declare in [*verbs, _evaluate, _stream, _report, _export, _slurm]:
+        _evaluate,
+        _stream,
+        _report,
+        _export,
+        recipe_verbs.declare_slurm,
+    ):
         declare(commands)
     options, rest = parser.parse_known_args(arguments)
     unknown = [word for word in rest if word.startswith("-") or not hasattr(options, "words")]
@@ -68,74 +72,6 @@ def _run_demo(options: argparse.Namespace) -> None:
     set_up_logging(is_main=True)
     make_demo(options.out, seed=options.seed, blank=options.blank)
     print(f"made {options.out}")
-
-
-def _train(commands) -> None:
-    command = commands.add_parser("train", help="print the accelerate launch line that fits this machine, and run it")
-    command.add_argument("words", nargs="+", metavar="recipe", help="recipes, then key=value")
-    command.add_argument("--engine", help="a file of launch/, without its ending; otherwise what fits the machine")
-    command.add_argument("--processes", type=_count, help="over all nodes; otherwise one for each GPU")
-    command.add_argument("--nodes", type=_count, default=1, help="run the same command on each")
-    command.add_argument("--node-rank", type=int, help="this node's number, from 0")
-    command.add_argument("--main-address", help="name or address of the node with --node-rank 0")
-    command.add_argument(
-        "--allow-changed", action="append", default=[], metavar="KEY", help="resume although it differs"
-    )
-    command.set_defaults(run=_run_train)
-
-
-def _run_train(options: argparse.Namespace) -> int:
-    from dst_dist.start import Launch, start_training
-
-    places = options.nodes, options.node_rank, options.main_address
-    return start_training(options.words, Launch(options.engine, options.processes, *places), options.allow_changed)
-
-
-def _plan(commands) -> None:
-    command = commands.add_parser("plan", help="say what a recipe will take: steps, memory by part, whether it fits")
-    command.add_argument("words", nargs="+", metavar="recipe", help="as for training: recipes, then key=value")
-    command.add_argument("--engine", default="zero2", help="a file of launch/, without its ending")
-    command.add_argument("--processes", type=_count, default=8)
-    command.add_argument("--processes-per-node", type=_count, default=8, help="GPUs of a node")
-    command.add_argument("--gpu-gib", type=float, default=80, help="memory of a process's GPU")
-    command.add_argument("--tokens-per-s", type=float, help="rate of one process, from an earlier run's log")
-    command.set_defaults(run=_run_plan)
-
-
-def _run_plan(options: argparse.Namespace) -> None:
-    from dst_dist.plan.show import Machine, plan_lines
-
-    machine = Machine(
-        options.engine, options.processes, options.gpu_gib, options.processes_per_node, options.tokens_per_s
-    )
-    for line in plan_lines(options.words, machine):
-        print(line, flush=True)
-
-
-def _bench(commands) -> None:
-    command = commands.add_parser("bench", help="train a few steps of a recipe, and say how fast and where time goes")
-    command.add_argument("words", nargs="+", metavar="recipe", help="as for training: recipes, then key=value")
-    command.add_argument("--steps", type=_count, default=20, help="optimizer steps to time")
-    command.add_argument("--synthetic", action="store_true", help="full micro-batches of random tokens and frames")
-    command.add_argument(
-        "--trace", type=path_argument, metavar="FILE", help="write the profiler's trace, for ui.perfetto.dev"
-    )
-    command.set_defaults(run=_run_bench)
-
-
-def _count(word: str) -> int:
-    if not word.isdecimal() or int(word) < 1:
-        raise argparse.ArgumentTypeError(f"{word}: say a whole number from 1")
-    return int(word)
-
-
-def _run_bench(options: argparse.Namespace) -> None:
-    from dst_dist.bench.show import bench_lines
-    from dst_dist.logs import set_up_logging
-
-    set_up_logging(is_main())
-    for line in bench_lines(options.words, options.steps, options.synthetic, options.trace):
-        print(line, flush=True)
 
 
 def _features(commands) -> None:
@@ -260,27 +196,3 @@ def _run_export(options: argparse.Namespace) -> None:
 
     set_up_logging(is_main=True)
     export_run(options.run_folder, options.to, options.merge, options.push)
-
-
-def _slurm(commands) -> None:
-    command = commands.add_parser("slurm", help="render the sbatch script of a run, keep it with the run, submit it")
-    command.add_argument("words", nargs="+", metavar="recipe", help="as for training: recipes, then key=value")
-    command.add_argument("--engine", default="zero2", help="a file of launch/, without its ending")
-    command.add_argument("--nodes", type=int, default=1)
-    command.add_argument("--processes-per-node", type=int, default=8, help="GPUs of a node")
-    command.add_argument("--cpus-per-node", type=int, help="otherwise one for each process and each data worker")
-    command.add_argument("--time", default="24:00:00", help="limit of one start; the job is queued again until done")
-    command.add_argument("--signal-s", type=int, default=300, help="seconds before the limit to save and stop at")
-    command.add_argument("--max-requeues", type=int, default=50)
-    command.add_argument(
-        "--allow-changed", action="append", default=[], metavar="KEY", help="go on although this differs"
-    )
-    command.add_argument("--dry-run", action="store_true", help="show the script and submit nothing")
-    command.set_defaults(run=_run_slurm)
-
-
-def _run_slurm(options: argparse.Namespace) -> None:
-    from dst_dist.slurm import Job, submit
-
-    job = Job(**{name: getattr(options, name) for name in Job.__dataclass_fields__})
-    print(submit(job, options.words, options.allow_changed, options.dry_run))

@@ -8,7 +8,10 @@ from dst_dist import cli
 from dst_dist.slurm import Job
 from tests.launching import REPOSITORY
 
-VERBS = ("demo", "build", "frames", "plan", "bench", "features", "evaluate", "stream", "report", "slurm")
+VERBS = (
+    *("demo", "build", "frames", "features", "evaluate", "stream", "report", "export"),
+    *("train", "recipe", "explain", "schema", "plan", "bench", "slurm"),
+)
 
 
 @pytest.mark.parametrize("verb", VERBS)
