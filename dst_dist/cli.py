@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dst_dist import recipe_verbs
+from dst_dist.build.verbs import declare_build, declare_frames
 from dst_dist.errors import ConfigError, DstDistError
 from dst_dist.exit import BAD_USAGE, DONE, let_leader_speak
 from dst_dist.launched import is_main
@@ -31,6 +32,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     commands = parser.add_subparsers(required=True, metavar="command")
     for declare in (
         _demo,
+        declare_build,
+        declare_frames,
         recipe_verbs.declare_train,
         recipe_verbs.declare_recipe,
         recipe_verbs.declare_explain,

@@ -133,6 +133,15 @@ class Commands:
         """The words of a verb with names that are placeholders replaced by what the small demo has."""
         if words[0] == "demo":
             return ["demo", "--out", f"{self.scratch}/demo", *words[3:]]
+        if words[0] == "build":
+            examples = [str(path) for path in sorted((REPOSITORY / "tests/build/examples").glob("*.raw.json"))]
+            dialogs = words[: words.index("--dialogs") + 1]
+            return [*dialogs, *examples, "--out", f"{self.scratch}/built", *words[words.index("--out") + 2 :]]
+        if words[0] == "frames":
+            from tests.data.videos import write_video
+
+            write_video(self.scratch / words[1], [50], [0])
+            return [words[0], str(self.scratch / words[1]), "--out", f"{self.scratch}/frames", *words[4:]]
         if words[0] == "slurm":
             self.monkeypatch.chdir(REPOSITORY)
             rest = [word for word in words[1:] if not word.startswith(("data.", "output_dir="))]

@@ -45,6 +45,7 @@ ARROWS = {
     "run_folder": set(),
     "data": {"config", "errors", "files", "heads", "launched", "logs"},
     "demo": {"data"},
+    "build": {"data", "errors", "files", "paths"},
     "model": {"config", "devices", "errors", "heads", "logs", "data"},
     "setup": {"config", "errors", "launched", "logs", "data", "model"},
     "features": {"config", "errors", "file_system", "files", "logs", "processes", "recipes", "data", "model", "setup"},
@@ -87,6 +88,7 @@ ARROWS = {
     "recipe_verbs": {"bench", "launched", "logs", "paths", "plan", "recipes", "slurm", "start"},
     "cli": {
         "demo",
+        "build",
         "errors",
         "evaluate",
         "exit",

@@ -9,7 +9,7 @@ from dst_dist.slurm import Job
 from tests.launching import REPOSITORY
 
 VERBS = (
-    *("demo", "features", "evaluate", "stream", "report", "export"),
+    *("demo", "build", "frames", "features", "evaluate", "stream", "report", "export"),
     *("train", "recipe", "explain", "schema", "plan", "bench", "slurm"),
 )
 

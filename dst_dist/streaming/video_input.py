@@ -1,14 +1,11 @@
 """A video and a task from outside a data root, for streaming."""
 
 import json
-import math
-from collections.abc import Iterable, Iterator
-from fractions import Fraction
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-from PIL import Image
 from pydantic import BeforeValidator, ConfigDict, Field
 
 from dst_dist.data.clips import Clip, Step, Turn
@@ -18,22 +15,12 @@ from dst_dist.data.formats.prospect import State
 from dst_dist.data.formats.schema import MAX_FRAME, Name, Raw, Text, shown, validate
 from dst_dist.data.frames import SUFFIX, open_frames
 from dst_dist.data.image_folder import list_images
-from dst_dist.data.images import DECODE_ERRORS, TURNS, decode_image, decode_jpeg, preprocess, to_rgb
+from dst_dist.data.images import DECODE_ERRORS, decode_image, decode_jpeg, preprocess
 from dst_dist.data.reading_log import ClipLog, FileFaults, Report
 from dst_dist.data.state import without_not_started
-from dst_dist.errors import ConfigError, DataError
+from dst_dist.data.video_files import read_container
+from dst_dist.errors import DataError
 from dst_dist.logs import logger
-
-ORIENTATIONS = {
-    (-1, 0, 0, 1): 2,
-    (-1, 0, 0, -1): 3,
-    (1, 0, 0, -1): 4,
-    (0, 1, 1, 0): 5,
-    (0, 1, -1, 0): 6,
-    (0, -1, -1, 0): 7,
-    (0, -1, 1, 0): 8,
-}
-"""The orientation tag of a picture by the signs of a video's matrix that turns it alike."""
 
 
 def read_video(path: Path, fps: float, size: int) -> Iterator[np.ndarray]:
@@ -41,7 +28,7 @@ def read_video(path: Path, fps: float, size: int) -> Iterator[np.ndarray]:
 
     Args:
         path: an Arrow frames file (`.arrow`) or a folder of images in the order of their names, which are taken to be
-            `fps` frames a second; or a video file, which is sampled (see `sample`).
+            `fps` frames a second; or a video file, which is sampled (see `data/video_files.py: sample`).
 
     Raises:
         DataError: if there is no such video, or an image cannot be read.
@@ -52,7 +39,7 @@ def read_video(path: Path, fps: float, size: int) -> Iterator[np.ndarray]:
     elif not path.is_file():
         raise DataError(f"{path}: no such video; name a frames file (.arrow), a folder of images or a video file")
     else:
-        images = _read_arrow(path) if path.suffix == SUFFIX else _read_container(path, fps)
+        images = _read_arrow(path) if path.suffix == SUFFIX else read_container(path, fps)
     return (preprocess(image, size) for image in images)
 
 
@@ -70,63 +57,6 @@ def _read_arrow(path: Path) -> Iterator[np.ndarray]:
             yield decode_jpeg(file.jpeg(row))
         except DECODE_ERRORS as error:
             raise DataError(f"{path}: frame {row} cannot be read: {error}") from error
-
-
-def _read_container(path: Path, fps: float) -> Iterator[np.ndarray]:
-    try:
-        import av
-    except ImportError:
-        raise ConfigError(f"{path}: a video file needs PyAV; pip install 'dst-dist[video]'") from None
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.video:
-                raise DataError(f"{path}: holds no video")
-            container.streams.video[0].thread_type = "AUTO"
-            for frame in sample(container.decode(video=0), fps, str(path)):
-                image, turn = frame.to_image(), _turn_of(frame)
-                yield to_rgb(image if turn is None else image.transpose(turn))
-    except av.FFmpegError as error:
-        raise DataError(f"{path}: cannot be decoded: {error}") from error
-
-
-def _turn_of(frame: Any) -> Image.Transpose | None:
-    """Return how a decoded frame has to be turned: phones store the picture as the sensor is held, with a matrix."""
-    for data in frame.side_data:
-        if data.type.name == "DISPLAYMATRIX":
-            # Fixed-point numbers [3, 3]; (x, y) is shown at (x, y) times the upper left part, which turns or mirrors.
-            matrix = np.frombuffer(bytes(data), np.int32).reshape(3, 3)[:2, :2]
-            return TURNS.get(ORIENTATIONS.get(tuple(np.sign(matrix).ravel().tolist())))
-    return None
-
-
-def sample(frames: Iterable[Any], fps: float, name: str) -> Iterator[Any]:
-    """Yield, for each time k / fps from the first frame to the end of the last, the last frame at or before it.
-
-    Args:
-        frames: in the order they are shown, each with `pts` and `duration` in units of `time_base` seconds.
-        name: of the video, for faults.
-
-    Raises:
-        DataError: if a frame has no time, or there is no frame.
-    """
-    period, first, newest, number = 1 / Fraction(fps).limit_denominator(100_000), 0, None, 0
-    for frame in frames:
-        if frame.pts is None:
-            raise DataError(f"{name}: its frames carry no times; write it into another container, such as mp4")
-        if newest is None:
-            first = frame.pts
-        # Times are rounded to whole ticks: a frame meant for exactly this time may carry the next tick.
-        while newest is not None and math.ceil(number * period / frame.time_base) < frame.pts - first:
-            yield newest
-            number += 1
-        newest = frame
-    if newest is None:
-        raise DataError(f"{name}: holds no frame")
-    begin = newest.pts - first
-    end_s = (begin + (newest.duration or 0)) * newest.time_base
-    while math.ceil(number * period / newest.time_base) <= begin or number * period < end_s:
-        yield newest
-        number += 1
 
 
 class _Written(Raw):

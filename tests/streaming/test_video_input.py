@@ -4,8 +4,6 @@ import builtins
 import io
 import json
 import re
-from fractions import Fraction
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +14,8 @@ from dst_dist.data.clips import Step
 from dst_dist.data.frames import write_frames
 from dst_dist.data.images import preprocess, to_rgb
 from dst_dist.errors import ConfigError, DataError
-from dst_dist.streaming.video_input import read_task, read_video, sample
+from dst_dist.streaming.video_input import read_task, read_video
+from tests.data.videos import write_video
 
 SIZE = 8
 
@@ -115,81 +114,6 @@ def test_without_pyav_the_error_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setattr(builtins, "__import__", without_av)
     with pytest.raises(ConfigError, match=re.escape("pip install 'dst-dist[video]'")):
         list(read_video(tmp_path / "video.mp4", 2.0, SIZE))
-
-
-def frames_at(*times, last=0, base=Fraction(1, 1000)):
-    """Return frames of these times in ticks; only the last's duration is known."""
-    durations = [0] * (len(times) - 1) + [last]
-    return [
-        SimpleNamespace(pts=at, duration=how_long, time_base=base)
-        for at, how_long in zip(times, durations, strict=True)
-    ]
-
-
-@pytest.mark.parametrize(
-    "times, last, fps, expected",
-    [
-        # 4 a second sampled at 2.
-        ((0, 250, 500, 750), 250, 2.0, [0, 500]),
-        # The last frame is seen as long as it lasts.
-        ((0, 1000), 1000, 2.0, [0, 0, 1000, 1000]),
-        # Variable rate: the last frame at or before 0, 0.5, 1.0, 1.5 s.
-        ((0, 100, 499, 501, 1400), 200, 2.0, [0, 499, 501, 1400]),
-        # The container's clock starts anywhere, also below 0.
-        ((-40, 460, 960), 0, 2.0, [-40, 460, 960]),
-        ((7000, 7250, 7500), 0, 2.0, [7000, 7500]),
-        # 3 a second in whole milliseconds: 667 stands for 666.67.
-        ((0, 333, 667, 1000), 0, 3.0, [0, 333, 667, 1000]),
-        # A frame one tick late comes at the next sampling time.
-        ((0, 501, 1002), 0, 2.0, [0, 0, 501]),
-        ((5,), 0, 2.0, [5]),
-    ],
-)
-def test_each_sampling_time_gets_the_last_frame_before_it(times, last, fps, expected):
-    assert [frame.pts for frame in sample(frames_at(*times, last=last), fps, "video")] == expected
-
-
-def test_ntsc_rates_do_not_drift():
-    """Ten minutes at 30000/1001 sampled at that rate is every frame once."""
-    frames = (
-        SimpleNamespace(pts=number * 1001, duration=1001, time_base=Fraction(1, 30000)) for number in range(18000)
-    )
-    assert [frame.pts // 1001 for frame in sample(frames, 30000 / 1001, "video")] == list(range(18000))
-
-
-def test_sampling_holds_two_frames_at_most():
-    alive = set()
-
-    class Frame(SimpleNamespace):
-        def __del__(self):
-            alive.discard(self.pts)
-
-    def decoded():
-        for pts in range(1000):
-            alive.add(pts)
-            yield Frame(pts=pts, duration=1, time_base=Fraction(1, 100))
-
-    assert max(len(alive) for _ in sample(decoded(), 50.0, "video")) <= 3
-
-
-def test_frames_without_times_raise():
-    with pytest.raises(DataError, match="carry no times"):
-        list(sample([SimpleNamespace(pts=None)], 2.0, "raw.h264"))
-    with pytest.raises(DataError, match="no frame"):
-        list(sample([], 2.0, "empty.mp4"))
-
-
-def write_video(path, shades, times_ms, size=(64, 48), picture_of=picture, codec="mpeg4", pix_fmt="yuv420p"):
-    av = pytest.importorskip("av", reason="PyAV is not installed; pip install 'dst-dist[video]'")
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=25)
-        stream.width, stream.height, stream.pix_fmt = *size, pix_fmt
-        stream.codec_context.time_base = stream.time_base = Fraction(1, 1000)
-        for shade, at in zip(shades, times_ms, strict=True):
-            frame = av.VideoFrame.from_image(picture_of(shade, size))
-            frame.pts, frame.time_base = at, Fraction(1, 1000)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])

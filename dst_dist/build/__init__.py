@@ -1,0 +1,1 @@
+"""From raw dialogs and videos to clips and frames that training reads."""

@@ -1,0 +1,210 @@
+"""`dst-dist build`: from raw dialogs to clip files below a data root."""
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dst_dist.build.align import Costs
+from dst_dist.build.dialogs import Conversation, Video, read_dialogs
+from dst_dist.build.evidence import Evidence, Said, read_evidence
+from dst_dist.build.matching import Matches, Task, match, read_task
+from dst_dist.build.proposals import Proposer
+from dst_dist.build.rates import Rate, find_rate
+from dst_dist.build.sessions import with_whole_sessions
+from dst_dist.build.similarity import TFIDF, Similarity, open_similarity
+from dst_dist.build.spans import Change, find_changes
+from dst_dist.build.speech import read_sentences
+from dst_dist.build.steps import Step, read_steps
+from dst_dist.build.turns import cut, place_turns
+from dst_dist.data.frames import SUFFIX
+from dst_dist.data.reading_log import Report
+from dst_dist.errors import ConfigError
+from dst_dist.files import write_whole
+
+logger = logging.getLogger(__name__)
+
+SPOKEN_WORTH = 0.5
+"""What a step that is only spoken of counts in the alignment's score, next to one with annotated lines."""
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """A dialog with what was found about it. `score` is the alignment's own, from 0 to 10."""
+
+    id: str
+    video: Video
+    conversation: Conversation
+    task: Task
+    matches: Matches
+    changes: Sequence[Change]
+    score: float
+
+
+@dataclass(frozen=True)
+class Built:
+    """The clips of each file by its path below the root, the dialogs they come from, and what was counted."""
+
+    files: dict[str, list[dict[str, Any]]]
+    dialogs: list[Aligned]
+    report: Report
+
+
+def build(
+    paths: Sequence[Path],
+    out: Path,
+    fps: float | None = None,
+    similarity: str = TFIDF,
+    clip_s: float | None = None,
+    proposer: Proposer | None = None,
+) -> Built:
+    """Write the clips of raw dialogs as `<out>/<dataset>/<split>_training.json`, each file replaced as a whole.
+
+    Args:
+        paths: files of generated dialogs.
+        out: the data root; frames files that are there already are looked at for their rate and length.
+        fps: rows a second of all frames files; None to find out for each video.
+        similarity: `tfidf`, or a sentence-transformers model.
+        clip_s: longest clip in seconds; None for one clip a dialog.
+        proposer: a language model that is asked about the lines too.
+
+    Raises:
+        DataError: with all faults of all files, before anything is written.
+        ConfigError: if the similarity cannot be used, or no clip is left.
+    """
+    compare, report = open_similarity(similarity), Report()
+    videos = with_whole_sessions(read_dialogs(paths, report), report)
+    files: dict[str, list[dict[str, Any]]] = {}
+    dialogs = []
+    for video in _without_repeats(videos, report):
+        rate = find_rate(video, out, fps, report)
+        for dialog in _align_dialogs(video, compare, proposer, report):
+            clips = _clips(dialog, rate, clip_s, report)
+            files.setdefault(f"{video.dataset}/{video.split}_training.json", []).extend(clips)
+            dialogs.append(dialog)
+    files = {name: clips for name, clips in files.items() if clips}
+    if not files:
+        raise ConfigError(["no clip is left of these dialogs; nothing was written", *report.lines()])
+    for name, clips in files.items():
+        write_whole(out / name, json.dumps(clips, ensure_ascii=False, indent=1) + "\n")
+    return Built(files, dialogs, report)
+
+
+def _without_repeats(videos: Sequence[Video], report: Report) -> list[Video]:
+    """Return the videos, those of one dataset and uid once with all of their dialogs in order."""
+    by_uid: dict[tuple[str, str], Video] = {}
+    for video in videos:
+        key = video.dataset, video.uid
+        if key in by_uid:
+            report.count("videos that stand several times, their dialogs put together", f"{video.dataset}/{video.uid}")
+            by_uid[key].written.conversations.extend(video.written.conversations)
+        else:
+            by_uid[key] = video
+    return list(by_uid.values())
+
+
+def _align_dialogs(video: Video, similarity: Similarity, proposer: Proposer | None, report: Report) -> list[Aligned]:
+    """Return the dialogs of a video that can be used; ids keep the place in the list, whatever is left out."""
+    name = f"{video.dataset}/{video.uid}"
+    steps = read_steps(video.written.inferred_knowledge)
+    if not steps:
+        report.count("videos without numbered steps, left out", name)
+        return []
+    task = read_task(steps, read_evidence(video.annotations.all_step_descriptions), similarity)
+    if proposer is not None:
+        task = proposer.advise(task, name, report)
+    aligned, seen = [], set()
+    for place, conversation in enumerate(video.written.conversations):
+        turns = [turn for turn in conversation.conversation if turn.content.strip()]
+        if len(turns) < len(conversation.conversation):
+            report.count("dialogs with blank turns, which were left out", f"{name}/{place}")
+        key = tuple((turn.role, turn.time, turn.content) for turn in turns)
+        if not turns:
+            report.count("dialogs without turns, left out", f"{name}/{place}")
+        elif key in seen:
+            report.count("dialogs equal to another of the video, left out", f"{name}/{place}")
+        else:
+            spoken = conversation.model_copy(update={"conversation": turns})
+            aligned.append(align_dialog(video, spoken, f"{name}/{place}", task, similarity))
+        seen.add(key)
+    return aligned
+
+
+def align_dialog(
+    video: Video, conversation: Conversation, name: str, task: Task, similarity: Similarity, costs: Costs | None = None
+) -> Aligned:
+    """Return what a dialog's evidence says about its steps."""
+    said = sorted([*conversation.said, *_only_annotated(conversation, task.evidence)], key=lambda turn: turn.time)
+    matches = match(task, read_sentences(said), similarity, costs or Costs())
+    changes = find_changes(matches, task.untimed)
+    return Aligned(name, video, conversation, task, matches, changes, _score(task.steps, matches))
+
+
+def _only_annotated(conversation: Conversation, evidence: Evidence) -> list[Said]:
+    """Return the utterances that stand among the annotations, but for those that the dialog has at their time too."""
+    times = [turn.time for turn in conversation.conversation]
+    return [said for said in evidence.said if all(abs(said.time - time) > 1.0 for time in times)]
+
+
+def _score(steps: Sequence[Step], matches: Matches) -> float:
+    """Return ten times the mean over steps of the best similarity of its evidence; what is only spoken counts half."""
+    best = dict.fromkeys(range(len(steps)), 0.0)
+    for cue in matches.tells:
+        best[cue.step] = max(best[cue.step], SPOKEN_WORTH * cue.similarity)
+    for run in matches.runs:
+        best[run.step] = max(best[run.step], run.similarity)
+    return round(10 * sum(min(1.0, value) for value in best.values()) / len(steps), 3)
+
+
+def _clips(dialog: Aligned, rate: Rate, clip_s: float | None, report: Report) -> list[dict[str, Any]]:
+    video, written = dialog.video, dialog.video.written
+    turns, num_beyond = place_turns(dialog.conversation.conversation, dialog.changes, dialog.task.steps, rate)
+    if num_beyond:
+        report.counts["turns beyond the end of the frames file, left out"] += num_beyond - 1
+        report.count("turns beyond the end of the frames file, left out", f"{num_beyond} of {dialog.id}")
+    if not turns:
+        report.count("dialogs whose turns are all beyond the frames file, left out", dialog.id)
+        return []
+    start = min(rate.frame(video.annotations.video_start_time or 0.0), turns[0]["frame"])
+    length = max(1, rate.frame(clip_s)) if clip_s is not None else None
+    head = {
+        "dataset": video.dataset,
+        "video_uid": video.uid,
+        "inferred_goal": written.inferred_goal,
+        "inferred_knowledge": written.inferred_knowledge,
+        "video_labels": written.video_labels or {},
+        "frames_file": f"{video.dataset}/frames/{video.frames_name}{SUFFIX}",
+        "fps": rate.fps,
+        "dst": _declared(dialog),
+        "quality": dialog.conversation.auto_quality_eval and dialog.conversation.auto_quality_eval.final_score,
+        "metadata": _metadata(dialog),
+    }
+    return [
+        {"id": f"{dialog.id}/{number}", "clip_idx": number, **head, **clip}
+        for number, clip in enumerate(cut(turns, start, length))
+    ]
+
+
+def _declared(dialog: Aligned) -> list[dict[str, Any]]:
+    declared = []
+    for place, step in enumerate(dialog.task.steps):
+        own = [change for change in dialog.changes if change.step == place]
+        starts = [change.time for change in own if change.transition == "start"]
+        ends = [change.time for change in own if change.transition in ("complete", "cancel")]
+        times = {"start_ts": min(starts, default=None), "end_ts": max(ends, default=None)}
+        declared.append({"type": "step", "id": step.id, "name": step.name, **times})
+    return declared
+
+
+def _metadata(dialog: Aligned) -> dict[str, Any]:
+    user_type = dialog.conversation.user_type
+    return {
+        "user_type": user_type,
+        "user_id": f"{user_type}_{dialog.id.rsplit('/', 1)[1]}",
+        "task_goal": dialog.video.written.inferred_goal,
+        "domain": dialog.video.annotations.domain,
+        "evidence": "lines" if dialog.task.evidence.lines else "speech",
+        "alignment_score": dialog.score,
+    }

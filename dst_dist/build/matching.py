@@ -1,0 +1,143 @@
+"""Finds which step each annotated line of a video is about, with the help of what is said."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from dst_dist.build.align import Costs, align
+from dst_dist.build.evidence import Evidence, Line
+from dst_dist.build.hearing import Cue, Tell, hear
+from dst_dist.build.similarity import Similarity, compare
+from dst_dist.build.speech import Sentence
+from dst_dist.build.steps import Step
+from dst_dist.build.untimed import place_untimed
+from dst_dist.build.words import GROUP_OF, stem, telling, with_groups
+
+NESTED_SHARE = 0.3
+SPOKEN_SHARE = 0.5
+"""How much of what a nested line, or an instruction at a line's start, has over the line itself is added to it."""
+PREPARING_SHARE = 0.35
+"""What is left of a line's similarity if the line only takes or moves a thing, and the step does not."""
+_PREPARING = re.compile(
+    r"(?:the (?:user|student|person)\s+)?(?:(?:tak|grab|pick|get|fetch|hold|mov|bring)\w*|puts? (?:down|away|back))\b",
+    re.IGNORECASE,
+)
+NEAR_S = 3.0
+"""Seconds between an instruction and the start of the line that it may be about."""
+_UNDOING = re.compile(
+    r"\b(detach\w*|unscrew\w*|disassembl\w*|undo\w*|dismantl\w*|disconnect\w*|unplug\w*|remov\w*"
+    r"|(?:tak|pull|lift)\w*\b.*\b(?:off|out|apart)|loosen\w*|unfasten\w*)\b",
+    re.IGNORECASE,
+)
+_SURELY_UNDOING = re.compile(
+    r"\b(detach\w*|unscrew\w*|disassembl\w*|undo\w*|dismantl\w*|disconnect\w*)\b", re.IGNORECASE
+)
+_JOINING = {GROUP_OF[stem(word)] for word in ("attach", "insert", "screw")}
+
+
+@dataclass(frozen=True)
+class Run:
+    """A piece of work on a step, by its place among the steps: seconds, `end` None where nothing says so."""
+
+    step: int
+    start: float
+    end: float | None
+    is_undoing: bool = False
+    similarity: float = 1.0
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a video's dialogs have in common: its steps, what is written about it, and how near lines are to steps.
+
+    `line_scores` is float64 [lines, steps]; `untimed` has the range of steps that are described without a time.
+    """
+
+    steps: Sequence[Step]
+    evidence: Evidence
+    line_scores: np.ndarray
+    untimed: dict[int, tuple[float, float | None]]
+
+
+@dataclass(frozen=True)
+class Matches:
+    """What a dialog's evidence is about: a run for each line about a step, the other lines, and what is said."""
+
+    runs: list[Run]
+    unmatched: list[Line]
+    tells: list[Tell]
+    cues: list[Cue]
+
+
+def read_task(steps: Sequence[Step], evidence: Evidence, similarity: Similarity) -> Task:
+    """Return a task; nested lines and a correction's quoted line count a part of a line's scores."""
+    lines = evidence.lines
+    below = [(row, text) for row, line in enumerate(lines) for text in [*line.nested, line.corrected] if text]
+    scores = compare(similarity, [*(line.text for line in lines), *(text for _, text in below)], steps)
+    own, nested = scores[: len(lines)], scores[len(lines) :]
+    for row, line in enumerate(lines):
+        own[row] *= [PREPARING_SHARE if _only_prepares(line, step) else 1.0 for step in steps]
+    best = own.copy()
+    for (row, _), score in zip(below, nested, strict=True):
+        best[row] = np.maximum(best[row], score)
+    return Task(steps, evidence, own + NESTED_SHARE * (best - own), place_untimed(steps, evidence, similarity))
+
+
+def _only_prepares(line: Line, step: Step) -> bool:
+    groups = {word for word in with_groups(line.text) if word.startswith("=")}
+    return bool(_PREPARING.match(line.text)) and groups.isdisjoint(with_groups(step.name))
+
+
+def match(task: Task, sentences: Sequence[Sentence], similarity: Similarity, costs: Costs) -> Matches:
+    """Return which step each line and each sentence of a dialog is about."""
+    lines, steps = task.evidence.lines, task.steps
+    heard = hear(sentences, steps, similarity)
+    scores = task.line_scores.copy()
+    for row, support in _near_instructions(lines, heard.instructions).items():
+        scores[row] += SPOKEN_SHARE * np.maximum(0, support - scores[row])
+    chosen = align(scores, costs)
+    pairs = [(line, step, row[step]) for line, step, row in zip(lines, chosen, scores, strict=True) if step is not None]
+    runs = [Run(step, line.start, line.end, _undoes(line, steps[step]), float(score)) for line, step, score in pairs]
+    unmatched = [line for line, step in zip(lines, chosen, strict=True) if step is None]
+    return Matches(_without_doubtful_undoing(runs, pairs, steps), unmatched, heard.tells, heard.cues)
+
+
+def _near_instructions(
+    lines: Sequence[Line], instructions: Sequence[tuple[float, np.ndarray]]
+) -> dict[int, np.ndarray]:
+    """Return, by line, the best similarities of the instructions to whose times no other line begins nearer."""
+    support: dict[int, np.ndarray] = {}
+    starts = np.array([line.start for line in lines])
+    for time, row in instructions if lines else ():
+        nearest = int(np.abs(starts - time).argmin())
+        if abs(starts[nearest] - time) <= NEAR_S:
+            support[nearest] = np.maximum(support.get(nearest, row), row)
+    return support
+
+
+def _undoes(line: Line, step: Step) -> bool:
+    """Return whether a line takes back what its step does."""
+    return bool(_UNDOING.search(line.text)) and not _UNDOING.search(step.name)
+
+
+def _without_doubtful_undoing(
+    runs: list[Run], pairs: Sequence[tuple[Line, int, float]], steps: Sequence[Step]
+) -> list[Run]:
+    """Return the runs, those that undo only where something is there to be undone.
+
+    Taking a pan off the stove is part of frying; taking off a part that was attached is not. So a plain `remove` counts
+    only of joined parts, after a mistake, or if the step is done again.
+    """
+    kept = []
+    for place, (run, (line, step, _)) in enumerate(zip(runs, pairs, strict=True)):
+        before = [other for other in runs[:place] if other.step == step and not other.is_undoing]
+        after = [other for other in runs[place + 1 :] if other.step == step and not other.is_undoing]
+        is_joined = any(GROUP_OF.get(word) in _JOINING for word in telling(steps[step].name))
+        is_marked = bool(line.mark) or any(other.mark for other, owner, _ in pairs[:place] if owner == step)
+        is_sure = bool(_SURELY_UNDOING.search(line.text)) or is_joined or is_marked or bool(after)
+        if run.is_undoing and not (before and is_sure):
+            run = Run(run.step, run.start, run.end, False, run.similarity)
+        kept.append(run)
+    return kept

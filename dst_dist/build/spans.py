@@ -1,0 +1,245 @@
+"""Makes transitions of the pieces of work on steps, and of what is said about them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from dst_dist.build.hearing import NAMED, Cue
+from dst_dist.build.matching import Matches, Run
+from dst_dist.build.speech import ALONGSIDE, BACK, DONE, GIVE_UP, HOLD, UNDO
+
+SLACK_S = 1.0
+"""Times that are nearer than this are the same moment."""
+EARLY_S = 3.0
+"""How long before the end of a piece of work its interruption may be said."""
+LONG_S = 5.0
+"""Who comes back and works on for so long goes on with the step at hand; else the next one is begun."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """A transition of a step, by its place among the steps, at a time in seconds."""
+
+    time: float
+    step: int
+    transition: str
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What a step's changes depend on besides its own work: all work that begins, and all cues, in order of time."""
+
+    runs: Sequence[Run]
+    begins: Sequence[tuple[float, int]]
+    cues: Sequence[Cue]
+
+    def subject(self, cue: Cue) -> int | None:
+        """Return the step that a cue is about."""
+        return cue.subject([step for start, step in self.begins if start <= cue.sentence.time - SLACK_S])
+
+    def about(self, step: int, act: str, after: float, before: float = float("inf")) -> list[Cue]:
+        """Return the cues of a kind in [after, before] about a step."""
+        return [
+            cue
+            for cue in self.cues
+            if cue.sentence.act == act and after <= cue.sentence.time <= before and self.subject(cue) == step
+        ]
+
+    def next_begin(self, step: int, after: float) -> float | None:
+        """Return when another step begins, more than a moment later."""
+        return next((start for start, other in self.begins if other != step and start > after + SLACK_S), None)
+
+
+def find_changes(matches: Matches, untimed: dict[int, tuple[float, float | None]]) -> list[Change]:
+    """Return the changes of all steps in order of time; those of a step are allowed one after the other.
+
+    A step with annotated lines gets its times from them, another from the dialog.
+
+    Args:
+        untimed: ranges of the steps that are described without a time, for those that nobody tells either.
+    """
+    own: dict[int, list[Run]] = {}
+    for run in matches.runs:
+        own.setdefault(run.step, []).append(run)
+    own = {step: runs for step, runs in own.items() if not all(run.is_undoing for run in runs)}
+    begins = [(run.start, run.step) for run in matches.runs]
+    spoken = _spoken_begins(matches, own)
+    begins += [(time, step) for step, time in spoken.items()]
+    placed = {step: times for step, times in untimed.items() if step not in own and step not in spoken}
+    begins += [(start, step) for step, (start, _) in placed.items()]
+    scene = Scene(matches.runs, sorted(begins), matches.cues)
+    changes = [change for step, runs in own.items() for change in _from_lines(step, runs, scene)]
+    for step, time in spoken.items():
+        tells = [tell.time for tell in matches.tells if tell.step == step]
+        changes += _from_speech(step, time, tells, scene)
+    for step, (start, end) in placed.items():
+        changes += [Change(start, step, "start"), *([Change(end, step, "complete")] if end is not None else [])]
+    return sorted(changes, key=lambda change: change.time)
+
+
+def _spoken_begins(matches: Matches, own: dict[int, list[Run]]) -> dict[int, float]:
+    """Return when each step without lines is told: outside of the lines of other steps, where it is told twice."""
+    told: dict[int, list[float]] = {}
+    for tell in matches.tells:
+        if tell.step not in own:
+            told.setdefault(tell.step, []).append(tell.time)
+    return {step: next((t for t in times if not _is_inside(t, matches.runs)), times[0]) for step, times in told.items()}
+
+
+def _is_inside(time: float, runs: Sequence[Run]) -> bool:
+    return any(run.start + SLACK_S < time < (run.end or run.start) - SLACK_S for run in runs)
+
+
+def _from_lines(step: int, runs: Sequence[Run], scene: Scene) -> list[Change]:
+    """Return the changes of a step that has lines: runs that come back, undoing, and the end of the last one."""
+    runs = _joined(runs)
+    changes: list[Change] = []
+    end = 0.0
+    for before, run in pairwise([None, *runs]):
+        if before is None or before.is_undoing:
+            if not run.is_undoing:
+                changes.append(Change(run.start, step, "start"))
+        elif run.is_undoing:
+            # Who undoes a thing has stopped doing it, whatever its line says.
+            changes += [Change(min(end, run.start), step, "complete"), Change(run.start, step, "reset")]
+        else:
+            changes += _between(step, before, end, run, scene)
+        if not run.is_undoing:
+            changes += _holds_within(step, run, scene)
+        is_new = run.is_undoing or (before is not None and before.is_undoing)
+        end = run.end or run.start if is_new else max(end, run.end or run.start)
+    if not runs[-1].is_undoing:
+        changes += _end(step, runs[-1], scene)
+    return changes
+
+
+def _joined(runs: Sequence[Run]) -> list[Run]:
+    """Return the runs of a step, one inside or right behind another joined, leading undoing left out."""
+    joined: list[Run] = []
+    for run in runs:
+        last = joined[-1] if joined else None
+        if last is None and run.is_undoing:
+            continue
+        if last is not None and last.is_undoing == run.is_undoing and last.end is not None and run.start <= last.end:
+            end = max(last.end, run.end or run.start)
+            joined[-1] = Run(run.step, last.start, end, run.is_undoing)
+        else:
+            joined.append(run)
+    return joined
+
+
+def _between(step: int, before: Run, end: float, run: Run, scene: Scene) -> list[Change]:
+    """Return what happens between two runs of a step: it is undone, broken off and taken up again, or goes on."""
+    undone = [cue for cue in scene.about(step, UNDO, end, run.start) if cue.sentence.is_wrong]
+    if undone:
+        return [
+            Change(end, step, "complete"),
+            Change(undone[0].sentence.time, step, "reset"),
+            Change(run.start, step, "start"),
+        ]
+    if run.start <= end or scene.about(step, ALONGSIDE, before.start, run.start):
+        return []
+    if not (_others_between(step, end, run.start, scene) or scene.about(step, HOLD, end - EARLY_S, run.start)):
+        return []
+    return [Change(end, step, "pause"), Change(run.start, step, "resume")]
+
+
+def _others_between(step: int, end: float, start: float, scene: Scene) -> bool:
+    for run in scene.runs:
+        overlap = min(run.end or run.start, start) - max(run.start, end)
+        middle = (run.start + (run.end or run.start)) / 2
+        if run.step != step and (overlap > SLACK_S or end < middle < start):
+            return True
+    return any(other != step and end - SLACK_S / 2 < time < start - SLACK_S for time, other in scene.begins)
+
+
+def _holds_within(step: int, run: Run, scene: Scene) -> list[Change]:
+    """Return the pauses that are said to begin and end inside one line."""
+    if run.end is None:
+        return []
+    changes: list[Change] = []
+    given_up = [cue.sentence.time for cue in scene.about(step, GIVE_UP, run.start, run.end)]
+    resumed, end = run.start, min([run.end, *given_up])
+    for hold in scene.about(step, HOLD, run.start, end - EARLY_S):
+        time = hold.sentence.time
+        back = next((cue.sentence.time for cue in scene.about(step, BACK, time + EARLY_S, end)), None)
+        if back is not None and time >= resumed:
+            changes += [Change(time, step, "pause"), Change(back, step, "resume")]
+            resumed = back
+    return changes
+
+
+def _end(step: int, run: Run, scene: Scene) -> list[Change]:
+    """Return how a step ends after its last run: given up, left for later, done, or not at all."""
+    end = run.end
+    given_up = scene.about(step, GIVE_UP, run.start)
+    if given_up:
+        time = given_up[0].sentence.time
+        following = scene.next_begin(step, run.start if end is None else end - SLACK_S)
+        broken = [Change(end, step, "pause")] if end is not None and following is not None and following < time else []
+        return [*broken, Change(time, step, "cancel")]
+    if end is None:
+        return _completed_by_others(step, run.start, scene)
+    held = scene.about(step, HOLD, end - EARLY_S, end + EARLY_S)
+    following = scene.next_begin(step, end) or float("inf")
+    for back in scene.about(step, BACK, end + EARLY_S, following - LONG_S) if held else ():
+        time = back.sentence.time
+        return [Change(end, step, "pause"), Change(time, step, "resume"), *_completed_by_others(step, time, scene)]
+    if any(cue.sentence.is_for_later for cue in held):
+        return [Change(end, step, "pause")]
+    undone = [cue for cue in scene.about(step, UNDO, end) if cue.sentence.is_wrong]
+    reset = [Change(undone[0].sentence.time, step, "reset")] if undone else []
+    return [Change(end, step, "complete"), *reset]
+
+
+def _completed_by_others(step: int, after: float, scene: Scene) -> list[Change]:
+    """Return the completion of a step whose end nobody wrote down: it is said to be done, or the next step begins."""
+    done = [cue.sentence.time for cue in scene.about(step, DONE, after + SLACK_S)]
+    ends = [time for time in (*done[:1], scene.next_begin(step, after)) if time is not None]
+    return [Change(min(ends), step, "complete")] if ends else []
+
+
+def _from_speech(step: int, begin: float, tells: Sequence[float], scene: Scene) -> list[Change]:
+    """Return the changes of a step that is only spoken of, from its beginning on."""
+    changes, status = [Change(begin, step, "start")], "in_progress"
+    for time, what in _moments(step, begin, tells, scene):
+        transition = _answer(status, what)
+        if transition == "complete" and what == "other" and _is_taken_up(step, time, scene):
+            transition = "pause"
+        if transition == "complete" and what == "other" and scene.about(step, ALONGSIDE, begin, time + SLACK_S):
+            continue
+        if transition is not None:
+            changes.append(Change(time, step, transition))
+            status = {"complete": "completed", "pause": "paused", "cancel": "cancelled", "reset": "not_started"}.get(
+                transition, "in_progress"
+            )
+    return changes
+
+
+def _moments(step: int, begin: float, tells: Sequence[float], scene: Scene) -> list[tuple[float, str]]:
+    """Return what may change a spoken step after it began, in order of time."""
+    moments = [(time, "told") for time in tells if time > begin + SLACK_S]
+    moments += [(time, "other") for time, other in scene.begins if other != step and time > begin + SLACK_S / 2]
+    for act in (DONE, HOLD, BACK, GIVE_UP, UNDO):
+        moments += [
+            (cue.sentence.time, act)
+            for cue in scene.about(step, act, begin + SLACK_S)
+            if act != UNDO or cue.sentence.is_wrong
+        ]
+    return sorted(moments)
+
+
+def _answer(status: str, what: str) -> str | None:
+    """Return the transition that a moment means for a step of a status."""
+    if status == "in_progress":
+        return {"other": "complete", DONE: "complete", HOLD: "pause", GIVE_UP: "cancel"}.get(what)
+    if status == "paused":
+        return {"told": "resume", BACK: "resume", GIVE_UP: "cancel"}.get(what)
+    if status == "completed":
+        return {UNDO: "reset"}.get(what)
+    return "start" if status == "not_started" and what in ("told", BACK) else None
+
+
+def _is_taken_up(step: int, time: float, scene: Scene) -> bool:
+    """Return whether somebody names the step to go back to it."""
+    return any(cue.similarities[step] >= NAMED for cue in scene.about(step, BACK, time))

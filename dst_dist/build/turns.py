@@ -1,0 +1,110 @@
+"""Writes a dialog and its transitions as PROSPECT clips: turns at decision frames, with the state before each."""
+
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Any
+
+from dst_dist.build.dialogs import Turn
+from dst_dist.build.rates import Rate
+from dst_dist.build.spans import Change
+from dst_dist.build.steps import Step
+from dst_dist.data.state import Transition, apply_update
+
+PROMPT = "You are a helpful and proactive assistant."
+ORDER = ("complete", "pause", "cancel", "reset", "resume", "start")
+"""Of the transitions of one frame."""
+SYSTEM = {"role": "system", "content": PROMPT}
+
+
+def place_turns(
+    turns: Sequence[Turn], changes: Sequence[Change], steps: Sequence[Step], rate: Rate
+) -> tuple[list[dict[str, Any]], int]:
+    """Return the turns of a dialog, each with its `frame`, and how many lie beyond the frames file and are left out.
+
+    At a frame stand the user's turns, then one update, then one reply. A turn is never before the one above it: one
+    that says so takes the time of that one.
+    """
+    placed: list[tuple[int, dict[str, Any]]] = []
+    time = 0.0
+    for turn in turns:
+        time = max(time, turn.time)
+        placed.append((rate.frame(time), _spoken(turn, time)))
+    for change in changes:
+        placed.append((rate.frame(change.time), {"role": "DST_UPDATE", "change": change}))
+    inside = [pair for pair in placed if rate.num_rows is None or pair[0] < rate.num_rows]
+    inside.sort(key=lambda pair: pair[0])
+    state: dict[str, str] = {}
+    written: list[dict[str, Any]] = []
+    for number, pairs in groupby(inside, key=lambda pair: pair[0]):
+        state = _add_frame(written, number, [turn for _, turn in pairs], steps, state)
+    return written, len(placed) - len(inside)
+
+
+def _spoken(turn: Turn, time: float) -> dict[str, Any]:
+    labels = {"labels": turn.labels} if turn.labels else {}
+    return {"role": turn.role, "content": turn.content, "time": time, **labels}
+
+
+def _add_frame(
+    written: list[dict], frame: int, turns: list[dict], steps: Sequence[Step], state: dict[str, str]
+) -> dict[str, str]:
+    """Append the turns of one frame; returns the state after them."""
+    changes = [turn["change"] for turn in turns if turn["role"] == "DST_UPDATE"]
+    replies = [turn for turn in turns if turn["role"] == "assistant"]
+    written += [{**turn, "frame": frame, "dst_state": state} for turn in turns if turn["role"] == "user"]
+    if changes:
+        update, after = _update(changes, steps, state)
+        content = [change._asdict() for change in update]
+        time = min(change.time for change in changes)
+        written.append({"role": "DST_UPDATE", "content": content, "time": time, "frame": frame, "dst_state": state})
+        state = after
+    if replies:
+        text = " ".join(turn["content"].strip() for turn in replies)
+        written.append({**replies[0], "content": text, "frame": frame, "dst_state": state})
+    return state
+
+
+def _update(
+    changes: Sequence[Change], steps: Sequence[Step], state: dict[str, str]
+) -> tuple[list[Transition], dict[str, str]]:
+    """Return the transitions of one frame and the state after them: in ORDER, else in order of time if that is illegal.
+
+    A step that starts and ends within one frame is such a case.
+    """
+    by_kind = sorted(changes, key=lambda change: (ORDER.index(change.transition), change.step))
+    update = [Transition(steps[change.step].id, change.transition) for change in by_kind]
+    after, num_illegal = apply_update(state, update)
+    if num_illegal:
+        update = [Transition(steps[change.step].id, change.transition) for change in changes]
+        after, _ = apply_update(state, update)
+    return update, after
+
+
+def cut(turns: Sequence[dict[str, Any]], start: int, length: int | None) -> list[dict[str, Any]]:
+    """Return the frames, turns and first state of each clip of a dialog.
+
+    Args:
+        start: first frame of the dialog.
+        length: most frames of a clip; None for one clip, however long.
+    """
+    parts = [list(part) for _, part in groupby(turns, key=lambda turn: length and (turn["frame"] - start) // length)]
+    clips = []
+    for number, part in enumerate(parts):
+        first = start if number == 0 or length is None else start + (part[0]["frame"] - start) // length * length
+        conversation = [_with_range(turn, first) for turn in part]
+        clips.append(
+            {
+                "conversation": [SYSTEM, *conversation],
+                "initial_dst_state": part[0]["dst_state"],
+                "start_frame_idx": first,
+                "end_frame_idx": part[-1]["frame"] + 1,
+            }
+        )
+    return clips
+
+
+def _with_range(turn: dict[str, Any], first: int) -> dict[str, Any]:
+    frame = turn["frame"]
+    ranges = {"start_frame": max(first, frame - 1), "end_frame": frame + 1}
+    rest = {key: value for key, value in turn.items() if key in ("dst_state", "labels")}
+    return {"role": turn["role"], "content": turn["content"], "time": turn["time"], **ranges, **rest}

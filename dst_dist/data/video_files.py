@@ -1,0 +1,102 @@
+"""Reads video files (mp4 and others) frame by frame, sampled by the times that the video itself gives its frames."""
+
+import math
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from dst_dist.data.images import TURNS, to_rgb
+from dst_dist.errors import ConfigError, DataError
+
+ORIENTATIONS = {
+    (-1, 0, 0, 1): 2,
+    (-1, 0, 0, -1): 3,
+    (1, 0, 0, -1): 4,
+    (0, 1, 1, 0): 5,
+    (0, 1, -1, 0): 6,
+    (0, -1, -1, 0): 7,
+    (0, -1, 1, 0): 8,
+}
+"""The orientation tag of a picture by the signs of a video's matrix that turns it alike."""
+
+
+def read_container(path: Path, fps: float) -> Iterator[np.ndarray]:
+    """Yield the frames of a video file at `fps` a second (see `sample`), RGB, uint8 [height, width, 3].
+
+    Raises:
+        DataError: if it cannot be decoded, or holds no video.
+        ConfigError: without PyAV.
+    """
+    with _open(path) as container:
+        container.streams.video[0].thread_type = "AUTO"
+        for frame in sample(container.decode(video=0), fps, str(path)):
+            image, turn = frame.to_image(), _turn_of(frame)
+            yield to_rgb(image if turn is None else image.transpose(turn))
+
+
+def length_s(path: Path) -> float | None:
+    """Return how long a video file says that its pictures last, in seconds; None if it does not say it."""
+    with _open(path) as container:
+        stream = container.streams.video[0]
+        return None if stream.duration is None else float(stream.duration * stream.time_base)
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[Any]:
+    """Open a video file, and turn what goes wrong with it into the user's faults."""
+    try:
+        import av
+    except ImportError:
+        raise ConfigError(f"{path}: a video file needs PyAV; pip install 'dst-dist[video]'") from None
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.video:
+                raise DataError(f"{path}: holds no video")
+            yield container
+    except av.FFmpegError as error:
+        raise DataError(f"{path}: cannot be decoded: {error}") from error
+
+
+def _turn_of(frame: Any) -> Image.Transpose | None:
+    """Return how a decoded frame has to be turned: phones store the picture as the sensor is held, with a matrix."""
+    for data in frame.side_data:
+        if data.type.name == "DISPLAYMATRIX":
+            # Fixed-point numbers [3, 3]; (x, y) is shown at (x, y) times the upper left part, which turns or mirrors.
+            matrix = np.frombuffer(bytes(data), np.int32).reshape(3, 3)[:2, :2]
+            return TURNS.get(ORIENTATIONS.get(tuple(np.sign(matrix).ravel().tolist())))
+    return None
+
+
+def sample(frames: Iterable[Any], fps: float, name: str) -> Iterator[Any]:
+    """Yield, for each time k / fps from the first frame to the end of the last, the last frame at or before it.
+
+    Args:
+        frames: in the order they are shown, each with `pts` and `duration` in units of `time_base` seconds.
+        name: of the video, for faults.
+
+    Raises:
+        DataError: if a frame has no time, or there is no frame.
+    """
+    period, first, newest, number = 1 / Fraction(fps).limit_denominator(100_000), 0, None, 0
+    for frame in frames:
+        if frame.pts is None:
+            raise DataError(f"{name}: its frames carry no times; write it into another container, such as mp4")
+        if newest is None:
+            first = frame.pts
+        # Times are rounded to whole ticks: a frame meant for exactly this time may carry the next tick.
+        while newest is not None and math.ceil(number * period / frame.time_base) < frame.pts - first:
+            yield newest
+            number += 1
+        newest = frame
+    if newest is None:
+        raise DataError(f"{name}: holds no frame")
+    begin = newest.pts - first
+    end_s = (begin + (newest.duration or 0)) * newest.time_base
+    while math.ceil(number * period / newest.time_base) <= begin or number * period < end_s:
+        yield newest
+        number += 1
