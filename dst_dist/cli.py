@@ -12,12 +12,14 @@ from dst_dist.errors import ConfigError, DstDistError
 from dst_dist.exit import BAD_USAGE, DONE, let_leader_speak
 from dst_dist.launched import is_main
 from dst_dist.paths import path_argument
+from dst_dist.versions import check_versions
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return the exit code, 2 for the user's fault, and after `train` the training's own."""
     options = parse(arguments)
     try:
+        check_versions()
         code = options.run(options)
     except DstDistError as error:
         let_leader_speak()

@@ -1,8 +1,26 @@
 #!/usr/bin/env bash
 # Install what the tests need and run them; arguments go on to pytest (-k name), --long adds the long forms.
+# --oldest or --newest as the first argument runs the engine table, the model's tests and the resume tests with the oldest or
+# newest versions that setup.cfg allows, in an environment of their own.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . launch/install.sh
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
+
+run_at_an_end() { # oldest or newest, arguments of pytest
+    local end=$1 resolution=highest folder=$PWD/.venv-$1
+    shift
+    [ "$end" = newest ] || resolution=lowest-direct
+    need_python && "$PYTHON" -m venv "$folder" && "$folder/bin/python" -m pip install -q uv
+    VIRTUAL_ENV=$folder "$folder/bin/uv" pip install -q --upgrade --resolution "$resolution" -e '.[test]'
+    VIRTUAL_ENV=$folder "$folder/bin/uv" pip list -q | grep -E '^(torch|transformers|accelerate|deepspeed|peft|pydantic|numpy) '
+    exec "$folder/bin/python" -m pytest -n 2 --dist worksteal \
+        tests/train/test_engines.py tests/train/test_resume.py tests/model tests/test_versions.py "$@"
+}
+
+case ${1:-} in
+    --oldest | --newest) run_at_an_end "${1#--}" "${@:2}" ;;
+esac
 install_dst_dist test
 
 # Debian's packages, where they are missing and may be installed.
@@ -25,6 +43,5 @@ if [[ " $* " == *" --long "* ]]; then
         echo "tests/real is skipped: its packages cannot be had" >&2
 fi
 ruff check . && ruff format --check -q . || exit
-export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 # Two at a time, in order: what a file's tests share is made once, and only the end of the longer half is split.
 exec python -m pytest -n 2 --dist worksteal "$@"

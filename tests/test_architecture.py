@@ -24,6 +24,7 @@ BASE = {
     "logs",
     "processes",
     "run_folder",
+    "versions",
 }
 ARROWS = {
     "errors": set(),
@@ -38,6 +39,7 @@ ARROWS = {
     "metrics": {"heads"},
     "paths": set(),
     "recipe_types": {"paths"},
+    "versions": {"errors"},
     "config": {"metrics", "recipe_types"},
     "recipes": {"config", "errors", "paths", "recipe_types"},
     "logs": {"devices"},
@@ -65,7 +67,8 @@ ARROWS = {
     "measure": {"errors", "heads", "logs", "data"},
     "streaming": {"errors", "heads", "logs", "data", "model", "measure"},
     "train": BASE | {"data", "model", "setup", "features", "plan", "measure"},
-    "evaluate": (BASE - {"exit", "launched"}) | {"data", "model", "setup", "features", "measure", "streaming"},
+    "evaluate": (BASE - {"exit", "launched", "versions"})
+    | {"data", "model", "setup", "features", "measure", "streaming"},
     "report": {"errors", "files", "heads", "metrics", "run_folder", "data"},
     "publish": {"errors", "files", "logs", "metrics", "recipes", "run_folder", "model"},
     "slurm": {"config", "errors", "recipes", "run_folder", "train"},
@@ -99,6 +102,7 @@ ARROWS = {
         "publish",
         "recipe_verbs",
         "report",
+        "versions",
     },
 }
 """Room -> the rooms it may import. `dst_dist/README.md` draws them; a new arrow needs a reason there."""

@@ -13,6 +13,7 @@ from dst_dist.paths import path_argument
 from dst_dist.recipes.loading import load_recipe, output_dir_of, packaged_recipes
 from dst_dist.train.held_folder import HeldFolder, check_start_model, write_status_file
 from dst_dist.train.stop import StopRequest
+from dst_dist.versions import check_versions
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -87,6 +88,7 @@ def _check_and_train(options: argparse.Namespace, run: HeldFolder, stop: StopReq
     """Hold the folder, check recipe, launcher and data, then train."""
     if is_main():
         run.lock()
+    check_versions()
     recipe = load_recipe(options.recipe)
     check_start_model(recipe.model.name_or_path, run.path)
     read_launch_settings(recipe)

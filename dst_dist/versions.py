@@ -1,0 +1,43 @@
+"""Compare what is installed with the bounds in setup.cfg: pip is often told to look away."""
+
+import functools
+from importlib.metadata import PackageNotFoundError, requires, version
+
+from packaging.requirements import Requirement
+
+from dst_dist.errors import ConfigError
+
+PACKAGE = "dst-dist"
+
+
+def check_versions() -> None:
+    """Raise ConfigError with every package that is missing or outside its bounds.
+
+    At other versions trainings were seen to go wrong without a word. A source tree that was never installed has no
+    bounds to compare with.
+    """
+    if faults := version_faults():
+        raise ConfigError([*faults, "install what setup.cfg names: pip install -c constraints.txt -e ."])
+
+
+@functools.cache
+def version_faults() -> tuple[str, ...]:
+    """Return what is wrong with the installed packages, a line each."""
+    try:
+        needed = [Requirement(line) for line in requires(PACKAGE) or ()]
+    except PackageNotFoundError:
+        return ()
+    # An extra is for those who ask for it.
+    ours = [one for one in needed if one.marker is None or one.marker.evaluate({"extra": ""})]
+    return tuple(filter(None, map(_fault, ours)))
+
+
+def _fault(needed: Requirement) -> str | None:
+    try:
+        installed = version(needed.name)
+    except PackageNotFoundError:
+        return f"{needed.name} is not installed, {needed} is needed"
+    # A build for one kind of device has its name behind a plus; nightly builds are before their release.
+    if needed.specifier.contains(installed, prereleases=True):
+        return None
+    return f"{needed.name} {installed} is installed, {needed} is needed"
