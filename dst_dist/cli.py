@@ -10,6 +10,7 @@ from dst_dist import recipe_verbs
 from dst_dist.build.verbs import declare_build, declare_frames
 from dst_dist.errors import ConfigError, DstDistError
 from dst_dist.exit import BAD_USAGE, DONE, let_leader_speak
+from dst_dist.inspection.verbs import declare_check, declare_show
 from dst_dist.launched import is_main
 from dst_dist.paths import path_argument
 from dst_dist.versions import check_versions
@@ -36,6 +37,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         _demo,
         declare_build,
         declare_frames,
+        declare_check,
+        declare_show,
         recipe_verbs.declare_train,
         recipe_verbs.declare_recipe,
         recipe_verbs.declare_explain,

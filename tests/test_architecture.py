@@ -72,6 +72,7 @@ ARROWS = {
     "report": {"errors", "files", "heads", "metrics", "run_folder", "data"},
     "publish": {"errors", "files", "logs", "metrics", "recipes", "run_folder", "model"},
     "slurm": {"config", "errors", "recipes", "run_folder", "train"},
+    "inspection": {"data", "errors", "files", "heads", "logs", "paths", "recipes", "setup"},
     "start": {"errors", "exit", "recipes", "run_folder"},
     "bench": {
         "config",
@@ -96,6 +97,7 @@ ARROWS = {
         "evaluate",
         "exit",
         "features",
+        "inspection",
         "launched",
         "logs",
         "paths",

@@ -10,7 +10,7 @@ from tests.launching import REPOSITORY
 
 VERBS = (
     *("demo", "build", "frames", "features", "evaluate", "stream", "report", "export"),
-    *("train", "recipe", "explain", "schema", "plan", "bench", "slurm"),
+    *("check", "show", "train", "recipe", "explain", "schema", "plan", "bench", "slurm"),
 )
 
 

@@ -192,10 +192,14 @@ class SampleDataset(torch.utils.data.Dataset):
 
     def sample(self, draw: Draw, epoch: int) -> Sample:
         """Return one sample's arrays with this epoch's negatives."""
-        clip, context, start, stop, num_tokens, _, *counts = self.samples[draw.sample].tolist()
-        part = Part(context, start, stop, num_tokens, tuple(counts))
-        sample = self.maker.make(self.clips.index[clip], part, self.clips.missing.get(clip, ()))
+        sample = self.whole_sample(draw.sample)
         return replace(sample, decisions=self.negatives.keep(sample.decisions, draw, epoch))
+
+    def whole_sample(self, number: int) -> Sample:
+        """Return one sample's arrays with every negative."""
+        clip, context, start, stop, num_tokens, _, *counts = self.samples[number].tolist()
+        part = Part(context, start, stop, num_tokens, tuple(counts))
+        return self.maker.make(self.clips.index[clip], part, self.clips.missing.get(clip, ()))
 
     def sample_id(self, index: int) -> str:
         """Return a name for messages: the clip's id, and for a part `[first:end]`, its supervised frames (absolute)."""
