@@ -20,7 +20,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return the exit code, 2 for the user's fault, and after `train` the training's own."""
     options = parse(arguments)
     try:
-        check_versions()
+        # The doctor says it among the rest.
+        if options.run is not _run_doctor:
+            check_versions()
         code = options.run(options)
     except DstDistError as error:
         let_leader_speak()
@@ -35,6 +37,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     commands = parser.add_subparsers(required=True, metavar="command")
     for declare in (
         _demo,
+        _doctor,
         declare_build,
         declare_frames,
         declare_check,
@@ -77,6 +80,25 @@ def _run_demo(options: argparse.Namespace) -> None:
     set_up_logging(is_main=True)
     make_demo(options.out, seed=options.seed, blank=options.blank)
     print(f"made {options.out}")
+
+
+def _doctor(commands) -> None:
+    command = commands.add_parser("doctor", help="say whether this machine can train, and what would make it faster")
+    command.add_argument("--out", type=path_argument, default=Path("runs"), help="where runs are to go (runs)")
+    command.set_defaults(run=_run_doctor)
+
+
+def _run_doctor(options: argparse.Namespace) -> int:
+    from dst_dist.doctor import examine, exit_code
+    from dst_dist.logs import set_up_logging
+
+    set_up_logging(is_main=False)
+    findings = []
+    for finding in examine(options.out):
+        findings.append(finding)
+        if is_main():
+            print(finding, flush=True)
+    return exit_code(findings)
 
 
 def _features(commands) -> None:

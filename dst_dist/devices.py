@@ -1,5 +1,8 @@
 """Which device a process computes on: its GPU, or the CPU where that is wanted."""
 
+import os
+import subprocess
+
 import torch
 
 from dst_dist import launched
@@ -9,6 +12,24 @@ from dst_dist.errors import ConfigError
 def on_cpu() -> bool:
     """Return whether this process computes on the CPU."""
     return launched.wants_cpu() or not torch.cuda.is_available()
+
+
+def num_gpus() -> int:
+    """Return how many GPUs a training may use here.
+
+    A card that torch does not see and nobody hid counts too: training on the CPU instead would hide what is wrong.
+    """
+    found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    return found if found or "CUDA_VISIBLE_DEVICES" in os.environ else len(listed_gpus())
+
+
+def listed_gpus() -> list[str]:
+    """Return the driver's line of each card; none without a driver."""
+    try:
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    return [line for line in listed.splitlines() if line.startswith("GPU ")]
 
 
 def check_devices() -> None:

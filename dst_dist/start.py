@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dst_dist.devices import num_gpus
 from dst_dist.errors import ConfigError
 from dst_dist.exit import DONE
 from dst_dist.recipes.loading import load_recipe
@@ -59,9 +60,9 @@ def command_of(launch: Launch) -> list[str]:
     """Return the `accelerate launch` command up to the recipe. Raises ConfigError with all faults at once."""
     engine, processes = launch.engine, launch.processes
     if engine is None or processes is None:
-        num_gpus = 0 if (engine or "").startswith("cpu_") else count_gpus()
-        engine = engine or ("cpu_zero2" if num_gpus == 0 else "ddp" if num_gpus == 1 else "zero2")
-        processes = processes or launch.nodes * (num_gpus or CPU_PROCESSES)
+        found = 0 if (engine or "").startswith("cpu_") else num_gpus()
+        engine = engine or ("cpu_zero2" if found == 0 else "ddp" if found == 1 else "zero2")
+        processes = processes or launch.nodes * (found or CPU_PROCESSES)
     file, faults = Path(f"launch/{engine}.yaml"), []
     if not file.is_file():
         faults.append(f"no {file} here; run it from the repository's root, with one of launch/*.yaml as --engine")
@@ -81,13 +82,6 @@ def command_of(launch: Launch) -> list[str]:
     port = ["--main_process_port", "0" if launch.nodes == 1 else "29500"]
     command = ["accelerate", "launch", "--config_file", str(file), "--num_processes", str(processes)]
     return [*command, *several, *port, "-m", "dst_dist.train"]
-
-
-def count_gpus() -> int:
-    """Return how many GPUs this process may use."""
-    import torch
-
-    return torch.cuda.device_count()
 
 
 def _run(command: Sequence[str]) -> int:

@@ -125,7 +125,9 @@ class Commands:
             self.monkeypatch.setattr(make, "make_demo", partial(make.make_demo, sizes=SMALL, workers=1))
         try:
             with own_logging():
-                assert cli.main(words) == 0, shlex.join(words)
+                # The doctor ends with 1 on a machine without a GPU.
+                allowed = (0, 1) if words[0] == "doctor" else (0,)
+                assert cli.main(words) in allowed, shlex.join(words)
         finally:
             AcceleratorState._reset_state(reset_partial_state=True)
 
@@ -150,7 +152,10 @@ class Commands:
             if "--push" in words:
                 words = words[: words.index("--push")]
             return ["export", str(self.run), "--to", str(self.scratch / "out"), *words[4:]]
-        if words[0] in ("recipe", "explain", "schema"):
+        if words[0] in ("check", "show"):
+            rest = [self.scratch / word if word.endswith(".html") else word for word in words[1:] if word != "RECIPE"]
+            return [words[0], "demo", *map(str, rest), *self.demo_words]
+        if words[0] in ("doctor", "recipe", "explain", "schema"):
             return words
         if words[0] in ("features", "plan"):
             recipe = [word for word in words[1:] if not word.startswith("data.")]

@@ -73,7 +73,8 @@ ARROWS = {
     "publish": {"errors", "files", "logs", "metrics", "recipes", "run_folder", "model"},
     "slurm": {"config", "errors", "recipes", "run_folder", "train"},
     "inspection": {"data", "errors", "files", "heads", "logs", "paths", "recipes", "setup"},
-    "start": {"errors", "exit", "recipes", "run_folder"},
+    "doctor": {"data", "devices", "errors", "file_system", "launched", "plan", "processes", "versions"},
+    "start": {"devices", "errors", "exit", "recipes", "run_folder"},
     "bench": {
         "config",
         "devices",
@@ -92,6 +93,7 @@ ARROWS = {
     "recipe_verbs": {"bench", "launched", "logs", "paths", "plan", "recipes", "slurm", "start"},
     "cli": {
         "demo",
+        "doctor",
         "build",
         "errors",
         "evaluate",

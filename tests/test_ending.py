@@ -25,7 +25,14 @@ def test_however_a_script_is_ended_nothing_of_it_goes_on(tmp_path, script, numbe
     seen = tmp_path / "seen"
     command = [*script, "bash", "-c", LAUNCHER]
     env = {"SEEN": str(seen), "PATH": f"{sys.exec_prefix}/bin:/usr/bin:/bin"}
-    started = subprocess.Popen(command, cwd=REPOSITORY, env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    started = subprocess.Popen(
+        command,
+        cwd=REPOSITORY,
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        preexec_fn=obey_every_signal,
+    )
     try:
         wait_for(lambda: seen.exists() and seen.read_text().endswith("\n"))
         processes = psutil.Process(started.pid).children(recursive=True)
@@ -37,6 +44,12 @@ def test_however_a_script_is_ended_nothing_of_it_goes_on(tmp_path, script, numbe
     finally:
         with contextlib.suppress(psutil.NoSuchProcess):
             kill_tree(started.pid)
+
+
+def obey_every_signal():
+    """Undo what a caller in the background, such as nohup, has left ignored: bash cannot."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
 
 
 def goes_on(pid):

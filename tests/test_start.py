@@ -29,7 +29,7 @@ def in_the_repository(monkeypatch):
 
 @pytest.mark.parametrize("num_gpus, launch, engine, processes", MACHINES.values(), ids=MACHINES)
 def test_the_line_fits_the_machine(monkeypatch, num_gpus, launch, engine, processes):
-    monkeypatch.setattr(start, "count_gpus", lambda: num_gpus)
+    monkeypatch.setattr(start, "num_gpus", lambda: num_gpus)
     line = shlex.join(command_of(launch))
     assert line.startswith(f"accelerate launch --config_file launch/{engine}.yaml --num_processes {processes} ")
     assert line.endswith(" -m dst_dist.train")
