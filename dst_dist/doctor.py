@@ -138,14 +138,17 @@ def _host() -> Iterator[Finding]:
 
 
 def _folder(folder: Path) -> Iterator[Finding]:
+    was_there = folder.exists()
     try:
         lacking = try_folder("--out", folder, RUN_FOLDER)
     except DstDistError as error:
         yield Finding("run folders", str(error), "bad", "name another folder with --out")
         return
+    free = shutil.disk_usage(folder).free / GIB
+    if not was_there:
+        folder.rmdir()
     for clause in lacking:
         yield Finding("run folders", f"{folder} {clause}", "slow")
-    free = shutil.disk_usage(folder).free / GIB
     verdict = "slow" if free < LEAST_DISK_GIB else "ok"
     remedy = "three checkpoints of a full 2.2B take 80 GiB, of LoRA 3 GiB" if verdict == "slow" else ""
     yield Finding("run folders", f"{folder} has {free:.0f} GiB free", verdict, remedy)

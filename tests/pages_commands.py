@@ -152,10 +152,12 @@ class Commands:
             if "--push" in words:
                 words = words[: words.index("--push")]
             return ["export", str(self.run), "--to", str(self.scratch / "out"), *words[4:]]
+        if words[0] == "doctor":
+            return ["doctor", "--out", str(self.scratch / "runs")]
         if words[0] in ("check", "show"):
             rest = [self.scratch / word if word.endswith(".html") else word for word in words[1:] if word != "RECIPE"]
             return [words[0], "demo", *map(str, rest), *self.demo_words]
-        if words[0] in ("doctor", "recipe", "explain", "schema"):
+        if words[0] in ("recipe", "explain", "schema"):
             return words
         if words[0] in ("features", "plan"):
             recipe = [word for word in words[1:] if not word.startswith("data.")]

@@ -123,6 +123,11 @@ def test_a_token_is_never_shown(found, monkeypatch, token):
     assert "secret" not in str(finding)
 
 
+def test_nothing_is_left(found, tmp_path):
+    found("run folders")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_slurm_is_read_from_the_environment(found, monkeypatch):
     monkeypatch.setenv("SLURM_JOB_ID", "77")
     monkeypatch.setenv("SLURM_JOB_NUM_NODES", "4")
