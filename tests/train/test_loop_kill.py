@@ -21,7 +21,7 @@ from tests.train.in_process import train
 from tests.train.killing import AT_WORK, NOT_ON_MAIN, POINTS, Faults, installed
 from tests.train.runs import IN_BACKGROUND, IN_FOREGROUND, assert_same_run, cut_words, status_of
 
-WITH_FAULTS = "tests.train.killing"
+WITH_FAULTS = ("tests.train.killing",)
 ALL_FAULTS = [(point, rank) for point in POINTS for rank in ((0, 1) if point in NOT_ON_MAIN else (0,))]
 RANDOM_KILLS = 30
 NTH = {"inside prune": 2, "inside final": 1, "before link best": 1, "inside link best": 1, "after link best": 1}

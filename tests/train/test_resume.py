@@ -25,7 +25,7 @@ from tests.train.runs import (
 )
 
 ENGINES = ("cpu_ddp", "cpu_zero2", "cpu_fsdp")
-WITH_FAULTS = "tests.train.killing"
+WITH_FAULTS = ("tests.train.killing",)
 
 
 # One process, in this process
@@ -71,10 +71,10 @@ def test_a_cut_evaluation_is_done_again_and_its_best_is_found(straight, demo_wor
     words = [*cut_words(demo_words), f"output_dir={tmp_path}/run"]
     intact, seen = validation.read_model, []
 
-    def cut_short(forward, dataset, specs, *others):
+    def cut_short(forward, dataset, specs, *others, **options):
         seen.append(len(specs))
         (tmp_path / "run/STOP").touch()
-        assert intact(forward, dataset, specs, *others) is None
+        assert intact(forward, dataset, specs, *others, **options) is None
 
     monkeypatch.setattr(validation, "read_model", cut_short)
     assert train(words) == 85

@@ -9,7 +9,7 @@ from dst_dist.train.held_folder import HeldFolder
 from tests.train.forking import wait_for
 from tests.train.runs import cut_words
 
-MODULE = "tests.train.waiting"
+MODULE = ("tests.train.waiting",)
 
 
 @pytest.fixture
