@@ -33,6 +33,8 @@ SMALL_TRAINING = (
 QUIET = ("eval.max_clips=2", "eval.dst_threshold=1", "eval.speaking_threshold=1")
 """A model of one step would otherwise write at every frame."""
 TIMEOUT_S = 180
+LAUNCHED: set[tuple[str, ...]] = set()
+"""Small launches that were made."""
 
 
 def command_lines(page: Path) -> list[str]:
@@ -86,6 +88,11 @@ class Commands:
             rest = [self.recipe_word(word) for word in rest if not word.startswith(("data.", "model.", "output_dir="))]
             rest += [*self.demo_words, *SMALL_TRAINING, f"output_dir={self.scratch}/run"]
         command = [*self.small_launcher(launcher), "-m", module, *rest]
+        # Made small, lines of several pages are the same; the port and the folder are of no account.
+        key = tuple(word.replace(str(self.scratch), "") for word in [*command[4:], *rest])
+        if key in LAUNCHED:
+            return
+        LAUNCHED.add(key)
         done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=TIMEOUT_S)
         assert done.returncode == 0, f"{shlex.join(command)}\n{done.stdout[-3000:]}{done.stderr[-3000:]}"
 
