@@ -1,5 +1,6 @@
 """`python -m tests.train.broken <kind> <recipe>...`: the same training with one thing broken on purpose."""
 
+import os
 import sys
 
 from accelerate import Accelerator
@@ -9,6 +10,7 @@ from dst_dist.train import __main__ as entry
 from dst_dist.train import engine as engine_module
 from dst_dist.train.engine import Engine
 
+RANKS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
 intact_begin, intact_backward = Engine.begin_micro_batch, Engine.backward
 
 
@@ -35,11 +37,21 @@ def average(engine, loss):
 
 BACKWARDS = {"micro_batch": drop_micro_batch, "rank": drop_rank, "scaling": average}
 
+
+def alone(*settings):
+    """Return an Accelerator that knows nothing of the launcher, as some versions make it for FSDP on a CPU."""
+    names = [name for name in os.environ if name.startswith(("ACCELERATE_", "FSDP_", "MASTER_")) or name in RANKS]
+    said = {name: os.environ.pop(name) for name in names}
+    try:
+        return Accelerator(cpu=True)
+    finally:
+        os.environ.update(said)
+
+
 if __name__ == "__main__":
     kind = sys.argv[1]
     if kind == "world":
-        # What anybody would write; on a CPU, each process of FSDP or DeepSpeed then is alone.
-        engine_module._build_accelerator = lambda *settings: Accelerator()
+        engine_module._build_accelerator = alone
     else:
         Engine.begin_micro_batch = begin
         Engine.backward = BACKWARDS[kind]
