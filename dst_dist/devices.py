@@ -1,4 +1,4 @@
-"""Which device a process computes on: its GPU, or the CPU where that is wanted."""
+"""Decides which device a process computes on: its GPU, or the CPU where that is wanted."""
 
 import os
 import subprocess

@@ -6,6 +6,7 @@ import platform
 import shutil
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -69,7 +70,7 @@ def exit_code(findings: list[Finding]) -> int:
 
 def _versions() -> Iterator[Finding]:
     yield Finding("Python", platform.python_version())
-    yield Finding("packages", ", ".join(f"{name} {version(name)}" for name in SHOWN))
+    yield Finding("packages", ", ".join(f"{name} {version(name)}" for name in SHOWN if find_spec(name)))
     for fault in version_faults():
         yield Finding("packages", fault, "bad", "pip install -c constraints.txt -e .")
     if tuple(map(int, torch.__version__.split("+")[0].split(".")[:2])) < (2, 13):

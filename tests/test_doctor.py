@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections import namedtuple
+from importlib.metadata import PackageNotFoundError
 
 import pytest
 import torch
@@ -65,6 +66,17 @@ def old_package(monkeypatch):
     )
 
 
+def no_peft(monkeypatch):
+    intact = doctor.version
+    monkeypatch.setattr(doctor, "find_spec", lambda name: None if name == "peft" else name)
+    monkeypatch.setattr(doctor, "version", lambda name: intact(name) if name != "peft" else refuse_version(name))
+    monkeypatch.setattr(doctor, "version_faults", lambda: ("peft is not installed, peft>=0.18 is needed",))
+
+
+def refuse_version(name):
+    raise PackageNotFoundError(name)
+
+
 def no_compiler(monkeypatch):
     monkeypatch.setattr(doctor, "missing_tools", lambda: ["ninja"])
 
@@ -97,6 +109,7 @@ MACHINES = {
     "a GPU that torch does not see": (hidden_gpu, "GPU", "bad", "the driver has 1"),
     "a container": (small_shared_memory, "shared memory", "slow", "0.06 GiB free"),
     "an old package": (old_package, "packages", "bad", "deepspeed 0.18.2"),
+    "a missing package": (no_peft, "packages", "bad", "peft is not installed"),
     "no compiler": (no_compiler, "DeepSpeed offload", "ok", "lacks ninja"),
     "no symbolic links": (no_links, "run folders", "slow", "cannot make symbolic links"),
     "a folder that cannot be written": (no_writing, "run folders", "bad", "cannot be written"),

@@ -38,7 +38,7 @@ WATCHED_STEPS = 3
 
 @dataclass(frozen=True)
 class Measured:
-    """What the timed steps took, over all processes; parts and memory are the main process's."""
+    """Time, work and memory of the timed steps, over all processes; parts and memory are the main process's."""
 
     elapsed_s: float
     num_tokens: int

@@ -8,7 +8,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Costs:
-    """What decides an alignment, in units of similarity.
+    """Costs of an alignment, in units of similarity.
 
     A text below `threshold` is worth less than none. `skip` is paid for each step that is passed over, at most
     `most_skips` times; `back` for going to an earlier step.

@@ -58,7 +58,7 @@ class Conversation(Raw):
 
 
 class Annotations(Raw):
-    """What annotators said about a video; `fps` is the source video's, not the frames file's."""
+    """Annotations of a video; `fps` is the source video's, not the frames file's."""
 
     dataset: FileName | None = None
     domain: str | None = None

@@ -38,7 +38,7 @@ class Line:
 
 @dataclass
 class Evidence:
-    """What is written about a video: lines in order of time, utterances, and texts that have no time.
+    """Texts about a video: lines in order of time, utterances, and texts that have no time.
 
     An untimed text is kept with the range in which it stands: after the line above it and before the one below.
     """

@@ -20,7 +20,7 @@ from dst_dist.errors import ConfigError, DataError, DstDistError
 from dst_dist.files import write_whole
 
 QUALITY = 90
-"""Of the JPEG files."""
+"""JPEG quality of the frames."""
 SHORT_S = 1.0
 """A frames file that ends so long before its video says that frames are missing."""
 

@@ -11,7 +11,7 @@ from dst_dist.build.speech import BACK, TELL, Sentence, acts_like, begins_by_ans
 from dst_dist.build.steps import Step
 
 COSTS = Costs(threshold=0.22, skip=0.005, back=0.02)
-"""Of the alignment of instructions: they name a step more plainly than lines, and their order says less."""
+"""Costs of aligning instructions: they name a step more plainly than lines, and their order says less."""
 NAMED = 0.3
 """Similarity from which a sentence names a step."""
 MEANT = 0.2
@@ -51,7 +51,7 @@ class Cue:
 
 @dataclass(frozen=True)
 class Heard:
-    """What a dialog's sentences are about. `instructions` are all that may tell a step, with their similarities."""
+    """Sentences of a dialog matched to steps. `instructions` are all that may tell a step, with their similarities."""
 
     tells: list[Tell]
     cues: list[Cue]

@@ -27,7 +27,7 @@ from dst_dist.files import write_whole
 logger = logging.getLogger(__name__)
 
 SPOKEN_WORTH = 0.5
-"""What a step that is only spoken of counts in the alignment's score, next to one with annotated lines."""
+"""Weight of a step that is only spoken of in the alignment's score, next to one with annotated lines."""
 
 
 @dataclass(frozen=True)

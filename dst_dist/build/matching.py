@@ -19,7 +19,7 @@ NESTED_SHARE = 0.3
 SPOKEN_SHARE = 0.5
 """How much of what a nested line, or an instruction at a line's start, has over the line itself is added to it."""
 PREPARING_SHARE = 0.35
-"""What is left of a line's similarity if the line only takes or moves a thing, and the step does not."""
+"""Share that stays of a line's similarity if the line only takes or moves a thing, and the step does not."""
 _PREPARING = re.compile(
     r"(?:the (?:user|student|person)\s+)?(?:(?:tak|grab|pick|get|fetch|hold|mov|bring)\w*|puts? (?:down|away|back))\b",
     re.IGNORECASE,
@@ -50,7 +50,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Task:
-    """What a video's dialogs have in common: its steps, what is written about it, and how near lines are to steps.
+    """A video as all its dialogs share it: its steps, the texts about it, and the similarity of lines and steps.
 
     `line_scores` is float64 [lines, steps]; `untimed` has the range of steps that are described without a time.
     """
@@ -63,7 +63,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Matches:
-    """What a dialog's evidence is about: a run for each line about a step, the other lines, and what is said."""
+    """Evidence of a dialog matched to steps: a run for each line about a step, the other lines, and speech."""
 
     runs: list[Run]
     unmatched: list[Line]

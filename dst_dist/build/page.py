@@ -11,7 +11,7 @@ from dst_dist.files import write_whole
 MOST_SHOWN = 200
 """Dialogs with a timeline: those that were aligned worst."""
 WIDTH, LABEL, ROW = 900, 260, 16
-"""Of a timeline in pixels: the whole, the steps' names, a step's row."""
+"""Sizes of a timeline in pixels: the whole, the steps' names, a step's row."""
 _STYLE = """
 body { font: 14px sans-serif; max-width: 1200px; margin: 2em auto; color: #222; }
 table { border-collapse: collapse; margin: 1em 0; }

@@ -23,7 +23,7 @@ KEY = "OPENAI_API_KEY"
 FOLDER = "build_answers"
 """Where good answers are kept, below the data root."""
 SHARE = 0.5
-"""Of an answer in a line's similarity; the rest is the texts'."""
+"""Share of an answer in a line's similarity; the rest is the texts'."""
 LEAST_WORTH = 0.5
 """Least worth of an answer by the texts alone, as a share of the best alignment's."""
 TRIES = 2

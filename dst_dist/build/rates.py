@@ -12,7 +12,7 @@ from dst_dist.errors import DataError
 
 NOMINAL_FPS = 2.0
 SOURCE_RATES = (25, 29.97, 30, 59.94, 24.46)
-"""Of the videos in ProAssist's datasets; 50 and 60 give the same as 30."""
+"""Frame rates of the videos in ProAssist's datasets; 50 and 60 give the same as 30."""
 DURATION_OF_STEPS = ("egoexolearn", "assembly101")
 """Datasets whose `duration` is not the video's: a frames file's length says nothing about its rate there."""
 TOLERANCE = 0.004

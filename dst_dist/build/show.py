@@ -1,4 +1,4 @@
-"""What `dst-dist build` prints, and the page that it leaves beside the clips."""
+"""Builds the clips, prints the summary of `dst-dist build`, and leaves its page beside the clips."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence

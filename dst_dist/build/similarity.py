@@ -12,7 +12,7 @@ from dst_dist.errors import ConfigError
 
 TFIDF = "tfidf"
 WORDS_SHARE = 0.7
-"""Of the words in TF-IDF; the rest is the characters'."""
+"""Share of the words in TF-IDF; the rest is the characters'."""
 REPEATED_SHARE = 0.97
 """What a step that repeats others takes of their similarity."""
 LIGHT_WEIGHT = 0.4

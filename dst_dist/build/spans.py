@@ -27,7 +27,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Scene:
-    """What a step's changes depend on besides its own work: all work that begins, and all cues, in order of time."""
+    """Surroundings of a step's own work: all work that begins, and all cues, in order of time."""
 
     runs: Sequence[Run]
     begins: Sequence[tuple[float, int]]

@@ -1,4 +1,4 @@
-"""What a sentence in a dialog does: tell a step, say that one is done, hold it, take it up, give it up or undo it."""
+"""Recognises what a sentence of a dialog does: tell, complete, hold, take up, give up or undo a step."""
 
 import re
 from collections.abc import Sequence

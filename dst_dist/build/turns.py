@@ -12,7 +12,7 @@ from dst_dist.data.state import Transition, apply_update
 
 PROMPT = "You are a helpful and proactive assistant."
 ORDER = ("complete", "pause", "cancel", "reset", "resume", "start")
-"""Of the transitions of one frame."""
+"""Order of the transitions of one frame."""
 SYSTEM = {"role": "system", "content": PROMPT}
 
 

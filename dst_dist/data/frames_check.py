@@ -26,7 +26,7 @@ class FrameFaults:
     files: dict[str, Stat] = field(default_factory=dict)
     """Size and time of each frames file by the name of its video, as they were before it was looked at."""
     held_bytes: dict[str, int] = field(default_factory=dict)
-    """What each process that opens a compressed file holds of it in memory of its own, by the name of its video."""
+    """Bytes that each process holds of a compressed file which it opens, by the name of its video."""
 
     @property
     def num_bytes(self) -> dict[str, int]:

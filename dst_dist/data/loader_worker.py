@@ -1,4 +1,4 @@
-"""What a process that makes micro-batches does besides: whatever goes wrong in it reaches the training process."""
+"""Prepares a process that makes micro-batches, so that whatever goes wrong in it reaches the training process."""
 
 import os
 import shutil

@@ -12,7 +12,7 @@ from dst_dist.setup import DataSetup
 
 SPLITS = ("train", "val", "test")
 BINS, BAR = 10, 40
-"""Of a histogram: its bins, and the width of its longest bar in characters."""
+"""Sizes of a histogram: its bins, and the width of its longest bar in characters."""
 
 
 def check_data(words: Sequence[str]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from dst_dist.data.samples import Sample
 UNDRAWN = 2
 """Mark of a negative that does not count in the epoch that is shown."""
 MARKS = {1: "yes", 0: "no", IGNORE: "-", UNDRAWN: "(no)"}
-"""What a head is to answer at a position, for people: `(no)` is a negative that was not drawn."""
+"""Words for a head's answer at a position: `(no)` is a negative that was not drawn."""
 
 
 @dataclass(frozen=True)

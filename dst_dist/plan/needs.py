@@ -1,4 +1,4 @@
-"""What a launch needs or costs beside the memory that a plan adds up, said before it does."""
+"""Says what a launch needs or costs beside the memory that a plan adds up."""
 
 import os
 import shutil

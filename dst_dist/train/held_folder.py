@@ -33,7 +33,7 @@ class HeldFolder(RunFolder):
         self.status_file = status_file or self.status_file
         self.step = 0
         self.lacking: list[str] = []
-        """What the file system cannot do and the run does without, a clause each."""
+        """Abilities that the file system lacks and the run does without, a clause each."""
         self.may_write_status = False
         """False until this process knows that its run holds the folder: by the lock, or from the main process."""
         self._lock = None

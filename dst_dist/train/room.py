@@ -11,7 +11,7 @@ from dst_dist.train.engine import Engine
 from dst_dist.train.engine_state import trained_shapes
 
 BYTES_A_VALUE = 12
-"""Of a trained parameter in a checkpoint: weight and both moments in float32."""
+"""Bytes of a trained value in a checkpoint: weight and both moments in float32."""
 GIB = 2**30
 
 

@@ -73,6 +73,15 @@ class Shape:
         )
 
 
+SMALL_TOWER = {
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "image_size": 512,
+    "patch_size": 16,
+}
+"""The vision tower of 256M and 500M."""
 SHAPES = {
     "2.2B": Shape(
         text=dict(
@@ -98,14 +107,7 @@ SHAPES = {
         text=dict(
             hidden_size=576, intermediate_size=1536, num_hidden_layers=30, num_attention_heads=9, num_key_value_heads=3
         ),
-        vision=dict(
-            hidden_size=768,
-            intermediate_size=3072,
-            num_hidden_layers=12,
-            num_attention_heads=12,
-            image_size=512,
-            patch_size=16,
-        ),
+        vision=SMALL_TOWER,
         scale_factor=4,
         tokens_per_frame=16,
         parameters=256_484_928,
@@ -114,14 +116,7 @@ SHAPES = {
         text=dict(
             hidden_size=960, intermediate_size=2560, num_hidden_layers=32, num_attention_heads=15, num_key_value_heads=5
         ),
-        vision=dict(
-            hidden_size=768,
-            intermediate_size=3072,
-            num_hidden_layers=12,
-            num_attention_heads=12,
-            image_size=512,
-            patch_size=16,
-        ),
+        vision=SMALL_TOWER,
         scale_factor=4,
         tokens_per_frame=16,
         parameters=507_482_304,

@@ -9,7 +9,7 @@ from dst_dist.data.reading_log import ClipLog
 from dst_dist.data.state import NOT_STARTED, Transition, apply_transition
 
 History = list[str | Transition]
-"""What the turns say of a step, in order: its status, and its transitions."""
+"""Statuses and transitions of a step in its turns, in order."""
 DISBELIEVED = "clips whose initial_dst_state the rest of them contradicts, which is believed"
 
 
