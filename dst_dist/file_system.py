@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dst_dist.errors import ConfigError
-from dst_dist.files import FAILURES
+from dst_dist.files import FAILURES, sync
 
 
 class Ask(NamedTuple):
@@ -52,14 +52,6 @@ def _flush_file(folder: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _flush_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _link(folder: Path) -> None:
     (folder / "link").symlink_to("file")
 
@@ -77,7 +69,7 @@ RUN_FOLDER = (
     Ask("append to a file and cut it", _append),
     *WRITES,
     Ask("rename a folder", _rename_folder),
-    Ask("flush a folder", _flush_folder, MAY_BE_LOST),
+    Ask("flush a folder", sync, MAY_BE_LOST),
     Ask("make symbolic links", _link, "`last` and `best` are text files with the place of the checkpoint"),
 )
 FEATURE_CACHE = (*WRITES, Ask("map a file into memory", _map))

@@ -36,11 +36,16 @@ def write_whole(path: Path, parts: str | Iterable[str]) -> None:
 def flush(path: Path) -> None:
     """Put a file's content on the disk, or the names in a folder, where the file system can."""
     with _where_possible():
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync(path)
+
+
+def sync(path: Path) -> None:
+    """Put a file's content on the disk, or the names in a folder. Raises OSError if that cannot be done."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def flush_open(descriptor: int) -> None:
