@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection
+from operator import attrgetter
 from typing import Any
 
 from dst_dist.logs import logger
@@ -97,11 +98,12 @@ def leave_signals_to_the_trainer(worker: int) -> None:
 def _end_workers() -> None:
     """End what is left of the workers when Python ends, as after an error; else it would wait for them for ever.
 
-    It sends SIGTERM, which they ignore.
+    It sends SIGTERM, which they ignore. They are daemons, as which Python would end them itself; a program's own
+    processes that are none are left alone.
     """
     # Torch would raise an error for each.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    for worker in multiprocessing.active_children():
+    for worker in filter(attrgetter("daemon"), multiprocessing.active_children()):
         worker.kill()
 
 
