@@ -13,7 +13,7 @@ OWN = {
     "steps_per_print": 1_000_000_000,
     "zero_allow_untested_optimizer": True,
 }
-"""What every training needs: the loop packs micro-batches and counts them by itself. The optimizer is torch's."""
+"""Settings of every training: the loop packs micro-batches and counts them by itself. The optimizer is torch's."""
 OWN_ZERO = {
     "stage": 2,
     "reduce_bucket_size": 50_000_000,
@@ -21,7 +21,7 @@ OWN_ZERO = {
     "overlap_comm": True,
     "contiguous_gradients": True,
 }
-"""As in ds_configs/zero2.json, where the file says nothing or `auto`."""
+"""Defaults of ds_configs/zero2.json, where the file says nothing or `auto`."""
 
 BY_RECIPE = {
     "bf16": "train.precision",

@@ -20,7 +20,7 @@ class Ask(NamedTuple):
     do: Callable[[Path], None]
     """Does it in an empty folder; raises OSError if it cannot be done."""
     without: str | None = None
-    """What follows if it cannot be done; None if nothing works without it."""
+    """Consequence if it cannot be done; None if nothing works without it."""
 
 
 def _append(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""What the launcher and the environment say about a training, compared with the recipe. Imports nothing slow.
+"""Compares what the launcher and the environment say about a training with the recipe. Imports nothing slow.
 
 Accelerate hands its flags and its file to the processes as environment variables. They are read here and nowhere else:
 what agrees with the recipe is used, what does not is refused.
@@ -20,7 +20,7 @@ LAYERS = ("SmolVLMEncoderLayer", "LlamaDecoderLayer")
 
 @dataclass(frozen=True)
 class LaunchSettings:
-    """What a launcher decides: the engine and what it shards."""
+    """Decisions of a launcher: the engine and what it shards."""
 
     engine: Literal["ddp", "deepspeed", "fsdp"]
     deepspeed: dict[str, Any]
@@ -110,7 +110,7 @@ RULES = {
         OFF, "it would start again what was stopped or refused; remove it, the same command continues a run"
     ),
 }
-"""What agrees with any recipe."""
+"""Rules that hold for any recipe."""
 
 UNSET = {
     "FSDP_AUTO_WRAP_POLICY": "NO_WRAP",
@@ -118,7 +118,7 @@ UNSET = {
     "FSDP_VERSION": "1",
     "PARALLELISM_CONFIG_DP_SHARD_SIZE": "1",
 }
-"""What Accelerate takes where nothing is said."""
+"""Values that Accelerate takes where nothing is said."""
 
 FLAGS = {
     "TORCHELASTIC_MAX_RESTARTS": "max_restarts",

@@ -136,7 +136,7 @@ def _expanded(metric: Metric) -> list[Metric]:
 
 
 METRICS = {metric.key: metric for entry in ENTRIES for metric in _expanded(entry)}
-"""By key, in the order of tables and pages."""
+"""Metrics by key, in the order of tables and pages."""
 
 
 def table_keys(kind: str) -> list[str]:

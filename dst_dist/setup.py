@@ -25,7 +25,7 @@ from dst_dist.model.model_files import ModelFiles
 
 @dataclass(frozen=True)
 class SplitCheck:
-    """What the main process found of a split; every process makes the same dataset of it."""
+    """Findings of the main process about a split; every process makes the same dataset of it."""
 
     faults: FrameFaults
     entry: str | None

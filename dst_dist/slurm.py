@@ -21,7 +21,7 @@ EARLY_S = 60
 
 @dataclass(frozen=True)
 class Job:
-    """What a run asks the cluster for. Each field is an option of `dst-dist slurm` and a name in the template.
+    """Request of a run to the cluster. Each field is an option of `dst-dist slurm` and a name in the template.
 
     Attributes:
         engine: a file of `launch/`, without its ending.

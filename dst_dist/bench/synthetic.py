@@ -14,9 +14,9 @@ from dst_dist.model.model_files import ModelFiles
 from dst_dist.model.smolvlm_dst import SmolVLMForDST
 
 SUPERVISED_SHARE = 0.5
-"""Of the text tokens; half of these are of updates."""
+"""Share of the text tokens; half of these are of updates."""
 POSITIVE_SHARE = 0.1
-"""Of the frames, for each head."""
+"""Share of the frames, for each head."""
 
 
 class SyntheticDataset(torch.utils.data.Dataset):

@@ -14,10 +14,10 @@ TFIDF = "tfidf"
 WORDS_SHARE = 0.7
 """Share of the words in TF-IDF; the rest is the characters'."""
 REPEATED_SHARE = 0.97
-"""What a step that repeats others takes of their similarity."""
+"""Share of others' similarity that a step which repeats them takes."""
 LIGHT_WEIGHT = 0.4
 GROUP_WEIGHT = 0.8
-"""Of words that tell little, and of a group of verbs next to the verb itself."""
+"""Weights of words that tell little, and of a group of verbs next to the verb itself."""
 DECIMALS = 6
 """Digits kept, so that the order of additions never decides."""
 _PART = re.compile(r"(?<=[.;!?])\s+|:\s+")

@@ -23,7 +23,7 @@ class FramesFinder:
     def __init__(self, root: Path):
         self.root = Path(os.path.realpath(root))
         self.answers: dict[tuple[str, str], tuple[Path, str | None]] = {}
-        """What `find` returned, by its arguments."""
+        """Results of `find`, by its arguments."""
 
     def find(self, frames_file: str, dataset: str) -> tuple[Path, str | None]:
         """Find the file as written below the root; else by its name; else by its name from after the first `_`.

@@ -1,4 +1,4 @@
-"""What a kept result depends on: files by their size and time, and the code that made it."""
+"""Identifies what a kept result depends on: files by their size and time, and the code that made it."""
 
 import hashlib
 import os

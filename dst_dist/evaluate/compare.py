@@ -27,7 +27,7 @@ YARDSTICKS = {
     TEACHER_FORCED: ("data.frames", "labels.positive_frames"),
     STREAMING: ("eval.tolerance_s", "eval.similarity"),
 }
-"""By kind of evaluation, the recipe keys that decide what counts as right; they must be equal."""
+"""Recipe keys, by kind of evaluation, that decide what counts as right; they must be equal."""
 OTHER_SETTINGS = {TEACHER_FORCED: ("eval.max_clips",), STREAMING: ("eval.max_clips", "eval.on_full_context")}
 """Other keys that change the numbers. They may differ: they may be what is compared, and fewer clips differ anyway."""
 

@@ -109,7 +109,7 @@ class FinishedRun:
 
     @property
     def thresholds(self) -> dict[str, float]:
-        """By head: the recipe's, else the one stored with the model, else 0.5."""
+        """Return the threshold of each head: the recipe's, else the one stored with the model, else 0.5."""
         places = self.recipe.eval, self.model.config
         given = {head.name: [getattr(place, head.threshold_key) for place in places] for head in HEADS}
         return {head: next((value for value in values if value is not None), 0.5) for head, values in given.items()}

@@ -87,7 +87,7 @@ def match_replies(
 
 @dataclass(frozen=True)
 class ReplyCounts:
-    """What is counted of one clip's replies.
+    """Counts of one clip's replies.
 
     Attributes:
         correct: of the matched pairs.

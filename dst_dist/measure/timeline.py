@@ -35,7 +35,7 @@ class Event:
 
 @dataclass
 class Watched:
-    """What a model wrote on one clip.
+    """Texts that a model wrote on one clip.
 
     Attributes:
         states: the dialog state after each frame and the turns written after it.

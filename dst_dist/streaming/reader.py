@@ -13,7 +13,7 @@ TOGETHER = 16
 
 
 class Feed(NamedTuple):
-    """What a stream reads next, and what it needs at the last token.
+    """Tokens and frames that a stream reads next, and what it needs at the last token.
 
     Attributes:
         ids: with K image tokens for each of `frames`.

@@ -1,4 +1,4 @@
-"""What goes on in threads while training does, and the removal of old checkpoints in one."""
+"""Runs work in threads while training goes on, and the removal of old checkpoints in one."""
 
 import shutil
 from collections.abc import Callable, Sequence

@@ -33,7 +33,7 @@ UNFINISHED = ".unfinished"
 
 
 class FileEntry(pydantic.BaseModel):
-    """What the manifest says of a file."""
+    """Entry of the manifest about a file."""
 
     bytes: int
     sha256: str

@@ -1,4 +1,4 @@
-"""What a run reports: a progress bar or lines for people, `metrics.jsonl` and trackers for tools."""
+"""Reports a run: a progress bar or lines for people, `metrics.jsonl` and trackers for tools."""
 
 import json
 import logging

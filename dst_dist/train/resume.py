@@ -29,7 +29,7 @@ IDENTITY = {
     "engine": "the way to train on several processes",
     "layers": "whether text layers are compiled, which rounds differently",
 }
-"""What must be the same for a run to go on, with the recipe; `--allow-changed` takes these words too."""
+"""Words for what must be the same for a run to go on, with the recipe; `--allow-changed` takes these words too."""
 
 
 @dataclass
@@ -46,7 +46,7 @@ class Progress:
     num_since_best: int = 0
     """Evaluations since the best one."""
     thresholds: dict[str, float] = field(default_factory=dict)
-    """By head, chosen in the last evaluation."""
+    """Thresholds by head, chosen in the last evaluation."""
 
     def note_evaluation(self, metrics: dict[str, float], best_metric: str) -> bool:
         """Record an evaluation at this step and return whether it is the best so far.

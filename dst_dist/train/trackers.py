@@ -29,7 +29,7 @@ class Trackers:
     def __init__(self, engine: Engine, run: RunFolder, recipe: Recipe, start_step: int):
         self._trackers: list[Any] = []
         self._seen: dict[str, int] = defaultdict(int)
-        """By split, the last step that an earlier start logged."""
+        """Last step that an earlier start logged, by split."""
         if engine.is_main:
             for line in run.metrics():
                 self._seen[line["split"]] = max(self._seen[line["split"]], line["step"])

@@ -21,7 +21,7 @@ TRAINING = "training.json"
 
 @dataclass(frozen=True)
 class Written:
-    """What a process wrote."""
+    """Files and times of what a process wrote."""
 
     files: dict[str, dict[str, Any]]
     """The manifest's entry of each file, by name."""
