@@ -1,4 +1,4 @@
-"""Gives and takes the state that a checkpoint has of a process: weights and Adam moments by parameter name on every engine, and random state.
+"""Gives and takes the state of a process in a checkpoint: weights and Adam moments by name, and random state.
 
 DDP has whole tensors on every process, FSDP2 rows of them, ZeRO-2 stretches of flat partitions. All three are
 contiguous stretches of the flattened parameter, the form that checkpoints have.
