@@ -83,10 +83,8 @@ class FinishedRun:
         run = cls(folder, split, recipe, model, setup, data, processes, _count_trained_on(folder, split, data))
         for head in (head for head in HEADS if getattr(model.config, head.threshold_key) == NEVER):
             threshold = run.thresholds[head.name]
-            decides = "at random" if threshold < NEVER else "nothing"
-            logger.warning(
-                "%s: the head was never trained, it decides %s (threshold %g)", head.name, decides, threshold
-            )
+            decides = "what it decides means nothing" if threshold < NEVER else "it decides nothing"
+            logger.warning("%s: the head was never trained, %s (threshold %g)", head.name, decides, threshold)
         return run
 
     def use_features(self) -> None:

@@ -99,7 +99,8 @@ class SmolVLMForDST(SmolVLMForConditionalGeneration):
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
         if any(module is getattr(self, name, None) for name in HEAD_MODULES):
-            init.xavier_uniform_(module.weight)
+            # Each head starts undecided, whatever the scale of the states: README.md has what else was tried.
+            init.zeros_(module.weight)
             init.zeros_(module.bias)
 
     def forward(

@@ -14,7 +14,7 @@ from dst_dist.model.compiling import compile_layers, why_not_compiled
 from dst_dist.model.frame_pooling import frame_grid
 from dst_dist.model.losses import compute_loss
 from dst_dist.model.smolvlm_dst import SmolVLMForDST
-from tests.model.tiny import IMAGE_TOKEN, count_terms, inputs, pack, sample
+from tests.model.tiny import IMAGE_TOKEN, count_terms, inputs, pack, sample, with_random_heads
 
 LIMITS = {torch.float32: 1e-3, torch.bfloat16: 5e-2}
 FRAMES = (3, 2)
@@ -43,7 +43,7 @@ def _logits(model: SmolVLMForDST, batch: SimpleNamespace) -> torch.Tensor:
 def check_model(name: str, folder: Path, device: str) -> list[Check]:
     """Return all comparisons of one model folder. Switches TF32 off for the process, since it is not float32."""
     torch.backends.cudnn.allow_tf32 = False
-    model = SmolVLMForDST.from_pretrained(folder, dtype=torch.float32).to(device).eval()
+    model = with_random_heads(SmolVLMForDST.from_pretrained(folder, dtype=torch.float32)).to(device).eval()
     samples = [_sample(model.config, frames, seed, device) for seed, frames in enumerate(FRAMES)]
     checks = [Check(name, "tower position ids, number wrong", _wrong_positions(model, samples[0]), 0.0)]
     for dtype, limit in LIMITS.items():

@@ -74,7 +74,7 @@ def test_an_adapter_that_is_not_finite_is_named(stock, tmp_path):
 
 
 def test_an_adapter_without_heads_is_no_trained_model(stock, tmp_path):
-    """Otherwise each call would decide with new random heads."""
+    """Otherwise new heads, which know nothing, would decide."""
     base = SmolVLMForConditionalGeneration.from_pretrained(stock)
     get_peft_model(base, LoraConfig(r=4, target_modules=["q_proj"])).save_pretrained(tmp_path / "plain")
     shutil.copy(stock / "config.json", tmp_path / "plain")

@@ -19,7 +19,7 @@ def test_all_stock_weights_are_loaded_the_untied_head_among_them(stock):
     weights = load_file(stock / "model.safetensors")
     loaded = load_model(recipe(stock, "full")).state_dict()
     new = set(loaded) - set(weights)
-    assert len(new) == 4 and all(is_head(name) for name in new)
+    assert len(new) == 4 and all(is_head(name) and not loaded[name].any() for name in new)
     assert all(torch.equal(loaded[name], tensor) for name, tensor in weights.items())
     assert not torch.equal(loaded["lm_head.weight"], loaded["model.text_model.embed_tokens.weight"])
 
@@ -63,7 +63,8 @@ def test_new_weights_come_from_the_seed_alone(stock, mode):
     other = load_model(recipe(stock, mode, seed=6)).state_dict()
     torch.testing.assert_close(first, again, rtol=0, atol=0)
     differing = {name for name in first if not torch.equal(first[name], other[name])}
-    assert differing and all("lora_A" in name or is_head(name) for name in differing)
+    assert all("lora_A" in name for name in differing)
+    assert bool(differing) == (mode == "lora"), "new heads are zero"
 
 
 # Continue an earlier run

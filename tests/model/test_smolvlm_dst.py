@@ -1,10 +1,14 @@
 """The model against stock transformers, packed samples, empty micro-batches, precision and heads."""
 
+import math
+
 import pytest
 import torch
 from transformers import LlamaConfig, SmolVLMConfig, SmolVLMForConditionalGeneration, SmolVLMVisionConfig
 
+from dst_dist.config import Loss
 from dst_dist.heads import HEAD_NAMES
+from dst_dist.model.losses import compute_loss
 from dst_dist.model.smolvlm_dst import SmolVLMForDST
 from tests.model.finetuning import backward, gradients
 from tests.model.tiny import IMAGE_TOKEN, count_terms, inputs, pack, random_frames, sample, tiny_config, tiny_model
@@ -183,13 +187,17 @@ def test_bf16_computes_about_what_float32_does():
 # Heads
 
 
-def test_heads_are_xavier_uniform_with_zero_bias():
-    # The bound is sqrt(6 / (32 + 2)); the text model's own initialisation is normal with 0.1.
-    bound = (6 / 34) ** 0.5
-    weights = torch.cat([tiny_model(seed).dst_update_head.weight.flatten() for seed in range(4)])
-    assert weights.abs().max() <= bound and weights.abs().max() > 0.95 * bound
-    assert weights.std().item() == pytest.approx(bound / 3**0.5, rel=0.1)
-    assert not tiny_model().speaking_head.bias.any()
+@pytest.mark.parametrize("balance", ["classes", "none", "focal"])
+@pytest.mark.parametrize("scale", [1, 100])
+def test_new_heads_are_undecided_whatever_the_scale_of_the_states(balance, scale):
+    model = SmolVLMForDST(tiny_config(tokens_per_frame=4))
+    with torch.no_grad():
+        model.model.text_model.norm.weight.mul_(scale)
+    batch = pack([sample(model.config, 3, seed=1), sample(model.config, 2, seed=2)])
+    _, terms = compute_loss(model(**inputs(batch)), batch, count_terms(batch), Loss(), balance)
+    # Both labels are as likely: -ln(1/2), in the focal loss times (1/2)^2.
+    expected = math.log(2) * (0.25 if balance == "focal" else 1)
+    assert terms["dst_update"].item() == terms["speaking"].item() == pytest.approx(expected, abs=1e-6)
 
 
 def test_heads_read_the_state_after_the_final_norm_at_their_positions():

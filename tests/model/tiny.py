@@ -6,6 +6,7 @@ import torch
 from transformers import LlamaConfig, SmolVLMConfig, SmolVLMVisionConfig
 
 from dst_dist.data.batching import PackedBatch
+from dst_dist.heads import HEAD_MODULES
 from dst_dist.model.frame_pooling import frame_grid
 from dst_dist.model.smolvlm_dst import SmolVLMForDST
 
@@ -50,7 +51,15 @@ def tiny_config(image_size=48, patch_size=8, scale_factor=2, kv_heads=2, **setti
 
 def tiny_model(seed=0, **settings) -> SmolVLMForDST:
     torch.manual_seed(seed)
-    return SmolVLMForDST(tiny_config(**settings)).eval()
+    return with_random_heads(SmolVLMForDST(tiny_config(**settings)).eval())
+
+
+@torch.no_grad()
+def with_random_heads(model: SmolVLMForDST) -> SmolVLMForDST:
+    """Return the model with heads that decide differently at each position; new ones are zero."""
+    for module in HEAD_MODULES:
+        torch.nn.init.xavier_uniform_(getattr(model, module).weight)
+    return model
 
 
 def random_frames(count: int, size: int = 48, seed: int = 0) -> torch.Tensor:

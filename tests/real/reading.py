@@ -1,4 +1,4 @@
-"""Compute a model's language loss on clips, without training."""
+"""Compute a model's language loss on clips and on other text, without training."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,13 +6,20 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
-from transformers import LlamaForCausalLM
+from transformers import AutoTokenizer, LlamaForCausalLM
 
 from dst_dist.data.batching import Draw, PackedBatch, micro_batches
 from dst_dist.model.smolvlm_dst import SmolVLMForDST
 from dst_dist.recipes.loading import load_recipe
 from dst_dist.setup import DataSetup
 from tests.real.make_model import IMAGE
+
+PARAGRAPH = """The lighthouse stood at the end of a long stone pier, and for more than a hundred years it had guided
+ships into the harbor. In the winter, when the storms came in from the north, the waves would climb over the wall and
+cover the windows with salt. The keeper and his daughter lived in a small house beside the tower. Every evening they
+walked up the narrow stairs, lit the lamp, and sat together for a while to watch the sea. She learned the names of the
+stars there, and he told her stories about the islands that he had visited as a young man."""
+"""English that has nothing to do with the task."""
 
 
 def load(folder: Path) -> SmolVLMForDST:
@@ -74,6 +81,22 @@ def stock_token_losses(text: LlamaForCausalLM, frames: torch.Tensor, batch: Pack
     embeddings[batch.input_ids == IMAGE] = frames
     logits = text(inputs_embeds=embeddings[None]).logits[0]
     return F.cross_entropy(logits[batch.lm_positions], batch.input_ids[batch.lm_positions + 1], reduction="none")
+
+
+def paragraph_ids(model: Path) -> torch.Tensor:
+    """Return the ids of PARAGRAPH, int64 [T]."""
+    return torch.tensor(AutoTokenizer.from_pretrained(model)(PARAGRAPH.replace("\n", " ")).input_ids)
+
+
+@torch.no_grad()
+def paragraph_logits(text_model, lm_head, ids: torch.Tensor) -> torch.Tensor:
+    """Return a text model's logits of one text, [T, vocabulary]."""
+    return lm_head(text_model(input_ids=ids[None]).last_hidden_state[0])
+
+
+def paragraph_loss(logits: torch.Tensor, ids: torch.Tensor) -> float:
+    """Return the mean loss of the next token."""
+    return F.cross_entropy(logits[:-1], ids[1:]).item()
 
 
 def _logits(model: SmolVLMForDST, batch: PackedBatch) -> torch.Tensor:

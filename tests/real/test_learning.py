@@ -4,25 +4,19 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.nn.functional as F
 from peft import PeftModel
 from safetensors.torch import load_file
-from transformers import AutoTokenizer, SmolVLMForConditionalGeneration
+from transformers import SmolVLMForConditionalGeneration
 
 from dst_dist.model.loading import load_for_inference
 from tests.launching import Launched
 from tests.real.learning import ENGINES, RECIPE, train
-from tests.real.reading import stock_text_model
+from tests.real.reading import paragraph_ids, paragraph_logits, paragraph_loss, stock_text_model
 
 pytestmark = pytest.mark.long
 
 LOST_AT_MOST = 0.15
 """Nats a token, on text that has nothing to do with the task."""
-PARAGRAPH = """The lighthouse stood at the end of a long stone pier, and for more than a hundred years it had guided
-ships into the harbor. In the winter, when the storms came in from the north, the waves would climb over the wall and
-cover the windows with salt. The keeper and his daughter lived in a small house beside the tower. Every evening they
-walked up the narrow stairs, lit the lamp, and sat together for a while to watch the sea. She learned the names of the
-stars there, and he told her stories about the islands that he had visited as a young man."""
 
 
 def halves_the_loss_of_updates(run: Launched) -> bool:
@@ -31,19 +25,9 @@ def halves_the_loss_of_updates(run: Launched) -> bool:
     return last < first / 2
 
 
-@torch.no_grad()
-def paragraph_logits(text_model, lm_head, ids: torch.Tensor) -> torch.Tensor:
-    return lm_head(text_model(input_ids=ids[None]).last_hidden_state[0])
-
-
-def paragraph_loss(logits: torch.Tensor, ids: torch.Tensor) -> float:
-    return F.cross_entropy(logits[:-1], ids[1:]).item()
-
-
 @pytest.fixture(scope="module")
 def paragraph(real_model) -> torch.Tensor:
-    """Return the ids of an English paragraph, int64 [T]."""
-    return torch.tensor(AutoTokenizer.from_pretrained(real_model)(PARAGRAPH.replace("\n", " ")).input_ids)
+    return paragraph_ids(real_model)
 
 
 def test_lora_learns_forgets_nothing_and_merges_by_hand(real_model, lora_run, paragraph):

@@ -21,7 +21,7 @@ from dst_dist.recipes.loading import load_recipe
 from dst_dist.setup import DataSetup
 from dst_dist.streaming.stream import Stream, Streamer
 from dst_dist.streaming.watch import watch
-from tests.model.tiny import tiny_config
+from tests.model.tiny import tiny_config, with_random_heads
 
 NEVER = {"dst_update": 2.0, "speaking": 2.0}
 FRAME_NUMBERS = [2_000, pytest.param(10_000, marks=pytest.mark.long)]
@@ -34,7 +34,7 @@ def model_with(tokenizer, tokens_per_frame, image_size=48):
     config = tiny_config(image_size=image_size, tokens_per_frame=tokens_per_frame)
     config.text_config.vocab_size = 768
     config.image_token_id = tokenizer.convert_tokens_to_ids("<image>")
-    return SmolVLMForDST(config).eval()
+    return with_random_heads(SmolVLMForDST(config).eval())
 
 
 def maker_like(maker, limits=None, tokens_per_frame=None, **data):
@@ -60,11 +60,11 @@ def watch_run(run, clips, num_streams=1, make=Stream):
 
 
 def untrained(demo_words):
-    """Return the training data of the small demo, and its model in evaluation mode."""
+    """Return the training data of the small demo, and its model in evaluation mode, with random heads."""
     recipe = load_recipe(["demo", *demo_words, "data.val=[]"])
     setup = DataSetup(recipe)
     torch.manual_seed(0)
-    return setup.datasets(setup.check())["train"], load_model(recipe).eval()
+    return setup.datasets(setup.check())["train"], with_random_heads(load_model(recipe).eval())
 
 
 def with_system_turns(clip):
