@@ -3,10 +3,11 @@
     python -m tests.benchmarks.heads_start starts OUT
     python -m tests.benchmarks.heads_start rates OUT --seeds 0
 
-Each row is trained for 100 steps through the product's own loop, on parts of two hand-written dialogs, once a seed, and
-read on a third dialog. `starts` trains a LoRA, `full` the whole text model, `rates` the heads alone. A cell is the mean
-over the seeds and half the distance between the largest and the smallest. Run again, it skips what is done. The text
-half comes with the extra `real`, see `tests/real/make_model.py`; the first call makes `OUT/model`.
+Each row is trained through the product's own loop, on parts of two hand-written dialogs, once a seed, and read on a
+third. `starts` trains a LoRA for 100 steps, `full` the whole text model for 50, `rates` the heads alone; `wide` trains a
+random text model of the 2.2B's width for 5 steps without warm-up. A cell is the mean over the seeds and half the
+distance between the largest and the smallest. Run again, it skips what is done. The real text half comes with the extra
+`real`, see `tests/real/make_model.py`.
 """
 
 import argparse
@@ -15,7 +16,7 @@ import json
 import statistics
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from unittest import mock
 
@@ -24,13 +25,15 @@ from torch import nn
 
 from dst_dist.config import Recipe
 from dst_dist.heads import HEAD_MODULES, HEAD_NAMES
+from dst_dist.logs import set_up_logging
 from dst_dist.model.loading import load_model
 from dst_dist.model.smolvlm_dst import SmolVLMForDST
 from dst_dist.model.trainable import active_module, unwrap
+from tests.gpu import make_models
+from tests.gpu.rows import forget_row, train_row
+from tests.real import make_model
 from tests.real.dialogs import write_clips
-from tests.real.make_model import write_model
 from tests.real.reading import paragraph_ids, paragraph_logits, paragraph_loss
-from tests.train.in_process import train
 
 READ_AT, NUM_STEPS, WINDOW = (10, 50, 100), 100, 10
 WORDS = (
@@ -45,7 +48,6 @@ WORDS = (
     "train.gradient_checkpointing=false",
     f"train.max_steps={NUM_STEPS}",
     f"eval.every_steps={NUM_STEPS}",
-    "checkpoint.every_steps=100000",
     "log.report_to=[]",
 )
 
@@ -74,12 +76,14 @@ class Row:
 
     Attributes:
         is_frozen: nothing but the heads is trained, so that each sample's states are computed once.
+        model: which of MODELS is trained.
     """
 
     title: str
     start: Callable[[nn.Linear], None]
     words: tuple[str, ...]
     is_frozen: bool = False
+    model: str = "real"
 
 
 TITLES = {
@@ -89,7 +93,8 @@ TITLES = {
     zero: "zero",
 }
 LORA = ("lora", "finetune.lora={rank: 16, alpha: 32}", "optim.warmup_steps=10")
-FULL = ("full", "optim.warmup_steps=10")
+FULL = ("full", "optim.warmup_steps=10", "train.max_steps=50")
+WIDE = ("full", "optim.learning_rate=1e-4", "optim.warmup_steps=0", "optim.schedule=constant", "train.max_steps=5")
 HEADS_ALONE = ("full", "finetune.train={vision: false, connector: false, text: false}")
 
 
@@ -101,11 +106,23 @@ def rates_row(start: Callable[[nn.Linear], None], rate: str, warmup: int) -> Row
 TABLES = {
     "starts": {start.__name__: Row(title, start, LORA) for start, title in TITLES.items()},
     "full": {f"full-{start.__name__}": Row(TITLES[start], start, FULL) for start in (xavier, zero)},
+    "wide": {f"wide-{start.__name__}": Row(title, start, WIDE, model="wide") for start, title in TITLES.items()},
     "rates": {
         f"rates-{start.__name__}-{rate}-{warmup}": rates_row(start, rate, warmup)
         for start, rate, warmup in itertools.product((normal, zero), ("2e-5", "2e-4", "2e-3"), (0, 100))
     },
 }
+
+
+def write_wide(folder: Path) -> None:
+    """Write a random model of the 2.2B's width with two text layers, and the tower of the smallest one."""
+    shapes = make_models.SHAPES
+    small = {"vision": make_model.VISION, "scale_factor": make_model.SCALE_FACTOR}
+    shape = replace(shapes["2.2B"], text=shapes["2.2B"].text | {"num_hidden_layers": 2}, **small)
+    make_models.write_model(folder, shape, "cpu")
+
+
+MODELS = {"real": make_model.write_model, "wide": write_wide}
 COLUMNS = {
     "first gradient, heads": "heads/grad_norm",
     "first gradient, all": "grad_norm",
@@ -127,12 +144,13 @@ def run(out: Path, name: str, row: Row, seed: int, states: dict[tuple, torch.Ten
     result = out / f"{name}-{seed}.json"
     if not result.exists():
         folder, started = out / "runs" / f"{name}-{seed}", Started(row.start)
-        at = (f"model.name_or_path={out}/model", f"data.root={out}/data", f"output_dir={folder}", f"seed={seed}")
+        at = (f"model.name_or_path={out}/{row.model}", f"data.root={out}/data", f"output_dir={folder}", f"seed={seed}")
         kept = remembered(states) if row.is_frozen else nullcontext()
         with mock.patch("dst_dist.train.loop.load_model", started.load), kept:
-            assert train([row.words[0], *WORDS, *row.words[1:], *at]) == 0
+            train_row([row.words[0], *WORDS, *row.words[1:], *at])
+        forget_row()
         lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-        ids, text = paragraph_ids(out / "model"), started.model.eval()
+        ids, text = paragraph_ids(out / row.model), started.model.eval()
         figures = figures_of(lines) | {"heads/grad_norm": started.first_gradient()}
         figures["paragraph"] = paragraph_loss(paragraph_logits(text.model.text_model, text.lm_head, ids), ids)
         result.write_text(json.dumps(figures))
@@ -180,7 +198,7 @@ def figures_of(lines: Sequence[dict[str, float]]) -> dict[str, float]:
     steps = [line for line in lines if line["split"] == "train"]
     (val,) = (line for line in lines if line["split"] == "val")
     losses = [heads_loss(line) for line in steps]
-    figures = {f"heads/{step}": statistics.mean(losses[step - WINDOW : step]) for step in READ_AT}
+    figures = {f"heads/{step}": statistics.mean(losses[step - WINDOW : step]) for step in READ_AT if step <= len(steps)}
     figures |= {"grad_norm": steps[0]["grad_norm"], "heads/highest": max(losses), "val/heads": heads_loss(val)}
     return figures | {f"val/{key}": value for key, value in val.items()}
 
@@ -196,16 +214,19 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     options = parser.parse_args()
     out = options.out.resolve()
-    if not (out / "model").exists():
-        write_model(out / "model")
-    write_clips(out / "data")
     rows, states = TABLES[options.table], {}
+    for model in {row.model for row in rows.values()}:
+        if not (out / model).exists():
+            MODELS[model](out / model)
+    write_clips(out / "data")
+    set_up_logging(is_main=True)
     # A seed of every row first: what is cut short can be compared.
     found = {(name, seed): run(out, name, row, seed, states) for seed in options.seeds for name, row in rows.items()}
-    lines = [_line("start", COLUMNS), _line("---", ["---"] * len(COLUMNS))]
+    columns = {title: key for title, key in COLUMNS.items() if all(key in figures for figures in found.values())}
+    lines = [_line("start", columns), _line("---", ["---"] * len(columns))]
     for name, row in rows.items():
         figures = [found[name, seed] for seed in options.seeds]
-        lines.append(_line(row.title, [_cell([one[key] for one in figures]) for key in COLUMNS.values()]))
+        lines.append(_line(row.title, [_cell([one[key] for one in figures]) for key in columns.values()]))
     print("\n".join(lines))
 
 
