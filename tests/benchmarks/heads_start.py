@@ -5,9 +5,9 @@
 
 Each row is trained through the product's own loop, on parts of two hand-written dialogs, once a seed, and read on a
 third. `starts` trains a LoRA for 100 steps, `full` the whole text model for 50, `rates` the heads alone, `wide` a
-random text model of the 2.2B's width for 5 steps without warm-up. A cell is the mean over the seeds and half the
-distance between the largest and the smallest. Run again, it skips what is done. The real text half comes with the extra
-`real`, see `tests/real/make_model.py`.
+random text model of the 2.2B's width for 5 steps without warm-up; `states` says what the heads read. A cell is the mean
+over the seeds and half the distance between the largest and the smallest. Run again, it skips what is done. The real
+text half comes with the extra `real`, see `tests/real/make_model.py`.
 """
 
 import argparse
@@ -30,9 +30,8 @@ from dst_dist.model.smolvlm_dst import SmolVLMForDST
 from dst_dist.model.trainable import active_module, unwrap
 from tests.gpu import make_models
 from tests.gpu.rows import forget_row, train_row
-from tests.real import make_model
-from tests.real.dialogs import write_clips
-from tests.real.reading import paragraph_ids, paragraph_logits, paragraph_loss
+from tests.real import make_model, reading
+from tests.real.dialogs import DIALOGS, write_clips
 
 READ_AT, NUM_STEPS, WINDOW = (10, 50, 100), 100, 10
 WORDS = (
@@ -154,9 +153,11 @@ def run(out: Path, name: str, row: Row, seed: int, states: dict[tuple, torch.Ten
             train_row([row.words[0], *WORDS, *row.words[1:], *at])
         forget_row()
         lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-        ids, text = paragraph_ids(out / row.model), started.model.eval()
+        ids, text = reading.paragraph_ids(out / row.model), started.model.eval()
         figures = figures_of(lines) | {"heads/grad_norm": started.first_gradient()}
-        figures["paragraph"] = paragraph_loss(paragraph_logits(text.model.text_model, text.lm_head, ids), ids)
+        figures["paragraph"] = reading.paragraph_loss(
+            reading.paragraph_logits(text.model.text_model, text.lm_head, ids), ids
+        )
         result.write_text(json.dumps(figures))
     return json.loads(result.read_text())
 
@@ -211,20 +212,41 @@ def heads_loss(line: dict[str, float]) -> float:
     return statistics.mean(line[f"loss/{name}"] for name in HEAD_NAMES)
 
 
+@torch.no_grad()
+def states_line(model_folder: Path, root: Path) -> str:
+    """Return how large the states are that the heads read, and how much of them is the same at every position."""
+    model, batches = reading.load(model_folder), reading.micro_batches_of(model_folder, root, DIALOGS)
+    states = torch.cat(
+        [
+            model.hidden_states(batch.input_ids, batch.frames, batch.segment_lengths)[batch.decision_positions]
+            for batch in batches
+        ]
+    )
+    squares, mean = states.square().sum(1).mean(), states.mean(0)
+    return (
+        f"{len(states)} states of width {states.shape[1]}: RMS {states.square().mean().sqrt():.2f}, sum of magnitudes "
+        f"{states.abs().sum(1).mean():.0f}; their mean has {mean.square().sum() / squares:.0%} of their square, its "
+        f"largest element {mean.abs().max():.0f}"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("table", choices=TABLES)
+    parser.add_argument("table", choices=["states", *TABLES])
     parser.add_argument("out", type=Path)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     options = parser.parse_args()
     if reason := make_model.why_unavailable():
         parser.error(reason)
     out = options.out.resolve()
-    rows, states = TABLES[options.table], {}
-    for model in {row.model for row in rows.values()}:
+    rows, states = TABLES.get(options.table, {}), {}
+    for model in {row.model for row in rows.values()} or {"real"}:
         if not (out / model).exists():
             MODELS[model](out / model)
     write_clips(out / "data")
+    if options.table == "states":
+        print(states_line(out / "real", out / "data"))
+        return
     set_up_logging(is_main=True)
     # A seed of every row first: what is cut short can be compared.
     found = {(name, seed): run(out, name, row, seed, states) for seed in options.seeds for name, row in rows.items()}
