@@ -3,11 +3,10 @@
     python -m tests.benchmarks.heads_start starts OUT
     python -m tests.benchmarks.heads_start rates OUT --seeds 0
 
-Each row is trained through the product's own loop, on parts of two hand-written dialogs, once a seed, and read on a
-third. `starts` trains a LoRA for 100 steps, `full` the whole text model for 50, `rates` the heads alone, `wide` a
-random text model of the 2.2B's width for 5 steps without warm-up; `states` says what the heads read. A cell is the mean
-over the seeds and half the distance between the largest and the smallest. Run again, it skips what is done. The real
-text half comes with the extra `real`, see `tests/real/make_model.py`.
+Each row is trained for 100 steps through the product's own loop, on parts of two hand-written dialogs, once a seed, and
+read on a third dialog. `starts` trains a LoRA, `rates` the heads alone; `states` says what the heads read. A cell is
+the mean over the seeds and half the distance between the largest and the smallest. Run again, it skips what is done.
+The text half comes with the extra `real`, see `tests/real/make_model.py`; the first call makes `OUT/model`.
 """
 
 import argparse
@@ -15,7 +14,7 @@ import json
 import statistics
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
 
@@ -28,7 +27,6 @@ from dst_dist.logs import set_up_logging
 from dst_dist.model.loading import load_model
 from dst_dist.model.smolvlm_dst import SmolVLMForDST
 from dst_dist.model.trainable import active_module, unwrap
-from tests.gpu import make_models
 from tests.gpu.rows import forget_row, train_row
 from tests.real import make_model, reading
 from tests.real.dialogs import DIALOGS, write_clips
@@ -75,14 +73,12 @@ class Row:
 
     Attributes:
         is_frozen: nothing but the heads is trained, so that each sample's states are computed once.
-        model: which of MODELS is trained.
     """
 
     title: str
     start: Callable[[nn.Linear], None]
     words: tuple[str, ...]
     is_frozen: bool = False
-    model: str = "real"
 
 
 TITLES = {
@@ -92,8 +88,6 @@ TITLES = {
     zero: "zero",
 }
 LORA = ("lora", "finetune.lora={rank: 16, alpha: 32}", "optim.warmup_steps=10")
-FULL = ("full", "optim.warmup_steps=10", "train.max_steps=50")
-WIDE = ("full", "optim.learning_rate=1e-4", "optim.warmup_steps=0", "optim.schedule=constant", "train.max_steps=5")
 RATES = (
     *((start, "2e-4", 100) for start in TITLES),
     *((zero, rate, warmup) for rate, warmup in (("2e-4", 0), ("2e-5", 100), ("2e-3", 100))),
@@ -109,23 +103,10 @@ def rates_row(start: Callable[[nn.Linear], None], rate: str, warmup: int) -> Row
 
 TABLES = {
     "starts": {start.__name__: Row(title, start, LORA) for start, title in TITLES.items()},
-    "full": {f"full-{start.__name__}": Row(TITLES[start], start, FULL) for start in (xavier, zero)},
-    "wide": {f"wide-{start.__name__}": Row(title, start, WIDE, model="wide") for start, title in TITLES.items()},
     "rates": {
         f"rates-{start.__name__}-{rate}-{warmup}": rates_row(start, rate, warmup) for start, rate, warmup in RATES
     },
 }
-
-
-def write_wide(folder: Path) -> None:
-    """Write a random model of the 2.2B's width with two text layers, and the tower of the smallest one."""
-    shapes = make_models.SHAPES
-    small = {"vision": make_model.VISION, "scale_factor": make_model.SCALE_FACTOR}
-    shape = replace(shapes["2.2B"], text=shapes["2.2B"].text | {"num_hidden_layers": 2}, **small)
-    make_models.write_model(folder, shape, "cpu")
-
-
-MODELS = {"real": make_model.write_model, "wide": write_wide}
 COLUMNS = {
     "first gradient, heads": "heads/grad_norm",
     "first gradient, all": "grad_norm",
@@ -147,13 +128,13 @@ def run(out: Path, name: str, row: Row, seed: int, states: dict[tuple, torch.Ten
     result = out / f"{name}-{seed}.json"
     if not result.exists():
         folder, started = out / "runs" / f"{name}-{seed}", Started(row.start)
-        at = (f"model.name_or_path={out}/{row.model}", f"data.root={out}/data", f"output_dir={folder}", f"seed={seed}")
+        at = (f"model.name_or_path={out}/model", f"data.root={out}/data", f"output_dir={folder}", f"seed={seed}")
         kept = remembered(states) if row.is_frozen else nullcontext()
         with mock.patch("dst_dist.train.loop.load_model", started.load), kept:
             train_row([row.words[0], *WORDS, *row.words[1:], *at])
         forget_row()
         lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-        ids, text = reading.paragraph_ids(out / row.model), started.model.eval()
+        ids, text = reading.paragraph_ids(out / "model"), started.model.eval()
         figures = figures_of(lines) | {"heads/grad_norm": started.first_gradient()}
         figures["paragraph"] = reading.paragraph_loss(
             reading.paragraph_logits(text.model.text_model, text.lm_head, ids), ids
@@ -203,7 +184,7 @@ def figures_of(lines: Sequence[dict[str, float]]) -> dict[str, float]:
     steps = [line for line in lines if line["split"] == "train"]
     (val,) = (line for line in lines if line["split"] == "val")
     losses = [heads_loss(line) for line in steps]
-    figures = {f"heads/{step}": statistics.mean(losses[step - WINDOW : step]) for step in READ_AT if step <= len(steps)}
+    figures = {f"heads/{step}": statistics.mean(losses[step - WINDOW : step]) for step in READ_AT}
     figures |= {"grad_norm": steps[0]["grad_norm"], "heads/highest": max(losses), "val/heads": heads_loss(val)}
     return figures | {f"val/{key}": value for key, value in val.items()}
 
@@ -239,22 +220,20 @@ def main() -> None:
     if reason := make_model.why_unavailable():
         parser.error(reason)
     out = options.out.resolve()
-    rows, states = TABLES.get(options.table, {}), {}
-    for model in {row.model for row in rows.values()} or {"real"}:
-        if not (out / model).exists():
-            MODELS[model](out / model)
+    if not (out / "model").exists():
+        make_model.write_model(out / "model")
     write_clips(out / "data")
     if options.table == "states":
-        print(states_line(out / "real", out / "data"))
+        print(states_line(out / "model", out / "data"))
         return
     set_up_logging(is_main=True)
+    rows, states = TABLES[options.table], {}
     # A seed of every row first: what is cut short can be compared.
     found = {(name, seed): run(out, name, row, seed, states) for seed in options.seeds for name, row in rows.items()}
-    columns = {title: key for title, key in COLUMNS.items() if all(key in figures for figures in found.values())}
-    lines = [_line("start", columns), _line("---", ["---"] * len(columns))]
+    lines = [_line("start", COLUMNS), _line("---", ["---"] * len(COLUMNS))]
     for name, row in rows.items():
         figures = [found[name, seed] for seed in options.seeds]
-        lines.append(_line(row.title, [_cell([one[key] for one in figures]) for key in columns.values()]))
+        lines.append(_line(row.title, [_cell([one[key] for one in figures]) for key in COLUMNS.values()]))
     print("\n".join(lines))
 
 

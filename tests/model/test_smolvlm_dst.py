@@ -200,6 +200,25 @@ def test_new_heads_are_undecided_whatever_the_scale_of_the_states(balance, scale
     assert terms["dst_update"].item() == terms["speaking"].item() == pytest.approx(expected, abs=1e-6)
 
 
+def test_new_heads_do_not_overshoot_at_a_full_rate_without_warm_up():
+    """From Xavier uniform the second step's loss is 2 to 5: Adam turns the states of all positions the same way."""
+    config = tiny_config(tokens_per_frame=1)
+    for key, value in {"hidden_size": 1024, "num_attention_heads": 16, "head_dim": 64, "num_hidden_layers": 4}.items():
+        setattr(config.text_config, key, value)
+    config.text_config.initializer_range = 0.02
+    torch.manual_seed(0)
+    model = SmolVLMForDST(config)
+    batch = pack([sample(config, 8, seed=1), sample(config, 8, seed=2)])
+    optimizer, losses = torch.optim.AdamW(model.parameters(), lr=1e-4), []
+    for _ in range(2):
+        optimizer.zero_grad()
+        total, terms = compute_loss(model(**inputs(batch)), batch, count_terms(batch), Loss(), "classes")
+        losses.append((terms["dst_update"] + terms["speaking"]).item())
+        total.backward()
+        optimizer.step()
+    assert losses[1] < losses[0]
+
+
 def test_heads_read_the_state_after_the_final_norm_at_their_positions():
     model = tiny_model(tokens_per_frame=4)
     batch = pack([sample(model.config, 3, seed=1)])
