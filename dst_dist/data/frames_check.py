@@ -89,7 +89,7 @@ def _look(level: str, task: tuple[str, Iterable[int]]) -> tuple[dict[int, str], 
         file = open_frames(path, is_skimmed=level != "decode")
     except DataError as error:
         return dict.fromkeys(rows, str(error)), 0
-    look = {"rows": file.check_row, "headers": file.check_header, "decode": file.check_image}[level]
+    look = {"rows": file.check_row, "headers": file.check_header, "decode": file.image}[level]
     wrong: dict[int, str] = {}
     for row in rows:
         try:

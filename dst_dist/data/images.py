@@ -1,5 +1,6 @@
 """Decodes JPEG files and turns images into the pixels that the model takes."""
 
+import base64
 import io
 import struct
 from contextlib import suppress
@@ -112,6 +113,19 @@ def _turn_of(image: Image.Image) -> Image.Transpose | None:
 
 def _turned(pixels: np.ndarray, turn: Image.Transpose | None) -> np.ndarray:
     return pixels if turn is None else np.array(Image.fromarray(pixels).transpose(turn))
+
+
+def thumbnail(pixels: np.ndarray, most: tuple[int, int], quality: int) -> tuple[str, float]:
+    """Return a small JPEG of RGB pixels [height, width, 3] as base64, and its width divided by its height.
+
+    Args:
+        most: largest width and height, in pixels.
+        quality: of JPEG, up to 95.
+    """
+    image, buffer = Image.fromarray(pixels), io.BytesIO()
+    image.thumbnail(most)
+    image.save(buffer, "JPEG", quality=quality, optimize=True)
+    return base64.b64encode(buffer.getvalue()).decode("ascii"), round(image.width / image.height, 3)
 
 
 def open_jpeg(jpeg: bytes) -> Image.Image:

@@ -8,7 +8,7 @@ import torch
 
 from dst_dist.data.below_root import one_form
 from dst_dist.data.clips import Clip
-from dst_dist.data.frames import SUFFIX, FrameReader
+from dst_dist.data.frames import STORAGES, FrameReader
 from dst_dist.data.state import format_state
 from dst_dist.errors import DataError
 from dst_dist.evaluate.open_run import FinishedRun
@@ -69,7 +69,8 @@ def _clips_of(video: str, clips: Iterable[Clip], split: str) -> list[Clip]:
 
 
 def _parts(video: str) -> tuple[str, ...]:
-    return PurePosixPath(one_form(video).removesuffix(SUFFIX)).parts
+    path = PurePosixPath(one_form(video))
+    return (path.with_suffix("") if path.suffix in STORAGES else path).parts
 
 
 def stream_lines(streamer: Streamer, frames: Iterable[torch.Tensor]) -> Iterator[str]:
