@@ -75,7 +75,7 @@ def _work(
     function: Callable[[Any], Any], items: Sequence[Any], sender: Connection, receivers: Sequence[Connection]
 ) -> None:
     """Send the result of each item, or the error; end when nobody receives, however the main process ended."""
-    leave_signals_to_the_trainer(0)
+    leave_signals_to_the_trainer()
     for receiver in receivers:
         receiver.close()
     with suppress(BrokenPipeError):
@@ -88,7 +88,7 @@ def _work(
                 sender.send((None, error))
 
 
-def leave_signals_to_the_trainer(worker: int) -> None:
+def leave_signals_to_the_trainer() -> None:
     """Ignore the signals that ask the trainer to stop; sent to its process group, they reach the workers too."""
     for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)

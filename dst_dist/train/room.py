@@ -8,10 +8,10 @@ from dst_dist.logs import logger
 from dst_dist.model.saving import saved_names
 from dst_dist.train.checkpoint import Checkpoints
 from dst_dist.train.engine import Engine
-from dst_dist.train.engine_state import trained_shapes
+from dst_dist.train.engine_state import KINDS, trained_shapes
 
-BYTES_A_VALUE = 12
-"""Bytes of a trained value in a checkpoint: weight and both moments in float32."""
+BYTES_A_VALUE = 4 * len(KINDS)
+"""Bytes of a trained value in a checkpoint, in float32."""
 GIB = 2**30
 
 

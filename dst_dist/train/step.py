@@ -17,6 +17,7 @@ from dst_dist.model.losses import TERMS, Counts, NonFiniteError, compute_loss, w
 from dst_dist.model.memory_errors import memory_error_of_batch, memory_error_of_update
 from dst_dist.model.operations import Costs, Operations, peak_operations
 from dst_dist.model.smolvlm_dst import DSTOutput
+from dst_dist.plan.micro_batches import shape_of
 from dst_dist.train.engine import Engine
 
 
@@ -151,10 +152,9 @@ def sizes(
 
 
 def operations_of(table: np.ndarray, costs: Costs) -> Operations:
-    """Return the operations of samples, from their rows of the table; every negative counts as a decision position."""
-    head = HEAD_NAMES[0]
-    num_decisions = int(table[f"{head}_positives"].sum() + table[f"{head}_negatives"].sum())
-    return costs.of(table["tokens"], int(table["frames"].sum()), int(table["lm"].sum()), num_decisions)
+    """Return the operations of samples, given by their rows of the table."""
+    shape = shape_of(table)
+    return costs.of(shape.segment_lengths, shape.num_frames, shape.num_lm, shape.num_decisions)
 
 
 def peak_of_all(engine: Engine, recipe: Recipe) -> float | None:
