@@ -1,4 +1,4 @@
-"""The processes of a run and the values they exchange, for training and evaluation."""
+"""Exchanges values between the processes of a run, in training and evaluation."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -57,7 +57,7 @@ class Processes:
         return values
 
     def any_process(self, *flags: bool) -> list[bool]:
-        """Return of each flag whether it is set on any process (one collective)."""
+        """Return for each flag whether it is set on any process (one collective)."""
         return (self.sum_over_processes(torch.tensor(flags, dtype=torch.float32)) > 0).tolist()
 
     def gather_objects(self, value: Any) -> list[Any]:

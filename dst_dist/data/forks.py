@@ -1,4 +1,4 @@
-"""Spreads work at the start of a run over the cores of the main process, and says how far it is."""
+"""Spreads work at the start of a run over the cores of the main process, and logs its progress."""
 
 import atexit
 import multiprocessing
@@ -23,7 +23,8 @@ def in_workers(
     The workers are forked, so the function may hold what cannot be sent; its results are sent.
 
     Args:
-        sizes: how much each item holds, for the log line of `what` is done every SAY_EVERY_S.
+        sizes: amount of work in each item, for a log line every SAY_EVERY_S.
+        what: the kind of work, for the same line.
         num_workers: processes; with fewer than 2, or a single item, this one does the work.
     """
     num_workers = min(num_workers, len(items))
@@ -96,10 +97,10 @@ def leave_signals_to_the_trainer() -> None:
 
 @atexit.register
 def _end_workers() -> None:
-    """End what is left of the workers when Python ends, as after an error; else it would wait for them for ever.
+    """Kill the workers that are left when Python ends, as after an error.
 
-    It sends SIGTERM, which they ignore. They are daemons, as which Python would end them itself; a program's own
-    processes that are none are left alone.
+    Python itself would send them SIGTERM, which they ignore, and wait for ever. They are daemons; other processes of a
+    program are left alone.
     """
     # Torch would raise an error for each.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)

@@ -189,7 +189,7 @@ def _read_column(path: str, is_skimmed: bool) -> tuple[pa.ChunkedArray, int]:
 
 
 def _map_for_skimming(path: str) -> pa.NativeFile:
-    """Return a mapped file of which the disk reads the pages that are used, and none ahead."""
+    """Return a mapped file; the disk reads the used pages alone, and none ahead."""
     with open(path, "rb") as file:
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     mapped.madvise(mmap.MADV_RANDOM)

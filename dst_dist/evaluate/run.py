@@ -1,4 +1,4 @@
-"""`dst-dist evaluate`: a run's final model on one split, with the gold history or streamed."""
+"""`dst-dist evaluate` measures a run's final model on one split, with the gold history or streamed."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -129,7 +129,7 @@ def _streamed(run: FinishedRun, clips: ClipIndex, on_the_clock: bool) -> Result 
     run.check_for_streaming()
     check_openings(run.data.clips.index, run.data.maker)
     if not on_the_clock:
-        # In use, frames have to be encoded; a measured delay has that in it.
+        # In use frames have to be encoded, so a measured delay must include it.
         run.use_features()
     streams = _watch_all(run, clips, 1 if on_the_clock else run.recipe.eval.num_streams)
     if streams is None:

@@ -1,4 +1,4 @@
-"""The largest micro-batches of a run, from its plan."""
+"""Finds the largest micro-batches of a run in its plan."""
 
 from dataclasses import dataclass
 
@@ -49,7 +49,7 @@ def shape_of(rows: np.ndarray) -> MicroBatchShape:
 
 
 def full_micro_batch(max_tokens: int, max_seq_len: int, like: MicroBatchShape) -> MicroBatchShape:
-    """Return a micro-batch of `max_tokens` tokens with frames and supervised tokens in the measure of `like`."""
+    """Return a micro-batch of `max_tokens` tokens, with the shares of frames and supervised tokens of `like`."""
     lengths = [max_seq_len] * (max_tokens // max_seq_len)
     if rest := max_tokens - sum(lengths):
         lengths.append(rest)

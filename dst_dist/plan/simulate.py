@@ -1,7 +1,7 @@
-"""The memory of one micro-batch, found by running the model itself on tensors that have shapes but no content.
+"""Finds the memory of one micro-batch by running the model itself on tensors that have shapes but no content.
 
 torch's FakeTensorMode runs every operation of forward and backward without computing or allocating, so the 2.2B takes
-seconds on any machine. What an engine adds (shards, moments, buffers) is `dst_dist.plan.states`.
+seconds on any machine. `dst_dist.plan.states` has the memory that an engine adds (shards, moments, buffers).
 """
 
 import copy

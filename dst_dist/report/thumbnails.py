@@ -1,4 +1,4 @@
-"""Small pictures of the frames, within the size that the page may have."""
+"""Adds small pictures of the frames, within the size that the page may have."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""A video and a task from outside a data root, for streaming."""
+"""Reads a video and a task from outside a data root, for streaming."""
 
 import json
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Run the largest micro-batches of a run before its first step."""
+"""Runs the largest micro-batches of a run before its first step."""
 
 import torch
 
@@ -22,7 +22,7 @@ def run_largest(engine: Engine, setup: DataSetup, data: SampleDataset) -> None:
     Weights stay as they are, and moments are forgotten; the caller sets the random state afterwards.
 
     Raises:
-        RuntimeError: if memory runs out, with what the plan says of it.
+        RuntimeError: if memory runs out, with the plan of the run.
     """
     recipe = setup.recipe
     largest = largest_of(setup, data, engine.num_processes, recipe)

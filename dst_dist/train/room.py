@@ -1,4 +1,4 @@
-"""Whether the disk has room for what a run will save."""
+"""Checks that the disk has room for the checkpoints and the model of a run."""
 
 import math
 
@@ -18,7 +18,7 @@ GIB = 2**30
 def check_room(engine: Engine, checkpoints: Checkpoints) -> None:
     """Log a warning if the checkpoints that are kept, the one being written and `final/` do not all fit.
 
-    For the main process, before the first step. What other users of the disk write meanwhile is not known.
+    For the main process, before the first step; other users of the disk are not considered.
 
     Raises:
         ConfigError: if not even one checkpoint fits.

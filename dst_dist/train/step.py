@@ -1,4 +1,4 @@
-"""One optimizer step: forward and backward over its micro-batches, checks, one update."""
+"""Runs one optimizer step: forward and backward over its micro-batches, checks, one update."""
 
 import math
 import time
@@ -95,7 +95,7 @@ def forward(engine: Engine, recipe: Recipe, batch: PackedBatch) -> DSTOutput:
 
 
 def find_non_finite(engine: Engine, data: SampleDataset, shares: torch.Tensor, specs: list[MicroBatchSpec]) -> str:
-    """Return which term of which samples on which process is not finite (collective)."""
+    """Return a message with the terms, samples and processes that are not finite (collective)."""
     own = [
         f"{name} of {data_names(data, [spec])} on process {engine.rank}"
         for share, spec in zip(shares, specs, strict=True)
@@ -158,6 +158,6 @@ def operations_of(table: np.ndarray, costs: Costs) -> Operations:
 
 
 def peak_of_all(engine: Engine, recipe: Recipe) -> float | None:
-    """Return the operations a second of all devices, taken to be alike; None if that of this one is not known."""
+    """Return the operations a second of all devices, which are taken to be equal; None if this one's are not known."""
     peak = peak_operations(engine.device, recipe.train.precision)
     return None if peak is None else peak * engine.num_processes
