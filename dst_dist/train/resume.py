@@ -29,7 +29,7 @@ IDENTITY = {
     "engine": "the way to train on several processes",
     "layers": "whether text layers are compiled, which rounds differently",
 }
-"""Properties besides the recipe that must stay the same in a continued run; `--allow-changed` takes their names."""
+"""Properties that must stay the same in a continued run, as the recipe; `--allow-changed` takes their names."""
 
 
 @dataclass
@@ -70,7 +70,7 @@ class Progress:
         return True
 
     def compare_by(self, recipe: Recipe, validation: SampleDataset | None) -> None:
-        """Set metric and clips that evaluations are compared by; a best one chosen by others is dropped with a warning."""
+        """Set metric and clips that evaluations are compared by; a best one by others is dropped with a warning."""
         clips = "no clips" if validation is None else f"the clips {validation.digests()['dataset'][:8]}"
         if recipe.eval.max_clips is not None:
             clips = f"{recipe.eval.max_clips} of {clips}"
@@ -85,7 +85,7 @@ class Progress:
 
 
 def identify(recipe: Recipe, data: SampleDataset, model: ModelFiles, frozen: str, engine: Engine) -> dict[str, Any]:
-    """Return the properties that must be the same for a run to continue: the recipe, and a text by key of IDENTITY."""
+    """Return what must stay the same in a continued run: the recipe, and a text for each key of IDENTITY."""
     texts = {"pixels": PIXELS_VERSION, "model": model.digest, "frozen": frozen, "engine": engine.kind}
     texts["layers"] = "plain" if why_not_compiled(recipe.train.compile) else "compiled"
     return {"recipe": recipe.model_dump(mode="json"), **data.digests(), **texts}
