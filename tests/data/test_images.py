@@ -14,7 +14,7 @@ from tests.data.handmade import noise
 
 SIZE = 16
 MOST_APART = 2
-"""From Pillow's pixels."""
+"""Largest difference from Pillow's pixels."""
 
 
 def by_pillow(image, size):
