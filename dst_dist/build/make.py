@@ -81,7 +81,7 @@ def build(
     for video in _without_repeats(videos, report):
         rate = find_rate(video, out, fps, report)
         for dialog in _align_dialogs(video, compare, proposer, report):
-            clips = _clips(dialog, rate, clip_s, report)
+            clips = make_clips(dialog, rate, clip_s, report)
             files.setdefault(f"{video.dataset}/{video.split}_training.json", []).extend(clips)
             dialogs.append(dialog)
     files = {name: clips for name, clips in files.items() if clips}
@@ -158,7 +158,8 @@ def _score(steps: Sequence[Step], matches: Matches) -> float:
     return round(10 * sum(min(1.0, value) for value in best.values()) / len(steps), 3)
 
 
-def _clips(dialog: Aligned, rate: Rate, clip_s: float | None, report: Report) -> list[dict[str, Any]]:
+def make_clips(dialog: Aligned, rate: Rate, clip_s: float | None, report: Report) -> list[dict[str, Any]]:
+    """Return the clips of a dialog, of `clip_s` seconds each or in one; turns without a frame are left out, and counted."""
     video, written = dialog.video, dialog.video.written
     turns, num_beyond = place_turns(dialog.conversation.conversation, dialog.changes, dialog.task.steps, rate)
     if num_beyond:
