@@ -25,7 +25,7 @@ _CUES = (
         r"\b(give|gave|giving) (it |this |that )?up\b|\bforget (it|about|the|that|this)\b|\bnever ?mind\b|\bskip\w*\b"
         r"|\bcancel\w*\b|\babandon\w*\b|\bdo without\b|\b(don't|won't|not going to) (bother|need|do|finish)\b"
         r"|\bno (need|point)\b|\b(let's|we'll|i'll|i will|we) (not|drop)\b|\bcall (it|that) off\b"
-        r"|\bleav\w+ (it|that|this|the [\w ]+) (out|undone|unfinished|as it is)\b",
+        r"|\bleav\w+\b(?= (it|that|this|the [\w ]+) (out|undone|unfinished|as it is)\b)",
     ),
     (
         HOLD,
@@ -35,9 +35,9 @@ _CUES = (
         r"|\bhold on\b|\b(wait|one|just a|give me a|hang on|a) (moment|minute|second|sec)\b|\bhang on\b"
         r"|\b(a|short|quick|little|coffee) break\b"
         r"|\bpaus\w+\b|\bfor now\b|\bfor later\b"
-        r"|\b(be )?right back\b|\bbrb\b|\b(set|put) .{1,40} aside\b|\binterrupt\w*\b"
-        r"|\b(have|need|got) to (go|leave|answer|take (this|a call)|step away|run)\b|\b(come|get) back to\b.*\blater\b"
-        r"|\bcontinue .* (later|afterwards)\b|\bgo on .* (later|afterwards)\b",
+        r"|\b(be )?right back\b|\bbrb\b|\b(set|put)\b(?= .{1,40} aside\b)|\binterrupt\w*\b"
+        r"|\b(have|need|got) to (go|leave|answer|take (this|a call)|step away|run)\b|\b(come|get) back to\b(?=.*\blater\b)"
+        r"|\b(continue|go on)\b(?= .*\b(later|afterwards)\b)",
     ),
     (
         BACK,
