@@ -16,7 +16,7 @@ NAMED = 0.3
 """Similarity from which a sentence names a step."""
 MEANT = 0.2
 """Similarity from which what is left of a sentence without its cue names a step."""
-CLEARLY = 0.6
+CLEARLY = 0.75
 """Share of the best similarity from which the step at hand is meant all the same."""
 
 
