@@ -159,7 +159,7 @@ def _score(steps: Sequence[Step], matches: Matches) -> float:
 
 
 def make_clips(dialog: Aligned, rate: Rate, clip_s: float | None, report: Report) -> list[dict[str, Any]]:
-    """Return the clips of a dialog, of `clip_s` seconds each or in one; turns without a frame are left out, and counted."""
+    """Return the clips of a dialog, of `clip_s` seconds or whole; turns without a frame are left out, and counted."""
     video, written = dialog.video, dialog.video.written
     turns, num_beyond = place_turns(dialog.conversation.conversation, dialog.changes, dialog.task.steps, rate)
     if num_beyond:

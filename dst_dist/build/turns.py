@@ -91,9 +91,10 @@ def cut(turns: Sequence[dict[str, Any]], start: int, length: int | None) -> list
     clips = []
     for first in range(start, end, length or end - start):
         stop = min(first + length, end) if length else end
+        inside = [_with_range(turn, first) for turn in turns if first <= turn["frame"] < stop]
         clips.append(
             {
-                "conversation": [SYSTEM, *(_with_range(turn, first) for turn in turns if first <= turn["frame"] < stop)],
+                "conversation": [SYSTEM, *inside],
                 "initial_dst_state": next(turn["dst_state"] for turn in turns if turn["frame"] >= first),
                 "start_frame_idx": first,
                 "end_frame_idx": stop,

@@ -55,9 +55,9 @@ def make_labels(root: Path, videos: Iterable[Video]) -> dict[str, dict[str, Any]
     scores = []
     for dialog in built.dialogs:
         video = by_uid[dialog.video.uid]
-        clips = true_clips(dialog, video)
-        true.setdefault(f"{video.folder}/{video.split}_true.json", []).extend(clips)
-        found = [clip for clip in built.files[f"{video.folder}/{video.split}_training.json"] if clip["video_uid"] == video.uid]
+        clips, file = true_clips(dialog, video), f"{video.folder}/{video.split}"
+        true.setdefault(f"{file}_true.json", []).extend(clips)
+        found = [clip for clip in built.files[f"{file}_training.json"] if clip["video_uid"] == video.uid]
         scores.append(_alike(clips, found))
     for name, clips in true.items():
         (root / name).write_text(json.dumps(clips))

@@ -11,8 +11,10 @@ from dst_dist.demo.dialog import Video
 from dst_dist.demo.world import FPS, Moment, StepPlan
 from tests.build.raw import turn
 
-JITTER_S, MISSING, SPOKEN, TOLD, CALLED_OTHERWISE = 0.5, 0.05, 0.25, 0.5, 0.2
-"""Largest error of a time; shares of lines left out, of steps without lines, of starts that are told, of other nouns."""
+JITTER_S = 0.5
+"""Largest error of a time."""
+MISSING, SPOKEN, TOLD, CALLED_OTHERWISE = 0.05, 0.25, 0.5, 0.2
+"""Shares: lines left out, steps without lines, starts that somebody tells although a line does, things by other words."""
 VERBS = {
     "fit": ("attach", "mount", "install"),
     "turn": ("rotate", "twist"),
