@@ -14,7 +14,7 @@ from tests.build.raw import turn
 JITTER_S = 0.5
 """Largest error of a time."""
 MISSING, SPOKEN, TOLD, CALLED_OTHERWISE = 0.05, 0.25, 0.5, 0.2
-"""Shares: lines left out, steps without lines, starts that somebody tells although a line does, things by other words."""
+"""Shares: lines left out, steps without lines, starts that are told although a line is there, things by other words."""
 VERBS = {
     "fit": ("attach", "mount", "install"),
     "turn": ("rotate", "twist"),
