@@ -193,10 +193,11 @@ def _with_words(changes: Sequence[Change], scene: Scene) -> list[Change]:
     changes, status = list(changes), TRANSITIONS[last][1]
     for time, what in _moments(step, begin, scene):
         transition = _answer(status, what)
-        if transition == "complete" and what == "other" and _is_taken_up(step, time, scene):
-            transition = "pause"
-        if transition == "complete" and what == "other" and scene.about(step, ALONGSIDE, begin, time + SLACK_S):
-            continue
+        if transition == "complete" and what == "other":
+            if scene.about(step, ALONGSIDE, begin, time + SLACK_S) or _is_named(step, (DONE, HOLD, GIVE_UP), time, scene):
+                continue
+            if _is_named(step, (BACK,), time, scene):
+                transition = "pause"
         if transition is not None:
             changes.append(Change(time, step, transition))
             status = TRANSITIONS[transition][1]
@@ -227,6 +228,12 @@ def _answer(status: str, what: str) -> str | None:
     return "start" if status == "not_started" and what in ("told", BACK) else None
 
 
-def _is_taken_up(step: int, time: float, scene: Scene) -> bool:
-    """Return whether somebody names the step to go back to it."""
-    return any(cue.similarities[step] >= NAMED for cue in scene.about(step, BACK, time))
+def _is_named(step: int, acts: Sequence[str], time: float, scene: Scene) -> bool:
+    """Return whether the next that is said of the step by its name, from a time on, is one of some kinds."""
+    named = [
+        (cue.sentence.time, act)
+        for act in (DONE, HOLD, BACK, GIVE_UP, UNDO)
+        for cue in scene.about(step, act, time)
+        if cue.similarities[step] >= NAMED
+    ]
+    return bool(named) and min(named)[1] in acts
