@@ -72,7 +72,7 @@ def build(
 
     Raises:
         DataError: with all faults of all files, before anything is written.
-        ConfigError: if the similarity cannot be used, or no clip is left.
+        ConfigError: if the similarity cannot be used, no clip is left, or `out` cannot be written to.
     """
     compare, report = open_similarity(similarity), Report()
     videos = with_whole_sessions(read_dialogs(paths, report), report)
@@ -87,8 +87,11 @@ def build(
     files = {name: clips for name, clips in files.items() if clips}
     if not files:
         raise ConfigError(["no clip is left of these dialogs; nothing was written", *report.lines()])
-    for name, clips in files.items():
-        write_whole(out / name, json.dumps(clips, ensure_ascii=False, indent=1) + "\n")
+    try:
+        for name, clips in files.items():
+            write_whole(out / name, json.dumps(clips, ensure_ascii=False, indent=1) + "\n")
+    except OSError as error:
+        raise ConfigError(f"--out {out} cannot be written to: {error.strerror}; name another folder") from error
     return Built(files, dialogs, report)
 
 
