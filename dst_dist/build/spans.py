@@ -194,7 +194,9 @@ def _with_words(changes: Sequence[Change], scene: Scene) -> list[Change]:
     for time, what in _moments(step, begin, scene):
         transition = _answer(status, what)
         if transition == "complete" and what == "other":
-            if scene.about(step, ALONGSIDE, begin, time + SLACK_S) or _is_named(step, (DONE, HOLD, GIVE_UP), time, scene):
+            if scene.about(step, ALONGSIDE, begin, time + SLACK_S) or _is_named(
+                step, (DONE, HOLD, GIVE_UP), time, scene
+            ):
                 continue
             if _is_named(step, (BACK,), time, scene):
                 transition = "pause"
