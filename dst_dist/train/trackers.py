@@ -41,7 +41,8 @@ class Trackers:
         engine.accelerator.init_trackers(PROJECT, init_kwargs=_settings(name, run, start_step, keys))
         self._trackers = engine.accelerator.trackers
         for tracker in self._trackers:
-            if tracker.name != FORGETS and tracker.name not in keys:
+            # trackio empties a run's configuration when the run goes on.
+            if tracker.name == "trackio" or tracker.name not in {FORGETS, *keys}:
                 tracker.store_init_configuration(flat(recipe.model_dump(mode="json")))
                 keys[tracker.name] = tracker.tracker.info.run_id if tracker.name == "mlflow" else keys["id"]
             if tracker.name == "comet_ml":
