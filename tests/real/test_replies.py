@@ -1,7 +1,6 @@
 """Replies compared by a real sentence model, all-MiniLM-L6-v2, from a package that carries its weights."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
