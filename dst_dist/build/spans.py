@@ -72,9 +72,9 @@ def find_changes(matches: Matches, untimed: dict[int, tuple[float, float | None]
     scene = Scene(matches.runs, sorted(begins), matches.cues, matches.tells)
     changes: list[Change] = []
     for step, runs in own.items():
-        changes += _with_words(_from_lines(step, runs, scene), scene)
+        changes += _with_words(_from_lines(step, runs, scene), runs[-1].start, scene)
     for step, time in spoken.items():
-        changes += _with_words([Change(time, step, "start")], scene)
+        changes += _with_words([Change(time, step, "start")], time, scene)
     for step, (start, end) in placed.items():
         changes += [Change(start, step, "start"), *([Change(end, step, "complete")] if end is not None else [])]
     return sorted(changes, key=lambda change: change.time)
@@ -187,10 +187,11 @@ def _end(step: int, run: Run, scene: Scene) -> list[Change]:
     return [Change(run.end, step, "pause" if is_left else "complete")]
 
 
-def _with_words(changes: Sequence[Change], scene: Scene) -> list[Change]:
-    """Return the changes of a step, followed by those that are only spoken of."""
-    begin, step, last = changes[-1].time, changes[-1].step, changes[-1].transition
-    changes, status = list(changes), TRANSITIONS[last][1]
+def _with_words(changes: Sequence[Change], since: float, scene: Scene) -> list[Change]:
+    """Return the changes of a step, followed by those that are only spoken of, after them and after `since`."""
+    last = changes[-1]
+    begin, step, status = max(since, last.time), last.step, TRANSITIONS[last.transition][1]
+    changes = list(changes)
     for time, what in _moments(step, begin, scene):
         transition = _answer(status, what)
         if transition == "complete" and what == "other":

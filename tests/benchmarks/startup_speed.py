@@ -91,7 +91,7 @@ def start(root: str) -> None:
     setup = DataSetup(recipe)
     data = setup.datasets(setup.check())["train"]
     plan = BatchPlan(data.weights, recipe.train.global_batch_size, recipe.seed, data.fingerprint)
-    sampler = MicroBatchSampler(plan, data.samples, setup.limits, 0, 1, 0, 1)
+    sampler = MicroBatchSampler(plan, data.samples, setup.limits, 0, 1, start=0, stop=1)
     next(iter(make_loader(data, sampler, 0, torch.device("cpu"))))
     taken_s = time.perf_counter() - started_s
     taken = {"seconds": taken_s, "cpu_s": cpu_s() - before_cpu_s, "mib": (peak_kib() - before_kib) / 1024}

@@ -112,6 +112,12 @@ DONE = ["5 S1 start", "10 S1 complete"]
         ),
         pytest.param(["[5.0s] unfold stand"], [], ["5 S1 start"], id="no end"),
         pytest.param(
+            [STAND, "[15.0s] unfold stand"],
+            [(12, "user", "That's done."), (18, "user", "That's done.")],
+            ["5 S1 start", "18 S1 complete"],
+            id="no end of the last line",
+        ),
+        pytest.param(
             ["[5.0s] unfold stand", BULB],
             [],
             ["5 S1 start", "20 S1 complete", "20 S2 start", "30 S2 complete"],
