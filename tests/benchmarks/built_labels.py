@@ -42,7 +42,10 @@ def plan(sizes: Sizes) -> list[Video]:
 
 
 def make_labels(root: Path, videos: Iterable[Video]) -> dict[str, dict[str, Any]]:
-    """Build the clips of told videos below `root`, and write the true ones beside them; returns how alike they are."""
+    """Build the clips of told videos below `root`, and write the true ones beside them; returns how alike they are.
+
+    The frames are there already: what lies beyond them is left out.
+    """
     by_uid = {video.uid: video for video in videos}
     files = []
     for split in SPLITS:
@@ -77,10 +80,8 @@ def _alike(true: list[dict[str, Any]], built: list[dict[str, Any]]) -> tuple[flo
     return f1(gold, found), overlap(gold, found, [step["id"] for step in true[0]["dst"]], end)
 
 
-def make_inputs(root: Path, videos: list[Video]) -> None:
-    """Draw the videos, and write a model whose tokenizer knows the words of the true training clips."""
-    for video in videos:
-        draw_frames(root, False, video)
+def make_model(root: Path) -> None:
+    """Write a model whose tokenizer knows the words of the true training clips."""
     files = [root / f"{domain.name}/train_true.json" for domain in DOMAINS]
     clips = [clip for file in files for clip in json.loads(file.read_text())]
     write_model(root / "model", train_tokenizer(map(render, clips)), seed=0)
@@ -113,10 +114,13 @@ def main() -> None:
     options = parser.parse_intermixed_args()
     out = options.out.resolve()
     videos = plan(Sizes(train=options.videos, val=6, test=10))
+    for video in videos:
+        if not (out / "data" / video.frames_file).exists():
+            draw_frames(out / "data", False, video)
     alike = make_labels(out / "data", videos)
     print("built next to true labels: " + ", ".join(f"{name} {value:.3f}" for name, value in alike.items()), flush=True)
     if not (out / "data/model").exists():
-        make_inputs(out / "data", videos)
+        make_model(out / "data")
     found = {labels: run(out, labels, options.words) for labels in options.labels}
     for labels, figures in found.items():
         print(f"{labels}: " + ", ".join(f"{name} {value:.3f}" for name, value in figures.items()))
