@@ -41,7 +41,7 @@ def plan(sizes: Sizes) -> list[Video]:
     return [replace(video, moments=tuple(carried(video.moments))) for video in videos]
 
 
-def make_labels(root: Path, videos: Iterable[Video]) -> dict[str, dict[str, Any]]:
+def make_labels(root: Path, videos: Iterable[Video], early_s: float = 0.0) -> dict[str, dict[str, Any]]:
     """Build the clips of told videos below `root`, and write the true ones beside them; returns how alike they are.
 
     The frames are there already: what lies beyond them is left out.
@@ -49,7 +49,7 @@ def make_labels(root: Path, videos: Iterable[Video]) -> dict[str, dict[str, Any]
     by_uid = {video.uid: video for video in videos}
     files = []
     for split in SPLITS:
-        told = [tell(video, 0) for video in by_uid.values() if video.split == split]
+        told = [tell(video, 0, early_s) for video in by_uid.values() if video.split == split]
         files.append(root / "raw" / f"{split}.json")
         files[-1].parent.mkdir(parents=True, exist_ok=True)
         files[-1].write_text(json.dumps(told))
@@ -109,6 +109,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("--videos", type=int, default=250, help="of each of the three domains, to train on")
+    parser.add_argument("--early-s", type=float, default=0.0, help="most that a change is told before it is seen")
     parser.add_argument("--labels", nargs="*", choices=LABELS, default=LABELS, help="only these trainings")
     parser.add_argument("words", nargs="*", help="overrides of the recipe, key=value, as in train.max_steps=900")
     options = parser.parse_intermixed_args()
@@ -117,7 +118,7 @@ def main() -> None:
     for video in videos:
         if not (out / "data" / video.frames_file).exists():
             draw_frames(out / "data", False, video)
-    alike = make_labels(out / "data", videos)
+    alike = make_labels(out / "data", videos, options.early_s)
     print("built next to true labels: " + ", ".join(f"{name} {value:.3f}" for name, value in alike.items()), flush=True)
     if not (out / "data/model").exists():
         make_model(out / "data")

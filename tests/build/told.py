@@ -11,8 +11,8 @@ from dst_dist.demo.dialog import Video
 from dst_dist.demo.world import FPS, Moment, StepPlan
 from tests.build.raw import turn
 
-JITTER_S = 0.5
-"""Largest error of a time."""
+DELAY_S = 0.4
+"""Longest time from a change to the line or words about it, less than a frame."""
 MISSING, SPOKEN, TOLD, CALLED_OTHERWISE = 0.05, 0.25, 0.5, 0.2
 """Shares: lines left out, steps without lines, starts that are told although a line is there, things by other words."""
 VERBS = {
@@ -88,6 +88,7 @@ class Teller:
     video: Video
     changes: Sequence[Change]
     random: random.Random
+    early_s: float
     lines: list[str] = field(default_factory=list)
     turns: list[dict[str, Any]] = field(default_factory=list)
 
@@ -96,7 +97,7 @@ class Teller:
         return len(self.video.moments) / FPS
 
     def near(self, time: float) -> float:
-        return max(0.0, round(time + self.random.uniform(-JITTER_S, JITTER_S), 1))
+        return max(0.0, round(time + self.random.uniform(-self.early_s, DELAY_S), 1))
 
     def words(self, form: str, step: StepPlan) -> str:
         verb, colour, thing = step.name.split(" ")
@@ -117,10 +118,14 @@ class Teller:
             self.lines.append(f"[{start:.1f}s-{end:.1f}s] {self.words(self.random.choice(WRITTEN), step)}")
 
 
-def tell(video: Video, seed: int) -> dict[str, Any]:
-    """Return a raw video with one dialog about the video's changes; `carried` has been applied to its moments."""
+def tell(video: Video, seed: int, early_s: float = 0.0) -> dict[str, Any]:
+    """Return a raw video with one dialog about the video's changes; `carried` has been applied to its moments.
+
+    Args:
+        early_s: longest time from the line or words about a change to the change, in seconds.
+    """
     changes = changes_of(video.moments)
-    teller = Teller(video, changes, random.Random(f"{video.uid} {seed}"))
+    teller = Teller(video, changes, random.Random(f"{video.uid} {seed}"), early_s)
     goal = video.task.goal
     teller.turns.append(turn("user", 0.5, f"I want to {goal[0].lower()}{goal[1:]}."))
     own: dict[int, list[Change]] = defaultdict(list)
