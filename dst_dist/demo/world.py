@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from dst_dist.data.state import TRANSITIONS
 
 FPS = 2
+CELLS_A_SIDE = 3
 COLOURS = ("red", "blue", "green", "purple", "orange", "white", "black", "brown")
 SHAPES = ("square", "disc", "bar", "ring", "corner", "cross")
-NUM_STEPS = (4, 5, 5, 6, 6, 7, 8)
 
 
 @dataclass(frozen=True)
@@ -92,14 +92,43 @@ class Task:
     steps: tuple[StepPlan, ...]
 
 
-def draw_task(rng: random.Random, domain: Domain, goals: list[str]) -> Task:
+@dataclass(frozen=True)
+class World:
+    """What tasks are drawn from, and how a frame becomes tokens.
+
+    Attributes:
+        is_object_unique: whether an object, by colour and shape, belongs to one step of a task at most.
+        scale_factor: the model turns this many cells, squared, into one token.
+    """
+
+    name: str
+    colours: tuple[str, ...]
+    shapes: tuple[str, ...]
+    num_steps: tuple[int, ...]
+    is_object_unique: bool
+    scale_factor: int
+
+    @property
+    def tokens_per_frame(self) -> int:
+        return (CELLS_A_SIDE // self.scale_factor) ** 2
+
+
+SLOTS = World("slots", COLOURS, SHAPES, (4, 5, 5, 6, 6, 7, 8), is_object_unique=False, scale_factor=3)
+OBJECTS = World(
+    "objects", COLOURS[:6], ("bar", "ring", "corner", "cross"), (4, 5, 6), is_object_unique=True, scale_factor=1
+)
+
+
+def draw_task(rng: random.Random, domain: Domain, goals: list[str], world: World = SLOTS) -> Task:
     """Return a task with one of `goals` and steps put together from the domain's words."""
-    words = [(verb, colour, thing) for verb in domain.step_verbs for colour in COLOURS for thing in domain.step_objects]
-    chosen = rng.sample(words, rng.choice(NUM_STEPS))
-    steps = tuple(
-        StepPlan(f"{verb} {colour} {thing}", colour, SHAPES[domain.step_objects.index(thing)])
-        for verb, colour, thing in chosen
-    )
+    shapes = dict(zip(domain.step_objects, SHAPES, strict=True))
+    things = [thing for thing in domain.step_objects if shapes[thing] in world.shapes]
+    words = [(verb, colour, thing) for verb in domain.step_verbs for colour in world.colours for thing in things]
+    num_steps = rng.choice(world.num_steps)
+    chosen = rng.sample(words, num_steps)
+    while world.is_object_unique and len({(colour, thing) for _, colour, thing in chosen}) < num_steps:
+        chosen = rng.sample(words, num_steps)
+    steps = tuple(StepPlan(f"{verb} {colour} {thing}", colour, shapes[thing]) for verb, colour, thing in chosen)
     return Task(rng.choice(goals), steps)
 
 

@@ -1,0 +1,78 @@
+"""The pictures of the world of objects.
+
+A frame shows the object of each step, in the colour and shape that the step's text names, within the mark of the
+step's status. The objects lie in any order, among others that no step names and that have marks too: a mark says
+nothing until its object is found in the text.
+"""
+
+import numpy as np
+
+from dst_dist.demo.painter import (
+    CELL,
+    ERROR_COLOUR,
+    FRAME_SIZE,
+    MARGIN,
+    OBJECT_COLOURS,
+    OBJECT_MASKS,
+    STATUS_COLOURS,
+    finish,
+)
+from dst_dist.demo.world import OBJECTS, Domain, Moment, Task
+
+NUM_CELLS = 9
+PLATE, EDGE = 14, 3
+"""Pixels of a plate, and of the edge around its object, where the mark is."""
+MIN_BYSTANDERS = 2
+BYSTANDER_CHANCE = 0.06
+"""Chance that the mark of a bystander changes at a frame."""
+
+
+class ObjectsPainter:
+    """Draws one video's frames. Where objects lie and which bystanders there are is drawn once; bystanders change too."""
+
+    def __init__(self, seed: int, task: Task, domain: Domain):
+        self._rng = np.random.default_rng(seed)
+        self._background = np.array(domain.tint) + self._rng.integers(-20, 21, 3)
+        self._kinds = [(step.colour, step.shape) for step in task.steps]
+        others = [(c, s) for c in OBJECTS.colours for s in OBJECTS.shapes if (c, s) not in self._kinds]
+        num_others = self._rng.integers(MIN_BYSTANDERS, NUM_CELLS - len(self._kinds))
+        self._others = {others[i]: "not_started" for i in self._rng.choice(len(others), num_others, replace=False)}
+        self._cells = self._rng.permutation(NUM_CELLS)
+        self._colours = {
+            status: STATUS_COLOURS[domain.borrowed_colours.get(status, status)] for status in STATUS_COLOURS
+        }
+
+    def draw(self, moment: Moment) -> bytes:
+        """Return the picture at `moment` as JPEG."""
+        rng = self._rng
+        if rng.random() < BYSTANDER_CHANCE:
+            changed = list(self._others)[rng.integers(len(self._others))]
+            self._others[changed] = list(STATUS_COLOURS)[rng.integers(len(STATUS_COLOURS))]
+        image = np.empty((FRAME_SIZE + 2 * MARGIN, FRAME_SIZE + 2 * MARGIN, 3))
+        image[:] = self._background
+        place = MARGIN + 1 + rng.integers(-1, 2, 2)
+        shown = dict(zip(self._kinds, moment.statuses, strict=True)) | self._others
+        for cell, kind in zip(self._cells, sorted(shown), strict=False):
+            self._put_plate(_plate_at(image, place, cell), kind, shown[kind])
+        if moment.error:
+            plate = _plate_at(image, place, self._cells[-1])
+            plate[1:9, 5:9] = plate[10:13, 5:9] = ERROR_COLOUR
+        return finish(image, rng)
+
+    def _put_plate(self, plate: np.ndarray, kind: tuple[str, str], status: str) -> None:
+        colour, shape = kind
+        if status == "paused":
+            plate[:, :EDGE] = plate[:, -EDGE:] = self._colours[status]
+        elif status == "cancelled":
+            y, x = np.indices((PLATE, PLATE))
+            plate[(abs(y - x) < 3) | (abs(y + x - PLATE + 1) < 3)] = self._colours[status]
+        elif status != "not_started":
+            plate[:] = self._colours[status]
+        inner = plate[EDGE:-EDGE, EDGE:-EDGE]
+        inner[:] = self._background
+        inner[1:-1, 1:-1][OBJECT_MASKS[shape]] = OBJECT_COLOURS[colour]
+
+
+def _plate_at(image: np.ndarray, place: np.ndarray, cell: int) -> np.ndarray:
+    y, x = place + CELL * np.array(divmod(cell, 3))
+    return image[y : y + PLATE, x : x + PLATE]
