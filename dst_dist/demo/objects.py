@@ -7,21 +7,24 @@ nothing until its object is found in the text.
 
 import numpy as np
 
-from dst_dist.demo.painter import (
-    CELL,
-    ERROR_COLOUR,
-    FRAME_SIZE,
-    MARGIN,
-    OBJECT_COLOURS,
-    OBJECT_MASKS,
-    STATUS_COLOURS,
-    finish,
-)
-from dst_dist.demo.world import OBJECTS, Domain, Moment, Task
+from dst_dist.demo.painter import CELL, ERROR_COLOUR, FRAME_SIZE, MARGIN, STATUS_COLOURS, finish
+from dst_dist.demo.world import Domain, Moment, Task
 
 NUM_CELLS = 9
-PLATE, EDGE = 14, 3
-"""Pixels of a plate, and of the edge around its object, where the mark is."""
+PLATE, EDGE = 14, 2
+"""Pixels of a plate, and of its edge, where the mark is."""
+COLOURS = {
+    "red": (230, 40, 40),
+    "blue": (60, 90, 250),
+    "green": (40, 200, 70),
+    "purple": (170, 60, 210),
+    "orange": (250, 150, 30),
+    "white": (250, 250, 250),
+}
+_Y, _X = np.indices((8, 8)) - 3.5
+_FAR = np.maximum(abs(_Y), abs(_X))
+SHAPES = {"square": _FAR < 4, "bar": abs(_Y) < 2, "ring": _FAR > 2, "corner": (_Y > 1) | (_X < -1)}
+"""Shape -> bool [8, 8], the pixels that an object of this shape covers."""
 MIN_BYSTANDERS = 2
 BYSTANDER_CHANCE = 0.06
 """Chance that the mark of a bystander changes at a frame."""
@@ -34,7 +37,7 @@ class ObjectsPainter:
         self._rng = np.random.default_rng(seed)
         self._background = np.array(domain.tint) + self._rng.integers(-20, 21, 3)
         self._kinds = [(step.colour, step.shape) for step in task.steps]
-        others = [(c, s) for c in OBJECTS.colours for s in OBJECTS.shapes if (c, s) not in self._kinds]
+        others = [(c, s) for c in COLOURS for s in SHAPES if (c, s) not in self._kinds]
         num_others = self._rng.integers(MIN_BYSTANDERS, NUM_CELLS - len(self._kinds))
         self._others = {others[i]: "not_started" for i in self._rng.choice(len(others), num_others, replace=False)}
         self._cells = self._rng.permutation(NUM_CELLS)
@@ -70,7 +73,7 @@ class ObjectsPainter:
             plate[:] = self._colours[status]
         inner = plate[EDGE:-EDGE, EDGE:-EDGE]
         inner[:] = self._background
-        inner[1:-1, 1:-1][OBJECT_MASKS[shape]] = OBJECT_COLOURS[colour]
+        inner[1:-1, 1:-1][SHAPES[shape]] = COLOURS[colour]
 
 
 def _plate_at(image: np.ndarray, place: np.ndarray, cell: int) -> np.ndarray:

@@ -115,8 +115,9 @@ class World:
 
 SLOTS = World("slots", COLOURS, SHAPES, (4, 5, 5, 6, 6, 7, 8), is_object_unique=False, scale_factor=3)
 OBJECTS = World(
-    "objects", COLOURS[:6], ("bar", "ring", "corner", "cross"), (4, 5, 6), is_object_unique=True, scale_factor=1
+    "objects", COLOURS[:6], ("square", "bar", "ring", "corner"), (4, 5, 6), is_object_unique=True, scale_factor=1
 )
+WORLDS = {world.name: world for world in (SLOTS, OBJECTS)}
 
 
 def draw_task(rng: random.Random, domain: Domain, goals: list[str], world: World = SLOTS) -> Task:
