@@ -7,7 +7,7 @@ from itertools import groupby
 from typing import Any
 
 from dst_dist.data.state import NOT_STARTED, TRANSITIONS, format_state, without_not_started
-from dst_dist.demo.world import FPS, SLOTS, Domain, Moment, Task, World
+from dst_dist.demo.world import FPS, Domain, Moment, Task, World
 
 MAX_SEQ_LEN = 4096
 BOS, EOS, IMAGE = "<|im_start|>", "<end_of_utterance>", "<image>"
@@ -24,7 +24,7 @@ class Video:
     task: Task
     moments: tuple[Moment, ...]
     frames_seed: int
-    world: World = SLOTS
+    world: World
 
     @property
     def frames_file(self) -> str:
@@ -153,7 +153,7 @@ def prospect_clips(video: Video, frames_per_clip: int) -> list[dict[str, Any]]:
             "domain": video.domain.name,
             "clip_idx": number,
             "max_seq_len": MAX_SEQ_LEN,
-            "num_tokens_per_img": video.world.tokens_per_frame,
+            "num_tokens_per_img": 1,
             "fps": FPS,
             "quality": 5.0,
         }
@@ -187,7 +187,7 @@ def proassist_samples(video: Video, frames_per_clip: int) -> list[dict[str, Any]
                 "frames_file": video.frames_file,
                 "max_seq_len": MAX_SEQ_LEN,
                 "seq_len": 0,
-                "num_tokens_per_img": video.world.tokens_per_frame,
+                "num_tokens_per_img": 1,
                 "use_img_sep_token": False,
                 "start_frame_idx": start,
                 "end_frame_idx": end,
@@ -200,7 +200,7 @@ def proassist_samples(video: Video, frames_per_clip: int) -> list[dict[str, Any]
 
 
 def render(record: dict[str, Any]) -> str:
-    """Return a clip as the text that training sees, each frame as its `<image>`s; for the tokenizer and `seq_len`."""
+    """Return a clip as the text that training sees, one `<image>` a frame; for the tokenizer and `seq_len`."""
     prompt, *turns = [turn for turn in record["conversation"] if turn["role"] != "frames"]
     goal = record["inferred_goal"] if "dst" in record else record["metadata"]["task_goal"]
     opening = f"{BOS}System: {prompt['content']}\n\nTask: {goal}"
@@ -211,8 +211,7 @@ def render(record: dict[str, Any]) -> str:
     by_frame = groupby(turns, key=lambda turn: round(turn["time"] * FPS))
     texts = {frame: "".join(_render_turns(of_frame)) for frame, of_frame in by_frame}
     frames = range(record["start_frame_idx"], record["end_frame_idx"])
-    shown = IMAGE * record["num_tokens_per_img"]
-    return f"{opening}{EOS}\n" + "".join(shown + texts.get(frame, "") for frame in frames)
+    return f"{opening}{EOS}\n" + "".join(IMAGE + texts.get(frame, "") for frame in frames)
 
 
 def _render_turns(turns: Iterable[dict[str, Any]]) -> Iterator[str]:

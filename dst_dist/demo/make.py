@@ -22,18 +22,7 @@ from dst_dist.demo.dialog import Video, proassist_samples, prospect_clips, rende
 from dst_dist.demo.model import train_tokenizer, write_model
 from dst_dist.demo.objects import ObjectsPainter
 from dst_dist.demo.painter import FRAME_SIZE, Painter, encode_jpeg
-from dst_dist.demo.world import (
-    DOMAINS,
-    NEW_DOMAIN,
-    OBJECTS,
-    SECOND_CHANCE,
-    SECOND_CHANCE_IN_TRAINING,
-    SLOTS,
-    Domain,
-    World,
-    draw_schedule,
-    draw_task,
-)
+from dst_dist.demo.world import DOMAINS, NEW_DOMAIN, OBJECTS, SLOTS, Domain, World, draw_schedule, draw_task
 
 PROASSIST_FOLDER = "proassist_demo"
 PAINTERS = {SLOTS: Painter, OBJECTS: ObjectsPainter}
@@ -57,12 +46,7 @@ class Sizes:
 
 
 def make_demo(
-    out: Path | str,
-    seed: int = 0,
-    blank: bool = False,
-    sizes: Sizes = Sizes(),
-    workers: int = 2,
-    world: World = SLOTS,
+    out: Path | str, seed: int = 0, blank: bool = False, sizes: Sizes = Sizes(), workers: int = 2, world: World = SLOTS
 ) -> None:
     """Write the demo below `out`: `model/`, a dataset folder for each domain, and `proassist_demo/`.
 
@@ -82,7 +66,7 @@ def make_demo(
             files[f"{video.folder}/{video.split}_training.json"] += prospect_clips(video, sizes.frames_per_clip)
     learned = [f"{domain.name}/train_training.json" for domain in DOMAINS]
     tokenizer = train_tokenizer(render(record) for name in learned for record in files[name])
-    write_model(out / "model", tokenizer, seed, world.scale_factor)
+    write_model(out / "model", tokenizer, seed)
     for name, records in files.items():
         for record in records:
             record["seq_len"] = len(tokenizer.encode(render(record)))
@@ -106,9 +90,9 @@ def _plan_videos(seed: int, world: World, sizes: Sizes) -> Iterator[Video]:
 def _plan_video(seed: int, world: World, domain: Domain, split: str, number: int, sizes: Sizes) -> Video:
     rng = random.Random(f"{seed}/{domain.name}/{split}/{number}")
     task = draw_task(rng, domain, _goals(seed, domain, split), world)
-    second_chance = SECOND_CHANCE_IN_TRAINING if split == "train" else SECOND_CHANCE
+    chances = world.training if split == "train" else world.elsewhere
     num_frames = sizes.clips_per_video * sizes.frames_per_clip
-    moments = draw_schedule(rng, len(task.steps), num_frames, sizes.frames_per_clip, second_chance)
+    moments = draw_schedule(rng, len(task.steps), num_frames, sizes.frames_per_clip, chances)
     first = next(n for n, moment in enumerate(moments) if not moment.transitions and not moment.error_starts)
     moments[first] = replace(moments[first], question="goal")
     uid = f"{domain.name}-{split}-{number:04d}"

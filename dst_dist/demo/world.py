@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from dst_dist.data.state import TRANSITIONS
 
 FPS = 2
-CELLS_A_SIDE = 3
 COLOURS = ("red", "blue", "green", "purple", "orange", "white", "black", "brown")
 SHAPES = ("square", "disc", "bar", "ring", "corner", "cross")
 
@@ -93,12 +92,20 @@ class Task:
 
 
 @dataclass(frozen=True)
+class Chances:
+    """How often steps change: chance of an update at a frame, and that an update changes two steps at once."""
+
+    update: float
+    second: float
+
+
+@dataclass(frozen=True)
 class World:
-    """What tasks are drawn from, and how a frame becomes tokens.
+    """What tasks are drawn from, and how often their steps change.
 
     Attributes:
         is_object_unique: whether an object, by colour and shape, belongs to one step of a task at most.
-        scale_factor: the model turns this many cells, squared, into one token.
+        training: chances in training, where what is hard to learn comes more often than elsewhere.
     """
 
     name: str
@@ -106,16 +113,27 @@ class World:
     shapes: tuple[str, ...]
     num_steps: tuple[int, ...]
     is_object_unique: bool
-    scale_factor: int
-
-    @property
-    def tokens_per_frame(self) -> int:
-        return (CELLS_A_SIDE // self.scale_factor) ** 2
+    training: Chances
+    elsewhere: Chances
 
 
-SLOTS = World("slots", COLOURS, SHAPES, (4, 5, 5, 6, 6, 7, 8), is_object_unique=False, scale_factor=3)
+SLOTS = World(
+    name="slots",
+    colours=COLOURS,
+    shapes=SHAPES,
+    num_steps=(4, 5, 5, 6, 6, 7, 8),
+    is_object_unique=False,
+    training=Chances(update=0.16, second=0.25),
+    elsewhere=Chances(update=0.16, second=0.1),
+)
 OBJECTS = World(
-    "objects", COLOURS[:6], ("square", "bar", "ring", "corner"), (4, 5, 6), is_object_unique=True, scale_factor=1
+    name="objects",
+    colours=COLOURS[:6],
+    shapes=("square", "bar", "ring", "corner"),
+    num_steps=(4, 5, 6),
+    is_object_unique=True,
+    training=Chances(update=0.3, second=0.0),
+    elsewhere=Chances(update=0.16, second=0.0),
 )
 WORLDS = {world.name: world for world in (SLOTS, OBJECTS)}
 
@@ -144,10 +162,6 @@ START_WEIGHT, START_WEIGHT_WHILE_BUSY, BUSY = 3.0, 0.3, 2
 """How often a step starts, relative to the rest; and when this many steps are in progress or paused."""
 NEXT_STEP_WEIGHT = 2.0
 """The first step that waits is this much likelier to start than another one."""
-UPDATE_CHANCE = 0.16
-"""Chance of an update at a frame, whatever came before: the time since the last one tells nothing."""
-SECOND_CHANCE, SECOND_CHANCE_IN_TRAINING = 0.1, 0.25
-"""How often an update changes two steps at once; in training more often, because the second is hardest to learn."""
 ERROR_CHANCE = 0.05
 QUESTION_CHANCE = 0.05
 QUESTIONS = ("open", "done", "thanks")
@@ -196,21 +210,19 @@ class Moment:
 
 
 def draw_schedule(
-    rng: random.Random, num_steps: int, num_frames: int, frames_per_clip: int, second_chance: float = SECOND_CHANCE
+    rng: random.Random, num_steps: int, num_frames: int, frames_per_clip: int, chances: Chances = SLOTS.elsewhere
 ) -> list[Moment]:
     """Return a video's moments, frame by frame.
 
-    Every frame has the same chance of an update, except the first of each clip, which shows the state that the clip
-    starts with: with nothing but the opening text to compare, changes there would be hard to tell.
-
-    Args:
-        second_chance: how often an update changes two steps at once.
+    Every frame has the same chance of an update, whatever came before: the time since the last one tells nothing. Only
+    the first of each clip has none and shows the state that the clip starts with: with nothing but the opening text
+    to compare, changes there would be hard to tell.
     """
     statuses, moments, error_frames_left = ["not_started"] * num_steps, [], 0
     for frame in range(num_frames):
         transitions: dict[int, str] = {}
-        if frame % frames_per_clip and rng.random() < UPDATE_CHANCE:
-            for _ in range(1 + (rng.random() < second_chance)):
+        if frame % frames_per_clip and rng.random() < chances.update:
+            for _ in range(1 + (rng.random() < chances.second)):
                 step, transition = _draw_transition(rng, statuses, transitions)
                 transitions[step] = transition
                 statuses[step] = TRANSITIONS[transition][1]

@@ -15,16 +15,22 @@ MIN_MATCH, MIN_LIGHT = 0.7, 300
 
 
 class Seen(NamedTuple):
-    """What lies in a cell: its object, the form of its mark, and the status whose colour the mark has."""
+    """What lies in a cell: its object, whether a hand is there, the mark's form, and the status of its colour."""
 
     kind: tuple[str, str]
+    has_hand: bool
     form: str | None
     colour: str | None
 
 
+def pixels_of(jpeg: bytes) -> np.ndarray:
+    """Return a picture as float [height, width, 3]."""
+    return np.asarray(Image.open(io.BytesIO(jpeg)), float)
+
+
 def read_board(jpeg: bytes) -> dict[int, Seen]:
     """Return what lies in each cell that is not empty."""
-    image = _pixels(jpeg)
+    image = pixels_of(jpeg)
     background = np.median(image, axis=(0, 1))
     image = np.pad(image - background, ((1, 1), (1, 1), (0, 0)))
     templates = _templates(background)
@@ -33,18 +39,14 @@ def read_board(jpeg: bytes) -> dict[int, Seen]:
 
 
 def _templates(background: np.ndarray) -> np.ndarray:
-    """Return all kinds as they look in a JPEG, which blurs colours, less the background: unit rows [kinds, 8 * 8 * 3]."""
+    """Return all kinds as a JPEG shows them, with blurred colours, less the background: unit rows [kinds, 192]."""
     drawn = np.tile(background, (16, 16 * len(KINDS), 1))
     cells = [drawn[4:12, 16 * i + 4 : 16 * i + 12] for i in range(len(KINDS))]
     for cell, (colour, shape) in zip(cells, KINDS, strict=True):
         cell[SHAPES[shape]] = COLOURS[colour]
-    drawn[:] = _pixels(encode_jpeg(drawn.astype(np.uint8), 75)) - background
+    drawn[:] = pixels_of(encode_jpeg(drawn.astype(np.uint8), 75)) - background
     rows = np.stack(cells).reshape(len(KINDS), -1)
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
-
-
-def _pixels(jpeg: bytes) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(jpeg)), float)
 
 
 def _read_at(image: np.ndarray, templates: np.ndarray, top: int, left: int) -> tuple[float, dict[int, Seen]]:
@@ -52,18 +54,20 @@ def _read_at(image: np.ndarray, templates: np.ndarray, top: int, left: int) -> t
     total, board = 0.0, {}
     for cell in range(9):
         y, x = top + 16 * (cell // 3), left + 16 * (cell % 3)
-        plate = image[y : y + 14, x : x + 14]
+        plate = image[y : y + 15, x : x + 14]
         inner = plate[3:11, 3:11].ravel()
         match = templates @ inner / max(np.linalg.norm(inner), MIN_LIGHT)
         total += match.max()
         if match.max() > MIN_MATCH:
-            board[cell] = Seen(KINDS[match.argmax()], *_read_mark(plate))
+            has_hand = np.median(plate[12:, 5:9], axis=(0, 1)).min() > 40
+            board[cell] = Seen(KINDS[match.argmax()], has_hand, *_read_mark(plate))
     return total, board
 
 
 def _read_mark(plate: np.ndarray) -> tuple[str | None, str | None]:
     """Return the form of a plate's mark and the status of its colour."""
-    parts = {"sides": plate[4:10, [0, 1, 12, 13]], "tops": plate[[0, 1, 12, 13], 4:10], "corners": plate[[1, 1, 12, 12], [1, 12, 1, 12]]}
+    edge = [0, 1, 12, 13]
+    parts = {"sides": plate[4:10, edge], "tops": plate[[0, 1], 4:10], "corners": plate[[1, 1, 12, 12], [1, 12, 1, 12]]}
     bright = {name: np.median(part.reshape(-1, 3), axis=0) for name, part in parts.items()}
     lit = tuple(name for name, colour in bright.items() if colour.max() > 70)
     form = {("sides", "tops", "corners"): "plate", ("sides", "corners"): "bars", ("corners",): "cross"}.get(lit)
@@ -73,4 +77,3 @@ def _read_mark(plate: np.ndarray) -> tuple[str | None, str | None]:
     hues = np.array([STATUS_COLOURS[status] for status in statuses], float)
     hues /= np.linalg.norm(hues, axis=1, keepdims=True)
     return form, statuses[(hues @ bright["corners"]).argmax()]
-
