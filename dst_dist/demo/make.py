@@ -89,10 +89,10 @@ def _plan_videos(seed: int, world: World, sizes: Sizes) -> Iterator[Video]:
 
 def _plan_video(seed: int, world: World, domain: Domain, split: str, number: int, sizes: Sizes) -> Video:
     rng = random.Random(f"{seed}/{domain.name}/{split}/{number}")
-    task = draw_task(rng, domain, _goals(seed, domain, split), world)
-    chances = world.training if split == "train" else world.elsewhere
+    rules = world.training if split == "train" else world.elsewhere
+    task = draw_task(rng, domain, _goals(seed, domain, split), world, rules)
     num_frames = sizes.clips_per_video * sizes.frames_per_clip
-    moments = draw_schedule(rng, len(task.steps), num_frames, sizes.frames_per_clip, chances)
+    moments = draw_schedule(rng, len(task.steps), num_frames, sizes.frames_per_clip, rules)
     first = next(n for n, moment in enumerate(moments) if not moment.transitions and not moment.error_starts)
     moments[first] = replace(moments[first], question="goal")
     uid = f"{domain.name}-{split}-{number:04d}"

@@ -92,58 +92,62 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Chances:
-    """How often steps change: chance of an update at a frame, and that an update changes two steps at once."""
+class Rules:
+    """What tasks and schedules of a split are drawn by.
 
-    update: float
-    second: float
+    Attributes:
+        num_steps: numbers of steps, all as likely.
+        update_chance: of an update at a frame.
+        second_chance: that an update changes two steps at once.
+    """
+
+    num_steps: tuple[int, ...]
+    update_chance: float
+    second_chance: float
 
 
 @dataclass(frozen=True)
 class World:
-    """What tasks are drawn from, and how often their steps change.
+    """The looks that objects have, and the rules of its splits.
 
     Attributes:
         is_object_unique: whether an object, by colour and shape, belongs to one step of a task at most.
-        training: chances in training, where what is hard to learn comes more often than elsewhere.
+        training: rules by which what is hard to learn comes more often than in validation and test.
     """
 
     name: str
     colours: tuple[str, ...]
     shapes: tuple[str, ...]
-    num_steps: tuple[int, ...]
     is_object_unique: bool
-    training: Chances
-    elsewhere: Chances
+    training: Rules
+    elsewhere: Rules
 
 
 SLOTS = World(
     name="slots",
     colours=COLOURS,
     shapes=SHAPES,
-    num_steps=(4, 5, 5, 6, 6, 7, 8),
     is_object_unique=False,
-    training=Chances(update=0.16, second=0.25),
-    elsewhere=Chances(update=0.16, second=0.1),
+    training=Rules((4, 5, 5, 6, 6, 7, 8), update_chance=0.16, second_chance=0.25),
+    elsewhere=Rules((4, 5, 5, 6, 6, 7, 8), update_chance=0.16, second_chance=0.1),
 )
 OBJECTS = World(
     name="objects",
     colours=COLOURS[:6],
     shapes=("square", "bar", "ring", "corner"),
-    num_steps=(4, 5, 6),
     is_object_unique=True,
-    training=Chances(update=0.3, second=0.0),
-    elsewhere=Chances(update=0.16, second=0.0),
+    training=Rules((4, 5, 6), update_chance=0.3, second_chance=0.0),
+    elsewhere=Rules((4, 5, 6), update_chance=0.16, second_chance=0.0),
 )
 WORLDS = {world.name: world for world in (SLOTS, OBJECTS)}
 
 
-def draw_task(rng: random.Random, domain: Domain, goals: list[str], world: World = SLOTS) -> Task:
+def draw_task(rng: random.Random, domain: Domain, goals: list[str], world: World, rules: Rules) -> Task:
     """Return a task with one of `goals` and steps put together from the domain's words."""
     shapes = dict(zip(domain.step_objects, SHAPES, strict=True))
     things = [thing for thing in domain.step_objects if shapes[thing] in world.shapes]
     words = [(verb, colour, thing) for verb in domain.step_verbs for colour in world.colours for thing in things]
-    num_steps = rng.choice(world.num_steps)
+    num_steps = rng.choice(rules.num_steps)
     chosen = rng.sample(words, num_steps)
     while world.is_object_unique and len({(colour, thing) for _, colour, thing in chosen}) < num_steps:
         chosen = rng.sample(words, num_steps)
@@ -210,7 +214,7 @@ class Moment:
 
 
 def draw_schedule(
-    rng: random.Random, num_steps: int, num_frames: int, frames_per_clip: int, chances: Chances = SLOTS.elsewhere
+    rng: random.Random, num_steps: int, num_frames: int, frames_per_clip: int, rules: Rules = SLOTS.elsewhere
 ) -> list[Moment]:
     """Return a video's moments, frame by frame.
 
@@ -221,8 +225,8 @@ def draw_schedule(
     statuses, moments, error_frames_left = ["not_started"] * num_steps, [], 0
     for frame in range(num_frames):
         transitions: dict[int, str] = {}
-        if frame % frames_per_clip and rng.random() < chances.update:
-            for _ in range(1 + (rng.random() < chances.second)):
+        if frame % frames_per_clip and rng.random() < rules.update_chance:
+            for _ in range(1 + (rng.random() < rules.second_chance)):
                 step, transition = _draw_transition(rng, statuses, transitions)
                 transitions[step] = transition
                 statuses[step] = TRANSITIONS[transition][1]

@@ -16,7 +16,7 @@ FORMS = {"not_started": None, "in_progress": "plate", "completed": "plate", "pau
 
 
 def task_of(seed: int, domain: Domain) -> Task:
-    return draw_task(random.Random(seed), domain, ["Build the radio"], OBJECTS)
+    return draw_task(random.Random(seed), domain, ["Build the radio"], OBJECTS, OBJECTS.elsewhere)
 
 
 def kinds_of(task: Task) -> list[tuple[str, str]]:
@@ -28,7 +28,7 @@ def test_each_steps_object_is_shown_once_within_its_status_and_with_a_hand_when_
     task = task_of(2, domain)
     painter = ObjectsPainter(4, task, domain)
     right, hands = [], []
-    for at in draw_schedule(random.Random(1), len(task.steps), 25, frames_per_clip=25, chances=OBJECTS.training):
+    for at in draw_schedule(random.Random(1), len(task.steps), 25, frames_per_clip=25, rules=OBJECTS.training):
         board = read_board(painter.draw(at))
         for position, (kind, status) in enumerate(zip(kinds_of(task), at.statuses, strict=True)):
             found = [seen for seen in board.values() if seen.kind == kind]
