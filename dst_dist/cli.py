@@ -175,7 +175,7 @@ def _run_stream(options: argparse.Namespace) -> None:
     from dst_dist.logs import set_up_logging
 
     set_up_logging(is_main=True)
-    # `| head` ends it without a word.
+    # Behind `| head` it ends without a traceback.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     if options.task is not None:
         lines = stream_file(options.run_folder, _video_path(options.video), options.task, options.words)

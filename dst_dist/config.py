@@ -1,4 +1,4 @@
-"""The whole recipe as strict models: every key, its type, its default, and in one sentence what it decides.
+"""Defines the whole recipe as strict models: every key with its type, its default, and a sentence on what it decides.
 
 Precedence: defaults < YAML files left to right < `key=value`. `dst_dist/recipes/README.md` is made from this file.
 """
@@ -28,7 +28,7 @@ from dst_dist.recipe_types import (
 
 
 class Model(Section):
-    """Which model is trained, and how it sees frames."""
+    """The model to train, and its frames' tokens."""
 
     name_or_path: PathText = "HuggingFaceTB/SmolVLM2-2.2B-Instruct"
     """A SmolVLM2 on the hub, a local folder of one, or an earlier run's `final/`."""
@@ -46,7 +46,7 @@ class Model(Section):
 
 
 class TrainedParts(Section):
-    """Which parts are trained; both heads always are."""
+    """The parts of the model that are trained, besides both heads."""
 
     vision: bool = False
     """Train the vision tower."""
@@ -78,7 +78,7 @@ class Lora(Section):
 
 
 class Finetune(Section):
-    """What is trained, and how."""
+    """The way of fine-tuning: LoRA or all weights, and of which parts."""
 
     mode: Literal["lora", "full"] = "lora"
     """`lora` adapts the text model, `full` trains its weights."""
@@ -93,7 +93,7 @@ class Finetune(Section):
 
 
 class Data(Section):
-    """Which data is read, and how clips become samples."""
+    """Datasets, checks of their frames, and the cutting of clips into samples."""
 
     root: PathText = "data"
     """Folder that all datasets lie below; nothing outside it is read."""
@@ -108,23 +108,23 @@ class Data(Section):
     on_missing: Literal["error", "filter", "placeholder"] = "error"
     """Missing frames stop the start, leave their clips out, or become grey frames whose decisions are ignored."""
     check: Literal["headers", "rows", "decode"] = "headers"
-    """How closely every frame is looked at before training: its JPEG header, only its row's place, or all of it."""
+    """Check of every frame before training: of its JPEG header, only of its row's place, or of the whole image."""
     strict: bool = False
-    """Make a clip that contradicts itself, as by a transition that its state does not allow, a fault and no count."""
+    """Refuse clips that contradict themselves, as by a transition that the state does not allow; false counts them."""
     max_seq_len: Count = 4096
     """Most tokens of a sample; a longer clip is split."""
     context_seconds: NonNegative = 10.0
     """Seconds of frames that open the next part of a split clip, without labels."""
     feature_cache: PathOrNull = None
-    """Folder that keeps what the frozen tower makes of each frame, so that each is encoded once; none if null."""
+    """Folder that keeps the frozen tower's output of each frame, so that each is encoded once; none if null."""
     num_workers: AutoOrWhole = "auto"
     """Data workers of each process; `auto` goes by the node's cores, 0 reads in the training process."""
     index_cache: PathOrNull = None
-    """Folder that keeps what reading, checking and splitting gave, for later starts; `<root>/.dst_dist` if null."""
+    """Folder that keeps clips that were read, checked and split, for later starts; `<root>/.dst_dist` if null."""
 
 
 class Labels(Section):
-    """Which decision positions count, and with what weight."""
+    """The decision positions that count, and their weights."""
 
     neg_frame_sampling_rate: Share = 0.1
     """Share of the negatives that count in training; evaluation counts all."""
@@ -169,7 +169,7 @@ class Optim(Section):
     weight_decay: NonNegative = 0.01
     """Decoupled weight decay, not on norms and biases."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
-    """How the rate falls to 0 after the warm-up, or that it stays."""
+    """Shape of the learning rate's fall to 0 after the warm-up; `constant` does not fall."""
     decay_share: Annotated[Float, Field(gt=0, le=1)] = 1.0
     """Share of the steps after the warm-up, at the end, over which the rate falls."""
     warmup_steps: Whole = 100
@@ -179,7 +179,7 @@ class Optim(Section):
 
 
 class Train(Section):
-    """How long is trained, and what one step holds."""
+    """Length of the training, size of its steps, precision and memory."""
 
     num_epochs: Count = 4
     """Passes over the data, unless `max_steps` is set."""
@@ -211,39 +211,39 @@ class Eval(Section):
     patience: Count | None = None
     """Validations in a row without a new best after which training ends."""
     dst_threshold: Share | None = None
-    """Probability above which an update is written; the one stored with the model, else 0.5, if null."""
+    """Probability above which an update is written; null takes the one stored with the model, else 0.5."""
     speaking_threshold: Share | None = None
-    """Probability above which a reply is written; the one stored with the model, else 0.5, if null."""
+    """Probability above which a reply is written; null takes the one stored with the model, else 0.5."""
     tolerance_s: NonNegative = 2.0
     """Seconds that a predicted transition may be off and still count."""
     on_full_context: Literal["carry_state", "drop_middle", "drop_all"] = "carry_state"
-    """A full context of a stream: begin again with state and last frames, keep the newer half, or drop all."""
+    """A stream with a full context begins anew with state and last frames, keeps the newer half, or drops all."""
     num_streams: Count = 8
-    """Videos that are streamed in one batch."""
+    """Videos streamed in one batch."""
     similarity: PathText = "lexical"
-    """How replies are compared: `lexical`, or a sentence-transformers model by its folder or its name on the hub."""
+    """Similarity of replies: `lexical`, or a sentence-transformers model by its folder or its name on the hub."""
 
 
 class Checkpoint(Section):
-    """When training state is saved, and what is kept."""
+    """Saving of the training state."""
 
     every_steps: Count = 200
     """Optimizer steps between checkpoints."""
     keep: Annotated[int, Field(ge=2)] = 3
-    """How many of the newest checkpoints are kept, the best one besides."""
+    """Newest checkpoints that are kept; the best one is kept too."""
     background: bool = True
     """Copy the state to host memory and write it while training goes on; where no copy fits, training waits."""
     best: Literal[tuple(f"val/{key}" for key, metric in METRICS.items() if metric.chooses_best)] = "val/loss"
-    """Metric of validation that chooses the best checkpoint."""
+    """Validation metric that chooses the best checkpoint."""
 
 
 class Log(Section):
-    """What is logged, and where."""
+    """Log lines and trackers."""
 
     every_steps: Count = 10
     """Optimizer steps between log lines; `metrics.jsonl` has every step."""
     report_to: list[Literal["tensorboard", "wandb", "mlflow", "comet_ml", "trackio"]] = ["tensorboard"]
-    """Trackers that metrics go to besides `metrics.jsonl`."""
+    """Trackers that get the metrics, besides `metrics.jsonl`."""
 
     @field_validator("report_to")
     @classmethod

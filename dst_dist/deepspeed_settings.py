@@ -1,4 +1,4 @@
-"""DeepSpeed's JSON for a training: the file that the launcher names, or Accelerate's own settings, without gaps."""
+"""Completes DeepSpeed's JSON for a training, from the file that the launcher names or Accelerate's own settings."""
 
 import json
 from collections.abc import Mapping
@@ -36,7 +36,7 @@ BY_RECIPE = {
     "gradient_clipping": "optim.max_grad_norm",
     "activation_checkpointing": "train.gradient_checkpointing",
 }
-"""Keys that the recipe decides, and its own for each."""
+"""Keys that the recipe decides, and the recipe's key for each."""
 FREE = {
     "checkpoint",
     "comms_logger",
@@ -60,7 +60,7 @@ FREE_ZERO = {
     "round_robin_gradients",
     "sub_group_size",
 }
-"""The same in the section `zero_optimization`; `stage3_...` has no effect in ZeRO-2."""
+"""Keys of the section `zero_optimization` that change no result; `stage3_...` has no effect in ZeRO-2."""
 
 
 def read_deepspeed(environment: Mapping[str, str], max_grad_norm: float, faults: list[str]) -> dict[str, Any]:
@@ -68,7 +68,7 @@ def read_deepspeed(environment: Mapping[str, str], max_grad_norm: float, faults:
 
     Args:
         environment: the launcher's variables.
-        faults: is added what contradicts the recipe or cannot be done; then the settings are not to be used.
+        faults: gains what contradicts the recipe or cannot be done; then the settings must not be used.
     """
     settings = _without_auto(_read(environment.get("ACCELERATE_DEEPSPEED_CONFIG_FILE", "none"), faults))
     agreed = {**OWN, "gradient_clipping": max_grad_norm}
@@ -115,7 +115,7 @@ def _is_off(value: Any) -> bool:
 
 
 def _check_zero(zero: dict[str, Any], environment: Mapping[str, str], faults: list[str]) -> None:
-    """Compare the section with Accelerate's own settings, which complete it, and with what can be done."""
+    """Add to `faults` what differs from Accelerate's own settings, which complete the section, or is not supported."""
     for key in sorted(zero.keys() - FREE_ZERO):
         if not key.startswith("stage3_"):
             faults.append(f"DeepSpeed JSON: remove zero_optimization.{key}; it is not supported here")

@@ -1,4 +1,4 @@
-"""Decides which device a process computes on: its GPU, or the CPU where that is wanted."""
+"""Decides which device a process computes on: its GPU, or the CPU if the launcher says so or there is no GPU."""
 
 import os
 import subprocess

@@ -1,5 +1,7 @@
-"""`dst-dist doctor`: whether this machine can train, and what would make it faster. Under `accelerate launch` the
-processes also say whether they reach each other."""
+"""`dst-dist doctor` tells whether this machine can train, and what would make it faster.
+
+Under `accelerate launch` the processes also test whether they reach each other.
+"""
 
 import os
 import platform
@@ -44,7 +46,7 @@ class Finding(NamedTuple):
 
 
 def examine(folder: Path) -> Iterator[Finding]:
-    """Yield what is found; under a launcher it is that of one process (collective).
+    """Yield the findings; under a launcher those of this process (collective).
 
     Args:
         folder: where runs are to go.

@@ -8,7 +8,7 @@ class DstDistError(Exception):
     """One or several faults that the user can remove; ends the program with exit code 2, without a traceback.
 
     Args:
-        faults: one message, or all that were found; what several checks have found stands once.
+        faults: one message, or all that were found; a fault found by several checks stands once.
     """
 
     def __init__(self, faults: str | Sequence[str]):

@@ -1,4 +1,4 @@
-"""Exit codes, and how a program of one or several processes ends."""
+"""Defines exit codes, and ends a program of one or several processes."""
 
 import os
 import signal

@@ -67,7 +67,7 @@ def use_features(
     todo, faults = processes.from_main((todo, faults))
     if faults:
         raise ConfigError(faults)
-    own = _share(todo, processes.rank, processes.num_processes)
+    own = processes.own_share(todo)
     started_s = time.perf_counter()
     try:
         processes.on_every(lambda: _encode(store, recipe, model, own, processes, should_stop))
@@ -135,16 +135,6 @@ def _plan(store: FeatureStore, paths: Sequence[str]) -> dict[str, int]:
         remedy = "name a folder with more room, or null to encode frames in every step"
         raise ConfigError(f"data.feature_cache: {needed_gib:.2f} GiB needed, {free_gib:.1f} GiB free; {remedy}")
     return todo
-
-
-def _share(todo: Mapping[str, int], rank: int, num_processes: int) -> list[str]:
-    """Return this process's frames files: the longest first, each to the process with the fewest frames so far."""
-    loads, shares = [0] * num_processes, [[] for _ in range(num_processes)]
-    for path, num_rows in sorted(todo.items(), key=lambda item: (-item[1], item[0])):
-        least = loads.index(min(loads))
-        loads[least] += num_rows
-        shares[least].append(path)
-    return shares[rank]
 
 
 def _encode(

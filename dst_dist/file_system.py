@@ -1,4 +1,4 @@
-"""Try what is asked of a file system before anything is built on it, and do without what can be done without."""
+"""Test what a file system can do before a run depends on it; some operations may be missing."""
 
 import errno
 import mmap
@@ -14,13 +14,13 @@ from dst_dist.files import FAILURES, sync
 
 
 class Ask(NamedTuple):
-    """Something that is asked of a file system."""
+    """An operation that a file system is tested for."""
 
     words: str
     do: Callable[[Path], None]
-    """Does it in an empty folder; raises OSError if it cannot be done."""
+    """Performs it in an empty folder; raises OSError if it is not possible."""
     without: str | None = None
-    """Consequence if it cannot be done; None if nothing works without it."""
+    """Consequence if it is not possible; None if nothing works without it."""
 
 
 def _append(folder: Path) -> None:
@@ -76,16 +76,16 @@ FEATURE_CACHE = (*WRITES, Ask("map a file into memory", _map))
 
 
 def try_folder(key: str, folder: Path, asks: Sequence[Ask]) -> list[str]:
-    """Try in a folder, which is made, what is asked of its file system.
+    """Make a folder, and test the operations in it.
 
     Args:
         key: what names the folder: a recipe key or an option.
 
     Returns:
-        A clause for each thing that cannot be done and can be done without.
+        A clause for each missing operation that may be missing.
 
     Raises:
-        ConfigError: if something else cannot be done.
+        ConfigError: if another one is missing.
     """
     lacking = []
     try:

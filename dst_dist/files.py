@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 FAILURES = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENOENT}
-"""Errors that say that a call failed this time. Others say that a file system cannot do it, or not for this user; what
-is done without then is said once, see `dst_dist.file_system.try_folder`."""
+"""Errors of a call that failed this time. Any other error means that the file system cannot do it, or not for this
+user; a run says so once, see `dst_dist.file_system.try_folder`."""
 
 
 @contextmanager
@@ -55,7 +55,7 @@ def flush_open(descriptor: int) -> None:
 
 
 def point_to(path: Path, target: Path) -> None:
-    """Make a symbolic link to `target`, a path from the link's folder; where there are no links, a file that has it."""
+    """Make a symbolic link to `target`, a path from the link's folder, or without links a text file with that path."""
     try:
         path.symlink_to(target)
     except OSError as error:

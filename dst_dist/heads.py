@@ -1,4 +1,4 @@
-"""The decision heads and the loss terms: one entry each, which data, model, recipe, metrics and pages read."""
+"""Tables of the decision heads and the loss terms, which data, model, recipe, metrics and pages read."""
 
 from dataclasses import dataclass
 
@@ -8,12 +8,12 @@ class Head:
     """A head that decides at every decision position whether a turn of one role follows.
 
     Attributes:
-        name: of the head, of its loss term and its weight in the recipe (`loss.<name>`), and of its metrics.
-        role: of the turn that it decides on.
-        threshold_key: of its threshold, in the recipe's `eval` and in a model's config.
-        events: what a timeline calls the turns that it decides on.
-        label: what pages call its decisions.
-        needs_steps: whether it is asked nothing in a clip without steps.
+        name: name of the head, its loss term, its weight in the recipe (`loss.<name>`) and its metrics.
+        role: role of the turn that it decides on.
+        threshold_key: key of its threshold, in the recipe's `eval` and in a model's config.
+        events: name, in a timeline, of the turns that it decides on.
+        label: name of its decisions on pages.
+        needs_steps: whether it decides nothing in a clip without steps.
     """
 
     name: str
@@ -38,7 +38,7 @@ HEADS = (
     Head("dst_update", "DST_UPDATE", "dst_threshold", events="updates", label="Updates", needs_steps=True),
     Head("speaking", "assistant", "speaking_threshold", events="replies", label="Replies", needs_steps=False),
 )
-"""In the order in which an outcome is written: the update, then the reply."""
+"""Decision heads, in the order in which an outcome is written: the update, then the reply."""
 
 HEAD_NAMES = tuple(head.name for head in HEADS)
 HEAD_MODULES = tuple(head.module for head in HEADS)

@@ -1,7 +1,7 @@
 """Compares what the launcher and the environment say about a training with the recipe. Imports nothing slow.
 
 Accelerate hands its flags and its file to the processes as environment variables. They are read here and nowhere else:
-what agrees with the recipe is used, what does not is refused.
+those that agree with the recipe are used, the others are refused.
 """
 
 import os
@@ -32,7 +32,7 @@ class LaunchSettings:
 
 
 class Rule(NamedTuple):
-    """The values of a variable that agree with the recipe, as `_plain` writes them, and what to do about others."""
+    """The values of a variable that agree with the recipe, as `_plain` writes them, and the remedy for others."""
 
     agree: tuple[object, ...]
     remedy: str
@@ -70,7 +70,7 @@ FREE = {
     "ACCELERATE_DEEPSPEED_ZERO3_INIT",
     "ACCELERATE_DEEPSPEED_ZERO3_SAVE_16BIT_MODEL",
 }
-"""Variables that are read below or in `deepspeed_settings`, and those without a say in the training."""
+"""Variables that are read below or in `deepspeed_settings`, and those that do not affect training."""
 
 OFF = ("", "no", "none", "false", 0.0)
 """Values of any other variable that ask for nothing."""
@@ -118,7 +118,7 @@ UNSET = {
     "FSDP_VERSION": "1",
     "PARALLELISM_CONFIG_DP_SHARD_SIZE": "1",
 }
-"""Values that Accelerate takes where nothing is said."""
+"""Accelerate's defaults of variables that are not set."""
 
 FLAGS = {
     "TORCHELASTIC_MAX_RESTARTS": "max_restarts",
@@ -129,10 +129,10 @@ FLAGS = {
 
 
 def read_launch_settings(recipe: Recipe) -> LaunchSettings:
-    """Return what the launcher decides.
+    """Return the launcher's settings.
 
     Raises:
-        ConfigError: with everything that it says against the recipe, or that cannot be done.
+        ConfigError: with every setting that contradicts the recipe, or is not supported.
     """
     environment, faults = {**UNSET, **os.environ}, []
     engine = _engine(environment)
@@ -184,7 +184,7 @@ def _engine(environment: Mapping[str, str]) -> Literal["ddp", "deepspeed", "fsdp
 
 
 def _relevant(environment: Mapping[str, str], engine: str) -> set[str]:
-    """Return the variables that have a say with this engine and are not FREE."""
+    """Return the variables that affect training with this engine and are not FREE."""
     prefixes = ["ACCELERATE_", "TORCHELASTIC_MAX_RESTARTS"]
     if engine == "fsdp":
         prefixes.append("FSDP_")

@@ -1,4 +1,4 @@
-"""Every metric: one entry, which results, tables, pages, the recipe's `checkpoint.best` and the docs read.
+"""Table of all metrics, which results, tables, pages, the recipe's `checkpoint.best` and the docs read.
 
 A metric that does not apply is absent from a result, never 0.
 """
@@ -9,7 +9,7 @@ from dst_dist.heads import HEADS, TERM_NAMES
 
 TEACHER_FORCED, STREAMING = "teacher_forced", "streaming"
 KINDS = {TEACHER_FORCED: "with the gold history (teacher-forced)", STREAMING: "streamed, as in use"}
-"""Kinds of evaluation, and what pages call them."""
+"""Kinds of evaluation, and their names on pages."""
 
 
 @dataclass(frozen=True)
@@ -18,11 +18,11 @@ class Metric:
 
     Attributes:
         key: its name; `{head}` and `{term}` stand for each head and each loss term.
-        about: what it is, in one sentence.
+        about: its definition, in one sentence.
         kinds: the kinds of evaluation that measure it.
         less_is_better: whether less of it is better.
         label: headline on the report's page; none if empty.
-        in_table: whether it is among what people see first.
+        in_table: whether it is in the table that people see first.
         chooses_best: whether `checkpoint.best` may name it.
         needs_decisions: whether it is absent as long as its head decides nothing, as a new head does.
         is_count: whether it is a whole number.
@@ -71,7 +71,7 @@ ENTRIES = (
     Metric("joint_goal_accuracy/updates", "Share of the gold updates after which the whole dialog state is right.", _S,
            in_table=True),
     Metric("step_status_accuracy", "Share of the steps, over all frames, whose status is right.", _S, in_table=True),
-    Metric("update/exact_match", "Share of the updates whose every token greedy decoding would write.", _T,
+    Metric("update/exact_match", "Share of the updates that greedy decoding would write exactly.", _T,
            label="Updates exactly right", in_table=True, chooses_best=True),
     Metric("num_updates", "Gold updates.", _T, is_count=True, is_given=True),
     Metric("update/json_valid", "Share of the predicted updates that can be read.", _S,
@@ -140,5 +140,5 @@ METRICS = {metric.key: metric for entry in ENTRIES for metric in _expanded(entry
 
 
 def table_keys(kind: str) -> list[str]:
-    """Return the keys that people see first of a kind of evaluation."""
+    """Return the keys in the table of a kind of evaluation."""
     return [key for key, metric in METRICS.items() if kind in metric.kinds and metric.in_table]

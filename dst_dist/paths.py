@@ -1,4 +1,4 @@
-"""Read the paths that users write: in recipes, options and words, `~` and `$NAME` mean what they mean in a shell."""
+"""Expand `~` and `$NAME` in the paths that users write in recipes and options, as a shell does."""
 
 import argparse
 import os
@@ -9,7 +9,7 @@ VARIABLE = re.compile(r"\$(?:([A-Za-z_]\w*)|\{([^}]*)\})", re.ASCII)
 
 
 def expanded(text: str) -> str:
-    """Return a path with home folder and variables put in; every other character stands for itself.
+    """Return a path with its home folder and variables replaced; every other character stays.
 
     A folder whose name has a `$`, or begins with `~` like a user's home, is taken as it stands if it exists and there
     is no such variable or user.

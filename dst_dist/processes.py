@@ -1,7 +1,7 @@
-"""The processes of a run and the values they exchange, for training and evaluation."""
+"""Exchanges values between the processes of a run, in training and evaluation."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -40,6 +40,15 @@ class Processes:
         """Whether this is the main process, which writes files and logs."""
         return self.rank == 0
 
+    def own_share(self, sizes: Mapping[str, int]) -> list[str]:
+        """Return this process's items: the largest first, each goes to the process with the least so far."""
+        loads, shares = [0] * self.num_processes, [[] for _ in range(self.num_processes)]
+        for item, size in sorted(sizes.items(), key=lambda pair: (-pair[1], pair[0])):
+            least = loads.index(min(loads))
+            loads[least] += size
+            shares[least].append(item)
+        return shares[self.rank]
+
     def sum_over_processes(self, values: torch.Tensor) -> torch.Tensor:
         """Return the element-wise sum, the same on every process (collective)."""
         values = values.to(self.device)
@@ -48,7 +57,7 @@ class Processes:
         return values
 
     def any_process(self, *flags: bool) -> list[bool]:
-        """Return of each flag whether it is set on any process (one collective)."""
+        """Return for each flag whether it is set on any process (one collective)."""
         return (self.sum_over_processes(torch.tensor(flags, dtype=torch.float32)) > 0).tolist()
 
     def gather_objects(self, value: Any) -> list[Any]:

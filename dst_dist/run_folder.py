@@ -1,4 +1,4 @@
-"""The files of a run folder and what can be read from them, for training, evaluation and report."""
+"""Names and reads the files of a run folder, for training, evaluation and report."""
 
 import json
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ FREE_KEYS = (
 )
 """Recipe keys that may differ in a resumed run: they change what is logged or how sums are grouped.
 
-What `train.compile` came to on the machine is compared instead of the key, see `dst_dist.train.resume.IDENTITY`.
+For `train.compile` its effect on the machine is compared, see `dst_dist.train.resume.IDENTITY`.
 """
 
 
@@ -45,14 +45,14 @@ class RunFolder:
         self.config_file = path / "config.yaml"
         self.metrics_file = path / "metrics.jsonl"
         self.trackers_file = path / "trackers.json"
-        """Names the run of each tracker that knows one, so that a continued run goes on in it."""
+        """Name of the run in each tracker, so that a continued run goes on in it."""
         self.log_file = path / "train.log"
         self.videos_file = path / "train_videos.txt"
         self.status_file = path / "status.json"
         self.stop_file = path / "STOP"
         self.lock_file = path / ".lock"
         self.goes_on_file = path / ".goes-on"
-        """Exists while a finished run goes on with another recipe; until its end `final/` is of the earlier one."""
+        """Exists while a finished run is continued with another recipe; until its end `final/` is the earlier one's."""
         self.final = path / "final"
         self.checkpoints = path / "checkpoints"
         self.evaluation = path / "evaluation"

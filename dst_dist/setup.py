@@ -1,4 +1,4 @@
-"""The datasets of a run, with every check that needs no process group and no weights."""
+"""Makes the datasets of a run, after every check that needs no process group and no weights."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -66,9 +66,9 @@ class DataSetup:
         self._has_complained = False
 
     def use(self, recipe: Recipe) -> None:
-        """Set the recipe, and the limits of micro-batches that follow from it."""
+        """Set the recipe and its limits of micro-batches."""
         self.recipe = recipe
-        # However many tokens `auto` comes to, a sample has `data.max_seq_len` at most.
+        # Whatever `auto` becomes, a sample has at most `data.max_seq_len` tokens.
         most = recipe.data.max_seq_len if recipe.train.max_tokens == "auto" else recipe.train.max_tokens
         self.limits = Limits(most, recipe.train.max_frames)
 
@@ -76,7 +76,7 @@ class DataSetup:
         """Read the clips of every split, check their frames, and cut them; called on the main process alone.
 
         Returns:
-            What `datasets` wants on every process.
+            The argument of `datasets` on every process.
 
         Raises:
             DataError: with every fault of model folder, data files, frames and lengths.
@@ -106,7 +106,7 @@ class DataSetup:
         return datasets
 
     def maker(self) -> SampleMaker:
-        """Return what makes the run's samples. Only for a model folder without faults."""
+        """Return the maker of the run's samples. Only for a model folder without faults."""
         recipe = self.recipe
         tokens = min(recipe.data.max_seq_len, self.limits.tokens)
         writer = TokenWriter(self.model_files.tokenizer, recipe.model.tokens_per_frame)
@@ -165,7 +165,7 @@ class DataSetup:
             return None
 
     def _write(self, write: Callable[[], Any]) -> Any:
-        """Return what `write` returns; without a place to write there is no cache, which is said once."""
+        """Return what `write` returns; None if it raises OSError, with one warning that there is no cache."""
         try:
             return write()
         except OSError as error:

@@ -1,4 +1,4 @@
-"""`dst-dist slurm`: fill in the sbatch template for a run, write it to the run folder, submit it."""
+"""`dst-dist slurm` fills in the sbatch template for a run, writes it to the run folder and submits it."""
 
 import re
 import shlex
@@ -14,14 +14,14 @@ from dst_dist.train.held_folder import check_start_model
 
 TEMPLATE, SITE, WITH_SITE = (Path("slurm", name) for name in ("train.sbatch", "site.sh", "with_site.sh"))
 AUTO_WORKERS = 4
-"""Data workers that a job asks CPUs for with `data.num_workers: auto`, which then goes by what the job got."""
+"""Data workers that a job asks CPUs for with `data.num_workers: auto`, which then counts the CPUs of the job."""
 EARLY_S = 60
 """Slurm may send the signal before the time limit up to this many seconds earlier than asked for."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """Request of a run to the cluster. Each field is an option of `dst-dist slurm` and a name in the template.
+    """A run's request to the cluster. Each field is an option of `dst-dist slurm` and a name in the template.
 
     Attributes:
         engine: a file of `launch/`, without its ending.

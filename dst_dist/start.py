@@ -1,4 +1,4 @@
-"""`dst-dist train`: start a training with `accelerate launch`, and end with the training's own exit code."""
+"""`dst-dist train` starts a training with `accelerate launch`, and ends with the training's own exit code."""
 
 import json
 import shlex
@@ -20,7 +20,7 @@ CPU_PROCESSES = 2
 
 @dataclass(frozen=True)
 class Launch:
-    """How processes are started; None is what fits the machine.
+    """The launch of a training's processes; None takes what fits the machine.
 
     Attributes:
         engine: a file of launch/, without its ending.
@@ -44,7 +44,7 @@ def start_training(words: Sequence[str], launch: Launch, allowed: Sequence[str] 
         allowed: keys that may differ from the run so far.
 
     Raises:
-        ConfigError: if recipe or launch make no sense. What the training itself refuses has its exit code instead.
+        ConfigError: if recipe or launch are wrong. Faults that the training itself finds have its exit code instead.
     """
     status_file = RunFolder(Path(load_recipe(words).output_dir)).status_file
     line = [*command_of(launch), *words, *(word for key in allowed for word in ("--allow-changed", key))]

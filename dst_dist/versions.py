@@ -1,4 +1,4 @@
-"""Compare what is installed with the bounds in setup.cfg: pip is often told to look away."""
+"""Compares installed packages with the bounds in setup.cfg, which pip does not do in every installation."""
 
 import functools
 from importlib.metadata import PackageNotFoundError, requires, version
@@ -13,8 +13,8 @@ PACKAGE = "dst-dist"
 def check_versions() -> None:
     """Raise ConfigError with every package that is missing or outside its bounds.
 
-    At other versions trainings were seen to go wrong without a word. A source tree that was never installed has no
-    bounds to compare with.
+    Other versions may train wrongly without an error. A source tree that is not installed has no bounds to compare
+    with.
     """
     if faults := version_faults():
         raise ConfigError([*faults, "install what setup.cfg names: pip install -c constraints.txt -e ."])
@@ -22,7 +22,7 @@ def check_versions() -> None:
 
 @functools.cache
 def version_faults() -> tuple[str, ...]:
-    """Return what is wrong with the installed packages, a line each."""
+    """Return the faults of the installed packages, a line each."""
     try:
         needed = [Requirement(line) for line in requires(PACKAGE) or ()]
     except PackageNotFoundError:

@@ -1,4 +1,4 @@
-"""What all tests share: the small demo, and the option that adds the long forms."""
+"""Shared by all tests: the small demo, and the option that adds the long forms."""
 
 from pathlib import Path
 

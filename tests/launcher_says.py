@@ -1,4 +1,4 @@
-"""What `accelerate launch` tells its processes, made by Accelerate itself without starting any."""
+"""Variables that `accelerate launch` sets for its processes, made by Accelerate itself without starting any."""
 
 import os
 from pathlib import Path

@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import psutil
 
 REPOSITORY = Path(__file__).parents[1]
 PR_SET_PDEATHSIG = 1
-"""From linux/prctl.h."""
+"""Number of the option in linux/prctl.h."""
 TIMEOUT_S = 400
 """A launch takes under a minute on two free cores."""
 TINY_RUN = ("demo", "data.num_workers=0", "data.val=[]", "log.report_to=[]")
@@ -93,6 +93,21 @@ def run_to_end(command: Sequence[str], timeout_s: float | None = None, **setting
     process = subprocess.Popen(command, preexec_fn=end_with_parent, **settings)
     try:
         return process.wait(timeout_s)
+    finally:
+        if process.poll() is None:
+            kill_tree(process.pid)
+            process.wait()
+
+
+@contextlib.contextmanager
+def launcher(words: Sequence[str], folder: Path, module: str = "dst_dist.train", **env: str) -> Iterator:
+    """Yield `accelerate launch` with two CPU processes in the folder; at the end of the block all are killed."""
+    command = [*_command("cpu_ddp", 2), "-m", module, *words, f"output_dir={folder}"]
+    with open(folder.with_name(f"{folder.name}.output"), "w", encoding="utf-8") as output:
+        streams = {"stdout": output, "stderr": output, "cwd": REPOSITORY, "env": _environment(env)}
+        process = subprocess.Popen(command, preexec_fn=end_with_parent, **streams)
+    try:
+        yield process
     finally:
         if process.poll() is None:
             kill_tree(process.pid)

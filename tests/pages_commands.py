@@ -203,7 +203,7 @@ class Commands:
             assert subprocess.run(command, cwd=REPOSITORY, capture_output=True).returncode == 0, words
 
     def tests(self, words: list[str]) -> None:
-        """What is named is there, and something is called so."""
+        """Check that a named file exists and a test has the name."""
         for word in words[2:]:
             if word.startswith("tests/"):
                 assert (REPOSITORY / word.split("::")[0]).exists(), word

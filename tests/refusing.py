@@ -57,7 +57,7 @@ LACKS = {
     "NFS without its lock daemon": ("lock", errno.ENOLCK, "lock a file"),
     "Lustre without flock": ("lock", errno.ENOSYS, "lock a file"),
 }
-"""What a run does without: the call, its error and the words of the line that says so."""
+"""Operations that a run does without: the call, its error and the words of the line that says so."""
 REFUSES = {
     "a store of objects does not rename over": ("replace", errno.EEXIST, "rename a file over another: File exists"),
     "a store of objects does not rename folders": ("rename folder", errno.ENOSYS, "rename a folder: Function not"),
@@ -66,4 +66,4 @@ REFUSES = {
     "no room for a link": ("link", errno.EDQUOT, "make symbolic links: Disk quota exceeded"),
     "read only": ("make folder", errno.EROFS, "cannot be written: Read-only file system"),
 }
-"""What a run cannot do without: the call, its error and the reason that is given."""
+"""Operations that a run needs: the call, its error and the reason that is given."""

@@ -215,7 +215,7 @@ def test_a_modules_tests_are_found_by_its_name():
 
 
 def ends_without_finalizing(path: Path) -> bool:
-    """Whether a program's last statement is `leave(...)`."""
+    """Return whether a program's last statement is `leave(...)`."""
     last = ast.parse(path.read_text()).body[-1]
     call = getattr(last.body[-1] if isinstance(last, ast.If) else last, "value", None)
     return isinstance(call, ast.Call) and getattr(call.func, "id", "") == "leave"

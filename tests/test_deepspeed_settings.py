@@ -99,7 +99,7 @@ def test_what_is_switched_off_is_no_fault(tmp_path, content):
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):
-    """As from another folder than the repository's root."""
+    """It is missing in another folder than the repository's root."""
     (fault,) = read({}, tmp_path, ACCELERATE_DEEPSPEED_CONFIG_FILE="ds_configs/none.json")[1]
     assert "ds_configs/none.json" in fault and "repository's root" in fault
 

@@ -1,4 +1,4 @@
-"""Which device a process gets, on a machine with zero, one and two pretended cards."""
+"""The device of a process, on a machine with zero, one and two pretended cards."""
 
 import pytest
 import torch

@@ -35,7 +35,7 @@ KEYS = {".".join(place) for place in places_of(Recipe)}
 
 
 def is_path(code: str) -> bool:
-    """Whether inline code names a file or folder of the repository."""
+    """Return whether inline code names a file or folder of the repository."""
     first = code.split("/")[0]
     return "/" in code and first in FOLDERS and not re.search(r"[\s<>{}*=$]", code)
 

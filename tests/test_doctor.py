@@ -1,4 +1,4 @@
-"""What `dst-dist doctor` finds, and its exit code."""
+"""Findings and exit code of `dst-dist doctor`."""
 
 import os
 import subprocess

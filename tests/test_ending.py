@@ -53,7 +53,7 @@ def obey_every_signal():
 
 
 def goes_on(pid):
-    """Whether there is such a process, and not only its exit code that nobody has asked for."""
+    """Return whether there is such a process, and not only an exit code that nobody has read."""
     try:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

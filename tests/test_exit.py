@@ -1,4 +1,4 @@
-"""How a program ends: which process prints an error, and that Python is not finalized."""
+"""Ends of a program: one process prints the error, and Python is not finalized."""
 
 import signal
 import subprocess

@@ -165,12 +165,6 @@ def test_a_disk_that_fills_up_while_frames_are_encoded_is_said(demo_words, tmp_p
         features.make_features(words_of(demo_words, tmp_path))
 
 
-def test_each_process_gets_a_fair_share():
-    """Longest first: 9 to the first; 5 and 4 to the second; 3 to the first, as 9 = 9; 2 to the second, as 9 < 12."""
-    todo = {"a": 3, "b": 9, "c": 4, "d": 5, "e": 2}
-    assert [features._share(todo, rank, 2) for rank in range(2)] == [["b", "a"], ["d", "c", "e"]]
-
-
 @pytest.mark.parametrize("pair", [FROZEN["tower and connector"]], indirect=True, ids=[""])
 def test_launched_processes_share_the_videos_and_train_on_their_features(pair, demo_words, tmp_path):
     """Features by two processes, then FSDP2 on two: nothing is encoded twice, and losses are those of one process."""

@@ -1,4 +1,4 @@
-"""What is asked of a file system: tried in the folder, done without where possible, refused with the true reason."""
+"""Operations of a file system: tried in the folder, done without where possible, refused with the true reason."""
 
 import errno
 import os

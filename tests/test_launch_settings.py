@@ -1,4 +1,4 @@
-"""What the launcher says, from Accelerate's own list: used where it agrees with the recipe, else refused by name."""
+"""Settings of the launcher, from Accelerate's own list: used where they agree with the recipe, else refused by name."""
 
 import functools
 

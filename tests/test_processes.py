@@ -29,6 +29,20 @@ def test_processes_that_were_not_launched_together_are_refused(monkeypatch, laun
         Processes(0, seen, torch.device("cpu"))
 
 
+@pytest.mark.parametrize(
+    "number, shares",
+    [
+        (1, [["b", "d", "c", "a", "e"]]),
+        # 9 to the first; 5 and 4 to the second; 3 to the first, as 9 = 9; 2 to the second, as 9 < 12.
+        (2, [["b", "a"], ["d", "c", "e"]]),
+        (6, [["b"], ["d"], ["c"], ["a"], ["e"], []]),
+    ],
+)
+def test_each_process_gets_a_fair_share(number, shares):
+    sizes = {"a": 3, "b": 9, "c": 4, "d": 5, "e": 2}
+    assert on_processes(number, lambda engine: engine.own_share(sizes))[0] == shares
+
+
 def test_results_come_in_order_of_rank():
     results, _ = on_processes(3, lambda engine: engine.on_every(lambda: engine.rank * 10))
     assert results == [[0, 10, 20]] * 3

@@ -1,4 +1,4 @@
-"""What launch/quickstart.sh trains with, on machines with pretended cards."""
+"""The engine that launch/quickstart.sh trains with, on machines with pretended cards."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""What a run folder tells about its run."""
+"""Questions that a run folder answers about its run."""
 
 import pytest
 

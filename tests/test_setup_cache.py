@@ -1,4 +1,4 @@
-"""What an earlier start kept, where starts are cut, meet, are not alone, or cannot write."""
+"""The cache of an earlier start, where starts are cut, meet, are several processes, or cannot write."""
 
 import errno
 import logging

@@ -1,4 +1,4 @@
-"""Where the time of a step goes: named regions around the parts of the trainer's own step, and their sums."""
+"""Measures where the time of a step goes: named regions around the parts of the trainer's step, and their sums."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -25,7 +25,7 @@ Span = tuple[float, float]
 class WatchedEngine(Engine):
     """The trainer's engine with a region around each part of a step while `is_watching`.
 
-    At each border the device is waited for, so that a region's time is the device's too.
+    It waits for the device at each border, so that a region has the device's time too.
     """
 
     def __init__(self, recipe: Recipe):
@@ -44,7 +44,7 @@ class WatchedEngine(Engine):
             self.wait_for_device()
 
     def wait_for_device(self) -> None:
-        """Wait until the device has done everything that was asked of it."""
+        """Wait until the device has finished all queued work."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
@@ -107,7 +107,7 @@ def seconds_of_parts(events: Iterable[Any]) -> dict[str, float]:
 
 
 def _computes(event: Any) -> bool:
-    """Return whether an event is a kernel or a copy of the GPU, or on a CPU an operation; and no collective."""
+    """Return whether an event is a kernel or a copy on a GPU, or an operation on a CPU, and not a collective."""
     if event.device_type == DeviceType.CPU:
         return event.name.startswith("aten::")
     return not event.is_user_annotation and not event.name.startswith(NETWORK)

@@ -1,4 +1,4 @@
-"""`dst-dist bench`: how fast a recipe trains on this machine, and where the time goes. Nothing trained is kept."""
+"""`dst-dist bench` measures how fast a recipe trains on this machine, and where the time goes. It keeps no weights."""
 
 import time
 from collections.abc import Iterator, Sequence

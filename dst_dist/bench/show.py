@@ -56,7 +56,7 @@ def table(measured: Measured, num_steps: int, num_processes: int) -> Iterator[st
 
 
 def _arithmetic(measured: Measured, num_processes: int) -> Iterator[str]:
-    """Yield what was computed of what could be; a card that is not known has no share."""
+    """Yield the rate of arithmetic of each part, and on a known card its share of the peak."""
     work = {"text model": measured.text_operations, "vision tower": measured.tower_operations}
     for name, operations in {"all": sum(work.values()), **work}.items():
         rate = operations / measured.elapsed_s

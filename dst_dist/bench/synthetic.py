@@ -22,8 +22,8 @@ POSITIVE_SHARE = 0.1
 class SyntheticDataset(torch.utils.data.Dataset):
     """Samples of one size, with the methods of `SampleDataset` that training needs; an epoch is one optimizer step.
 
-    A sample is its frames, then text of which the end is supervised; every frame is a decision position. A quarter of
-    the tokens at least is text. Without its data a recipe's frames and tokens cannot be known, so a micro-batch holds
+    A sample is its frames, then text whose end is supervised; every frame is a decision position. At least a quarter of
+    the tokens is text. The sizes of a recipe's samples are unknown without its data, so a micro-batch holds
     `train.max_tokens` tokens and, if they fit in three quarters of these, `train.max_frames` frames.
 
     Raises:
@@ -79,7 +79,7 @@ class SyntheticDataset(torch.utils.data.Dataset):
     def _sample(self, seed: int) -> Sample:
         random, frames = np.random.default_rng(seed), np.arange(self.num_frames)
         ids = random.integers(self.vocab_size - 1, size=self.num_tokens)
-        # Every id but that of an image token.
+        # Every id but the image token's.
         ids += ids >= self.image_id
         ids[: self.num_frames * self.per_frame] = self.image_id
         labels = np.full(self.num_tokens, IGNORE)

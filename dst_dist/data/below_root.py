@@ -1,4 +1,4 @@
-"""Paths that data files and recipes write: always below the data root, and found however the disk spells them."""
+"""Resolves paths written in data files and recipes: always below the data root, in whichever Unicode form."""
 
 import os
 import unicodedata

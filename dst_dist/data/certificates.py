@@ -1,4 +1,4 @@
-"""Remembers which rows of frames files were looked at and found good, so that no start looks at them again."""
+"""Remembers which rows of frames files were checked and are good, so that no start checks them again."""
 
 import time
 from pathlib import Path
@@ -9,7 +9,7 @@ from dst_dist.data.inputs import Stat, code_digest
 from dst_dist.data.mapped_file import read_mapped, write_mapped
 
 LEVELS = ("rows", "headers", "decode")
-"""How closely a row is looked at (recipe `data.check`): each contains those before it."""
+"""Levels of a check (recipe `data.check`); each contains those before it."""
 CHECKING_CODE = ("frames_check.py", "frames.py", "images.py", "jpeg_header.py")
 
 Ranges = list[list[int]]
@@ -19,7 +19,7 @@ Ranges = list[list[int]]
 class Certificates:
     """Good rows by video, size and time of its file, and level; the rows of a file that changed are forgotten.
 
-    Several runs may write at once: each replaces the file whole, and what one of them loses is looked at again.
+    Several runs may write at once: each replaces the whole file, and rows that one of them loses are checked again.
 
     Args:
         path: the file; None keeps nothing.
@@ -31,7 +31,7 @@ class Certificates:
         self._files = self._read()
 
     def unseen(self, video: str, stat: Stat, level: str, rows: np.ndarray) -> np.ndarray:
-        """Return those of some rows, int64 ascending, that nobody looked at as closely as `level`."""
+        """Return the rows, int64 ascending, that no start has checked at `level` or above."""
         for ranges in self._ranges(video, stat)[LEVELS.index(level) :]:
             first, stop = np.array(ranges, np.int64).reshape(-1, 2).T
             place = np.searchsorted(first, rows, side="right") - 1
@@ -39,7 +39,7 @@ class Certificates:
         return rows
 
     def held_bytes(self, video: str, stat: Stat) -> int:
-        """Return what a process holds of the file in memory of its own (see `ArrowFrames`), 0 if nobody looked."""
+        """Return the bytes of the file that a process holds in its own memory (see `ArrowFrames`), 0 if not known."""
         *kept, held_bytes, _ = self._files.get(video, [0, 0, 0, []])
         return held_bytes if tuple(kept) == stat else 0
 

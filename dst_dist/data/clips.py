@@ -83,7 +83,7 @@ class ClipIndex:
     Args:
         arrays: `contents` uint8 [bytes], `offsets` int64 [clips + 1] of each clip's content, and a row a clip of
             `frames` int64 [clips, 2] (start_frame, end_frame), `videos` and `paths` (bytes).
-        fingerprint: if it is known already.
+        fingerprint: the sha256, if it is known already.
     """
 
     def __init__(self, arrays: dict[str, np.ndarray], fingerprint: str | None = None):

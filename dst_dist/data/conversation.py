@@ -107,7 +107,7 @@ def _label_head(groups: list[Group], head: Head) -> None:
     """Label the decisions of the groups that have turns; those of the others stay negatives.
 
     A turn behind a system turn of its frame is not the outcome of a decision: when the head was read, the system turn
-    was not there yet. The head is asked nothing there.
+    was not there yet. The position has no label there.
     """
     event_frames = {group.frame for group in groups for turn in group.turns if turn.role == head.role}
     for group in groups:
@@ -141,7 +141,7 @@ def _outcome_roles(turns: Sequence[Turn]) -> list[list[str]]:
 def _label_ranges(by_frame: dict[int, Group], groups: list[Group], head: Head) -> None:
     """Make every frame of a turn's range a positive, also where it has another label.
 
-    Frames of turns that are no outcome (see `_label_head`) are asked nothing, unless they are another turn's.
+    Frames of turns that are no outcome (see `_label_head`) are ignored, unless they are another turn's.
     """
     labelled = [(label, turn) for group in groups for label, turn in _labels_of_ranges(group.turns, head)]
     for label, turn in sorted(labelled, key=itemgetter(0)):

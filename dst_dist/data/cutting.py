@@ -29,7 +29,7 @@ def cut_clips(
         num_workers: as in `in_workers`.
 
     Raises:
-        DataError: with every clip of which a turn does not fit, or if there is no sample.
+        DataError: with every clip with a turn that does not fit, or if there is no sample.
     """
     spans = [range(start, min(start + CLIPS_PER_TASK, len(index))) for start in range(0, len(index), CLIPS_PER_TASK)]
     tables, faults, counts = [np.empty(0, SAMPLE_DTYPE)], [], Counter()

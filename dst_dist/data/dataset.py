@@ -1,4 +1,4 @@
-"""The samples of one split, and the data loader whose workers make micro-batches of them."""
+"""Holds the samples of one split, and makes the data loader that turns them into micro-batches."""
 
 import hashlib
 import json
@@ -82,7 +82,7 @@ def apply_frame_faults(clips: Clips, faults: FrameFaults, on_missing: str) -> Cl
 
 
 def _costs(faults: FrameFaults) -> list[str]:
-    """Return a note on the memory that compressed frames files take, empty if there is none."""
+    """Return a note on the memory that compressed frames files take; none without such files."""
     sizes = sorted(faults.held_bytes.values(), reverse=True)
     if not sizes:
         return []
@@ -107,7 +107,7 @@ def _leave_out(clips: Clips, faults: FrameFaults) -> Clips:
 
 
 def cut_split(clips: Clips, maker: SampleMaker, num_workers: int = 0) -> Clips:
-    """Return the clips with their table of samples. Raises DataError with every clip of which a turn does not fit."""
+    """Return the clips with their table of samples. Raises DataError with every clip with a turn that does not fit."""
     samples, notes = cut_clips(clips.index, clips.missing, maker, num_workers)
     return replace(clips, samples=samples, notes=[*clips.notes, *notes])
 
@@ -127,7 +127,7 @@ class SampleDataset(torch.utils.data.Dataset):
         negative_rate: share of the negatives that count; 1.0 in evaluation.
 
     Raises:
-        DataError: with every clip of which a turn does not fit.
+        DataError: with every clip with a turn that does not fit.
     """
 
     def __init__(
@@ -169,8 +169,8 @@ class SampleDataset(torch.utils.data.Dataset):
     def digests(self) -> dict[str, str]:
         """Return the hex digests that must be the same when a run is resumed.
 
-        `dataset` is of the clips, their missing frames and the sizes of the frames files; `samples` is of the way in
-        which clips are split.
+        `dataset` covers the clips, their missing frames and the sizes of the frames files; `samples` covers how clips
+        are split.
         """
         clips = self.clips
         frames = json.dumps([sorted(clips.missing.items()), sorted(clips.num_bytes.items())])

@@ -1,4 +1,4 @@
-"""Files of features: what a frozen part of the model makes of each frame, kept so that no frame is encoded twice.
+"""Writes and reads features files: the output of a frozen part of the model for each frame, encoded once.
 
 A features file belongs to one frames file and is memory-mapped. It holds a header of HEADER_BYTES, the features of each
 row, and a byte for each row: whether its frame was good.
@@ -28,7 +28,7 @@ FORMAT = 1
 GREY_FILE = f"grey{SUFFIX}"
 """Holds one row: the features of a grey frame, which stands for every missing one."""
 NUMPY_DTYPES = {torch.float32: np.dtype(np.float32), torch.bfloat16: np.dtype(np.uint16)}
-"""How features lie on the disk, by their dtype; numpy has no bfloat16."""
+"""Numpy's dtype of features on the disk; numpy has no bfloat16."""
 
 Encode = Callable[[torch.Tensor], torch.Tensor]
 """Returns the features of frames, uint8 [n, 3, S, S] -> [n, *shape], on the CPU."""
@@ -60,9 +60,9 @@ class FeatureStore:
     """The features files of one model in a folder.
 
     Args:
-        folder: its name has the digest of all that decides a frame's features; of another model it is another folder.
-        root: the data root. A features file is named by a digest of the place of its frames file below the root: not
-            every file system takes every name, or tells upper from lower case.
+        folder: named by a digest of everything that decides a frame's features, so another model has another folder.
+        root: the data root. A features file is named by a digest of its frames file's path below the root, since some
+            file systems do not take every name, or do not tell upper from lower case.
     """
 
     def __init__(self, folder: Path, root: Path, layout: Layout):

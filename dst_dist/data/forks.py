@@ -1,4 +1,4 @@
-"""Spreads work at the start of a run over the cores of the main process, and says how far it is."""
+"""Spreads work at the start of a run over the cores of the main process, and logs its progress."""
 
 import atexit
 import multiprocessing
@@ -23,7 +23,8 @@ def in_workers(
     The workers are forked, so the function may hold what cannot be sent; its results are sent.
 
     Args:
-        sizes: how much each item holds, for the log line of `what` is done every SAY_EVERY_S.
+        sizes: amount of work in each item, for a log line every SAY_EVERY_S.
+        what: the kind of work, for the same line.
         num_workers: processes; with fewer than 2, or a single item, this one does the work.
     """
     num_workers = min(num_workers, len(items))
@@ -75,7 +76,7 @@ def _work(
     function: Callable[[Any], Any], items: Sequence[Any], sender: Connection, receivers: Sequence[Connection]
 ) -> None:
     """Send the result of each item, or the error; end when nobody receives, however the main process ended."""
-    leave_signals_to_the_trainer(0)
+    leave_signals_to_the_trainer()
     for receiver in receivers:
         receiver.close()
     with suppress(BrokenPipeError):
@@ -88,7 +89,7 @@ def _work(
                 sender.send((None, error))
 
 
-def leave_signals_to_the_trainer(worker: int) -> None:
+def leave_signals_to_the_trainer() -> None:
     """Ignore the signals that ask the trainer to stop; sent to its process group, they reach the workers too."""
     for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
@@ -96,10 +97,10 @@ def leave_signals_to_the_trainer(worker: int) -> None:
 
 @atexit.register
 def _end_workers() -> None:
-    """End what is left of the workers when Python ends, as after an error; else it would wait for them for ever.
+    """Kill the workers that are left when Python ends, as after an error.
 
-    It sends SIGTERM, which they ignore. They are daemons, as which Python would end them itself; a program's own
-    processes that are none are left alone.
+    Python itself would send them SIGTERM, which they ignore, and wait for ever. They are daemons; other processes of a
+    program are left alone.
     """
     # Torch would raise an error for each.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)

@@ -1,4 +1,4 @@
-"""Opens, reads and writes files of JPEG frames. `open_frames` decides which storage a file is."""
+"""Opens, reads and writes frames files. STORAGES has the class of each kind of file."""
 
 import base64
 import mmap
@@ -18,7 +18,7 @@ from dst_dist.errors import DataError
 from dst_dist.files import replacing
 
 SUFFIX = ".arrow"
-"""Ending of a frames file."""
+"""Ending of the frames files that `write_frames` makes."""
 GREY = 127
 """Value of every pixel of a placeholder, the frame shown for a missing one."""
 ROWS_PER_BATCH = 64
@@ -39,7 +39,7 @@ def open_frames(path: str, is_skimmed: bool = False) -> "ArrowFrames":
     Args:
         is_skimmed: whether only the beginnings of rows will be read; the disk then reads no more than these.
     """
-    return ArrowFrames(path, is_skimmed)
+    return STORAGES.get(Path(path).suffix, ArrowFrames)(path, is_skimmed)
 
 
 def write_frames(path: Path, jpegs: Iterable[bytes]) -> None:
@@ -75,6 +75,10 @@ class ArrowFrames:
         """Return the row's JPEG file. Raises ValueError if there is none."""
         return self._bytes(self._cell(row))
 
+    def image(self, row: int) -> np.ndarray:
+        """Return the row as RGB, uint8 [height, width, 3]. Raises one of DECODE_ERRORS if that is not possible."""
+        return decode_jpeg(self.jpeg(row))
+
     def check_row(self, row: int) -> None:
         """Raise ValueError if there is no such row, nothing in it, or half a base64 text; its content is not read."""
         self._check_length(self._cell(row))
@@ -106,10 +110,6 @@ class ArrowFrames:
             # Thumbnails and colour profiles can make a header longer.
             open_jpeg(self._bytes(cell))
 
-    def check_image(self, row: int) -> None:
-        """Decode a row's image. Raises one of DECODE_ERRORS if that is not possible."""
-        decode_jpeg(self.jpeg(row))
-
     def _cell(self, row: int) -> pa.Buffer:
         if not 0 <= row < len(self):
             raise ValueError(f"the file has {len(self)} rows")
@@ -121,6 +121,10 @@ class ArrowFrames:
 
     def _bytes(self, cell: pa.Buffer) -> bytes:
         return base64.b64decode(cell, validate=True) if self._is_base64 else cell.to_pybytes()
+
+
+STORAGES = {SUFFIX: ArrowFrames}
+"""Class of a frames file by the ending of its name; a file with another ending is read as Arrow."""
 
 
 class FrameReader:
@@ -156,7 +160,7 @@ class FrameReader:
             return good
         for position, row in enumerate(rows):
             try:
-                pixels[position] = preprocess(decode_jpeg(file.jpeg(row)), self.size)
+                pixels[position] = preprocess(file.image(row), self.size)
                 good[position] = True
             except DECODE_ERRORS:
                 pixels[position] = GREY
@@ -185,7 +189,7 @@ def _read_column(path: str, is_skimmed: bool) -> tuple[pa.ChunkedArray, int]:
 
 
 def _map_for_skimming(path: str) -> pa.NativeFile:
-    """Return a mapped file of which the disk reads the pages that are used, and none ahead."""
+    """Return a mapped file; the disk reads the used pages alone, and none ahead."""
     with open(path, "rb") as file:
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     mapped.madvise(mmap.MADV_RANDOM)

@@ -24,7 +24,7 @@ class FrameFaults:
     missing: dict[int, tuple[int, ...]] = field(default_factory=dict)
     """Absolute frames that are missing or corrupt, ascending."""
     files: dict[str, Stat] = field(default_factory=dict)
-    """Size and time of each frames file by the name of its video, as they were before it was looked at."""
+    """Size and time of each frames file by the name of its video, as they were before the check."""
     held_bytes: dict[str, int] = field(default_factory=dict)
     """Bytes that each process holds of a compressed file which it opens, by the name of its video."""
 
@@ -40,8 +40,8 @@ def check_frames(
     """Check that every frame of every clip exists and is sound; each row is read once.
 
     Args:
-        level: how closely a row is looked at, one of LEVELS (recipe `data.check`).
-        certificates: rows that need not be looked at, and where those are added that were found good.
+        level: one of LEVELS (recipe `data.check`).
+        certificates: rows that need no check; those found good are added.
         num_workers: as in `in_workers`.
     """
     certificates = certificates or Certificates(None)
@@ -89,7 +89,7 @@ def _look(level: str, task: tuple[str, Iterable[int]]) -> tuple[dict[int, str], 
         file = open_frames(path, is_skimmed=level != "decode")
     except DataError as error:
         return dict.fromkeys(rows, str(error)), 0
-    look = {"rows": file.check_row, "headers": file.check_header, "decode": file.check_image}[level]
+    look = {"rows": file.check_row, "headers": file.check_header, "decode": file.image}[level]
     wrong: dict[int, str] = {}
     for row in rows:
         try:

@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from dst_dist.data.below_root import as_spelled, check_relative, one_form, real_path
-from dst_dist.data.frames import SUFFIX
+from dst_dist.data.frames import STORAGES
 from dst_dist.errors import DataError
 
 WITHOUT_DATA = "frames_file entries corrected: leading data/ left out"
@@ -74,6 +74,6 @@ class FramesFinder:
         files = defaultdict(list)
         for folder, _, names in os.walk(self.root):
             for name in names:
-                if name.endswith(SUFFIX):
+                if name.endswith(tuple(STORAGES)):
                     files[one_form(name)].append(Path(folder, name))
         return files

@@ -1,5 +1,6 @@
 """Decodes JPEG files and turns images into the pixels that the model takes."""
 
+import base64
 import io
 import struct
 from contextlib import suppress
@@ -16,7 +17,7 @@ DECODE_ERRORS = (OSError, SyntaxError, ValueError, struct.error, Image.Decompres
 TORCH_RESIZES = hasattr(torch.ops.aten, "_upsample_lanczos2d_aa")
 """Whether this torch has Lanczos with antialiasing (2.13 or newer); without it Pillow resizes, which is slower."""
 PIXELS_VERSION = "simplejpeg+lanczos-2" if TORCH_RESIZES else "simplejpeg+pillow-2"
-"""Names the way from a JPEG file to pixels; what is made from pixels and kept is compared by it. Ways differ by 2."""
+"""Name of the way from a JPEG file to pixels, kept with everything made from pixels. The two ways differ by up to 2."""
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -27,7 +28,7 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""How a picture is turned for each orientation tag (EXIF 2.3, tag 274) but 1, which leaves it as it is."""
+"""Transposition for each orientation tag (EXIF 2.3, tag 274) but 1, which leaves a picture as it is."""
 
 
 def preprocess(image: np.ndarray, size: int) -> np.ndarray:
@@ -100,9 +101,9 @@ def _stored_pixels(jpeg: bytes, image: Image.Image) -> np.ndarray:
 
 
 def _turn_of(image: Image.Image) -> Image.Transpose | None:
-    """Return how a picture has to be turned: cameras store it as the sensor is held, with a tag in EXIF or XMP.
+    """Return the transposition of a picture: cameras store it as the sensor is held, with a tag in EXIF or XMP.
 
-    None if there is no such tag, or none that can be read.
+    None if there is no such tag, or it cannot be read.
     """
     try:
         return TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
@@ -112,6 +113,19 @@ def _turn_of(image: Image.Image) -> Image.Transpose | None:
 
 def _turned(pixels: np.ndarray, turn: Image.Transpose | None) -> np.ndarray:
     return pixels if turn is None else np.array(Image.fromarray(pixels).transpose(turn))
+
+
+def thumbnail(pixels: np.ndarray, most: tuple[int, int], quality: int) -> tuple[str, float]:
+    """Return a small JPEG of RGB pixels [height, width, 3] as base64, and its width divided by its height.
+
+    Args:
+        most: largest width and height, in pixels.
+        quality: of JPEG, up to 95.
+    """
+    image, buffer = Image.fromarray(pixels), io.BytesIO()
+    image.thumbnail(most)
+    image.save(buffer, "JPEG", quality=quality, optimize=True)
+    return base64.b64encode(buffer.getvalue()).decode("ascii"), round(image.width / image.height, 3)
 
 
 def open_jpeg(jpeg: bytes) -> Image.Image:

@@ -1,4 +1,4 @@
-"""Keeps what reading, checking and cutting the clips of a split gave, so that later starts map it into memory.
+"""Keeps the clips of a split that were read, checked and cut, so that later starts map them into memory.
 
 An entry is one file, named by a digest of everything that decides what is in it: the data files by size and time, the
 recipe, the tokenizer, the code. The entry lists what was found on the way, the frames files; it counts only while a

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from dst_dist import heads
 
 LIBRARIES = ("pillow", "pyarrow", "pydantic", "tokenizers", "simplejpeg")
-"""Packages whose version may change what is read, cut or found faulty; one that is not installed counts as such."""
+"""Packages whose version may change what is read, cut or found faulty."""
 SETTLED_NS = 2_000_000_000
 """Age of a file that is not written any more. Some file systems count whole seconds: a younger file may change again
 and keep its time."""
@@ -27,7 +27,7 @@ class Stat(NamedTuple):
         return not self.is_odd(now_ns) and self.mtime_ns <= now_ns - SETTLED_NS
 
     def is_odd(self, now_ns: int) -> bool:
-        """Return whether the time is none of a change: in the future, or 0, which file systems without times say."""
+        """Return whether the time cannot be that of a change: in the future, or 0 as on file systems without times."""
         return self.size > 0 and not 0 < self.mtime_ns <= now_ns + SETTLED_NS
 
 

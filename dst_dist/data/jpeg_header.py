@@ -12,7 +12,7 @@ FRAMES = (0xC0, 0xC1, 0xC2)
 def is_plain_header(jpeg: bytes) -> bool:
     """Return whether the bytes begin with a whole header as encoders of videos write it, which Pillow accepts.
 
-    False says nothing: the header may be rarer, longer than the bytes given, or damaged, and Pillow decides.
+    False decides nothing: the header may be of a rarer kind, longer than the bytes given, or damaged; Pillow decides.
     """
     if jpeg[:2] != b"\xff\xd8":
         return False

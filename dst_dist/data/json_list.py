@@ -16,7 +16,7 @@ def stream_list(file: TextIO) -> Iterator[Any]:
     """Yield the values of the JSON list that a file holds.
 
     Raises:
-        ValueError, RecursionError: where `json.loads` of the whole text would raise it; values before have been given.
+        ValueError, RecursionError: where `json.loads` of the whole text would raise it, after the values before it.
     """
     text = _Text(file)
     text.take("[")

@@ -13,7 +13,7 @@ SHARED_MEMORY = "/dev/shm"
 
 def start_worker(worker: int) -> None:
     """Prepare a data worker; called in it before its first micro-batch."""
-    leave_signals_to_the_trainer(worker)
+    leave_signals_to_the_trainer()
     # A thread sends micro-batches. Its errors are printed and lost, and the trainer would wait for ever.
     Queue._on_queue_feeder_error = _send_fault
 

@@ -1,4 +1,4 @@
-"""A file of JSON and arrays that processes map into memory; a damaged or unfinished one is never taken for a good one.
+"""Writes and maps files of JSON and arrays; a damaged or unfinished one is never taken for a good one.
 
 Line 1 is the sha256 of all that follows, line 2 the JSON with the type and shape of each array; then come the arrays.
 """

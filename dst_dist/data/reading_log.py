@@ -1,4 +1,4 @@
-"""Findings while data files are read: faults, which stop the run, and odd things, which are only counted."""
+"""Collects findings while data files are read: faults, which stop the run, and others, which are only counted."""
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
@@ -34,7 +34,7 @@ class FileFaults:
     file: str
     texts: list[str] = field(default_factory=list)
     shared: set[str] = field(default_factory=set)
-    """Those that several clips may have, which are said of the first alone."""
+    """Faults that several clips may have; only the first clip is named."""
 
     def add(self, text: str) -> None:
         """Add a fault: what is wrong and what to do about it."""

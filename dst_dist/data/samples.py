@@ -37,7 +37,7 @@ class Part(NamedTuple):
     stop: int
     num_tokens: int
     counts: tuple[int, ...]
-    """In the order of COUNT_NAMES, with every negative."""
+    """Counted positions in the order of COUNT_NAMES, with every negative."""
 
     @property
     def num_frames(self) -> int:

@@ -22,7 +22,7 @@ ORIENTATIONS = {
     (0, -1, -1, 0): 7,
     (0, -1, 1, 0): 8,
 }
-"""The orientation tag of a picture by the signs of a video's matrix that turns it alike."""
+"""Orientation tag that turns a picture as a video's matrix does, by the signs of the matrix."""
 
 
 def read_container(path: Path, fps: float) -> Iterator[np.ndarray]:
@@ -40,7 +40,7 @@ def read_container(path: Path, fps: float) -> Iterator[np.ndarray]:
 
 
 def length_s(path: Path) -> float | None:
-    """Return how long a video file says that its pictures last, in seconds; None if it does not say it."""
+    """Return the length of the video stream in seconds, as the file states it; None if it does not."""
     with _open(path) as container:
         stream = container.streams.video[0]
         return None if stream.duration is None else float(stream.duration * stream.time_base)
@@ -48,7 +48,7 @@ def length_s(path: Path) -> float | None:
 
 @contextmanager
 def _open(path: Path) -> Iterator[Any]:
-    """Open a video file, and turn what goes wrong with it into the user's faults."""
+    """Open a video file; raise its faults as the user's (DataError, ConfigError)."""
     try:
         import av
     except ImportError:
@@ -63,7 +63,7 @@ def _open(path: Path) -> Iterator[Any]:
 
 
 def _turn_of(frame: Any) -> Image.Transpose | None:
-    """Return how a decoded frame has to be turned: phones store the picture as the sensor is held, with a matrix."""
+    """Return the transposition of a decoded frame: phones store it as the sensor is held, with a matrix."""
     for data in frame.side_data:
         if data.type.name == "DISPLAYMATRIX":
             # Fixed-point numbers [3, 3]; (x, y) is shown at (x, y) times the upper left part, which turns or mirrors.

@@ -1,4 +1,4 @@
-"""How many processes decode frames for a training process."""
+"""Decides how many processes decode frames for a training process."""
 
 import math
 import os

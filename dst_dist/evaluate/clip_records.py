@@ -1,4 +1,4 @@
-"""Records of streamed clips, gold and predicted; the report reads them as JSON lines."""
+"""Makes the records of streamed clips, gold and predicted, which the report reads as JSON lines."""
 
 import itertools
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""Results of other runs next to one's own: only if they were measured on the same clips and in the same way."""
+"""Reads results of other runs to compare with; they must be measured on the same clips and in the same way."""
 
 import hashlib
 import json
@@ -27,7 +27,7 @@ YARDSTICKS = {
     TEACHER_FORCED: ("data.frames", "labels.positive_frames"),
     STREAMING: ("eval.tolerance_s", "eval.similarity"),
 }
-"""Recipe keys, by kind of evaluation, that decide what counts as right; they must be equal."""
+"""Recipe keys, by kind of evaluation, that decide what counts as correct; they must be equal."""
 OTHER_SETTINGS = {TEACHER_FORCED: ("eval.max_clips",), STREAMING: ("eval.max_clips", "eval.on_full_context")}
 """Other keys that change the numbers. They may differ: they may be what is compared, and fewer clips differ anyway."""
 
@@ -40,15 +40,15 @@ def measured_on(run: FinishedRun, clips: ClipIndex, kind: str) -> MeasuredOn:
 
 
 def fingerprint(clips: Iterable[Clip]) -> str:
-    """Return a hash of the gold turns of all clips, and when they are written.
+    """Return a hash of the gold turns of all clips, with their frames.
 
-    The order of the clips does not count, nor what the model is shown and told: frames, and the words of the task.
+    The order of the clips does not count, nor do the inputs of the model: frames, and the words of the task.
     """
     return hashlib.sha256("\n".join(sorted(map(_gold_line, clips))).encode()).hexdigest()[:16]
 
 
 def _gold_line(clip: Clip) -> str:
-    """Return what is predicted in a clip as a line; of given turns, such as the user's, only their frames."""
+    """Return the turns of a clip as a line: those to predict in full, of the others, such as the user's, the frames."""
     turns = [
         (turn.role, turn.first_frame, turn.frame, turn.text if turn.role in HEAD_ROLES else "") for turn in clip.turns
     ]

@@ -1,4 +1,4 @@
-"""A finished run, opened for evaluation."""
+"""Opens a finished run for evaluation."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from dst_dist.run_folder import RunFolder, recipe_differences
 from dst_dist.setup import DataSetup
 
 FIXED = ("model.tokens_per_frame", "finetune.")
-"""Beginnings of the recipe's keys that a trained model is built by, and cannot be read with another value of."""
+"""Beginnings of the recipe's keys that a trained model is fixed by; an override of one is refused."""
 
 
 @dataclass
@@ -33,7 +33,7 @@ class FinishedRun:
     Attributes:
         split: None if only the model is used.
         data: None without a split.
-        num_videos_trained_on: of the split's videos; None if unknown, or if the split is `train`.
+        num_videos_trained_on: videos of the split that were trained on; None if unknown, or if the split is `train`.
     """
 
     folder: RunFolder
@@ -50,7 +50,7 @@ class FinishedRun:
         """Read a run folder, and log what was corrected, left out or replaced in the split (collective).
 
         Args:
-            overrides: of the run's recipe. `model.name_or_path` is where the base of its adapter is now.
+            overrides: `key=value` words for the run's recipe; `model.name_or_path` is where its adapter's base is.
 
         Raises:
             ConfigError: if the run has no final model, its recipe names no such split, or `overrides` name another
@@ -122,7 +122,7 @@ class FinishedRun:
 
 
 def _round_frozen_parts(model: SmolVLMForDST, recipe: config.Recipe) -> None:
-    """Give what encodes frames the dtype that it had in training, where its frozen parts are bfloat16."""
+    """Round tower and connector to bfloat16 where they were frozen, as in training."""
     trained = recipe.finetune.train
     for module, is_trained in ((model.model.vision_model, trained.vision), (model.model.connector, trained.connector)):
         if not is_trained:
@@ -130,7 +130,7 @@ def _round_frozen_parts(model: SmolVLMForDST, recipe: config.Recipe) -> None:
 
 
 def _refuse_what_final_contradicts(folder: RunFolder, overrides: Sequence[str]) -> None:
-    """Raise ConfigError with every override of FIXED keys: it would change what the model is fed, and not the model."""
+    """Raise ConfigError with every override of FIXED keys: it would change the model's inputs, and not the model."""
     was, now = (load_recipe([str(folder.config_file), *words]).model_dump(mode="json") for words in ([], overrides))
     final = read_settings(str(folder.final)).get("tokens_per_frame")
     if final is not None and now["model"]["tokens_per_frame"] != final:

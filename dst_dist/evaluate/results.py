@@ -1,4 +1,4 @@
-"""The files of an evaluation, JSON below `evaluation/`, and its table for people."""
+"""Writes the files of an evaluation, JSON below `evaluation/`, and its table for people."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence

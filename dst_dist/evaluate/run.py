@@ -1,4 +1,4 @@
-"""`dst-dist evaluate`: a run's final model on one split, with the gold history or streamed."""
+"""`dst-dist evaluate` measures a run's final model on one split, with the gold history or streamed."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -9,12 +9,11 @@ import numpy as np
 from tqdm import tqdm
 
 from dst_dist.data.batching import PackedBatch
-from dst_dist.data.clips import ClipIndex
+from dst_dist.data.clips import Clip, ClipIndex
 from dst_dist.evaluate.clip_records import clip_record
 from dst_dist.evaluate.compare import NamedRuns, measured_on, metrics_of_others, read_others
 from dst_dist.evaluate.open_run import FinishedRun
 from dst_dist.evaluate.results import Result, write_clips, write_result
-from dst_dist.evaluate.sharing import share_of
 from dst_dist.file_system import WRITES, try_folder
 from dst_dist.heads import HEAD_NAMES
 from dst_dist.logs import logger
@@ -26,6 +25,7 @@ from dst_dist.measure.teacher_forced import TeacherForced
 from dst_dist.metrics import STREAMING, TEACHER_FORCED, table_keys
 from dst_dist.model import readings
 from dst_dist.model.smolvlm_dst import DSTOutput
+from dst_dist.processes import Processes
 from dst_dist.streaming.stream import Stream, check_openings
 from dst_dist.streaming.watch import watch
 
@@ -129,7 +129,7 @@ def _streamed(run: FinishedRun, clips: ClipIndex, on_the_clock: bool) -> Result 
     run.check_for_streaming()
     check_openings(run.data.clips.index, run.data.maker)
     if not on_the_clock:
-        # In use, frames have to be encoded; a measured delay has that in it.
+        # In use frames have to be encoded, so a measured delay must include it.
         run.use_features()
     streams = _watch_all(run, clips, 1 if on_the_clock else run.recipe.eval.num_streams)
     if streams is None:
@@ -167,7 +167,7 @@ def _streamed(run: FinishedRun, clips: ClipIndex, on_the_clock: bool) -> Result 
 
 def _watch_all(run: FinishedRun, clips: ClipIndex, num_streams: int) -> list[timeline.Watched] | None:
     """Watch every clip on one of the processes; return all in order on the main process, else None (collective)."""
-    own, settings = share_of(clips, run.processes), run.stream_settings
+    own, settings = own_clips(clips, run.processes), run.stream_settings
     watched = watch(
         run.model, run.data, [clips[index] for index in own], lambda clip: Stream(clip, *settings), num_streams
     )
@@ -177,3 +177,12 @@ def _watch_all(run: FinishedRun, clips: ClipIndex, num_streams: int) -> list[tim
         return None
     by_position = {position: one for of_process in gathered for position, one in of_process.items()}
     return [by_position[position] for position in range(len(clips))]
+
+
+def own_clips(clips: Sequence[Clip], processes: Processes) -> list[int]:
+    """Return the positions of the clips that this process streams; clips of one video stay together."""
+    num_frames: Counter[str] = Counter()
+    for clip in clips:
+        num_frames[clip.video] += clip.end_frame - clip.start_frame
+    own = set(processes.own_share(num_frames))
+    return [position for position, clip in enumerate(clips) if clip.video in own]

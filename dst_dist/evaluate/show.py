@@ -1,4 +1,4 @@
-"""`dst-dist stream`: a run's final model on one video, line by line."""
+"""`dst-dist stream` runs a run's final model on one video, and shows line by line what it writes."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -8,7 +8,7 @@ import torch
 
 from dst_dist.data.below_root import one_form
 from dst_dist.data.clips import Clip
-from dst_dist.data.frames import SUFFIX, FrameReader
+from dst_dist.data.frames import STORAGES, FrameReader
 from dst_dist.data.state import format_state
 from dst_dist.errors import DataError
 from dst_dist.evaluate.open_run import FinishedRun
@@ -19,7 +19,7 @@ from dst_dist.streaming.watch import given_turns, read_frames
 
 
 def stream_video(run_folder: Path, split: str, video: str, overrides: Sequence[str] = ()) -> Iterator[str]:
-    """Yield lines for people: what a run's final model writes on a video of a split, clip by clip.
+    """Yield lines for people with what a run's final model writes on a video of a split, clip by clip.
 
     Args:
         video: name of a frames file, or the end of its path below the data root. Its clips give the tasks and the
@@ -37,7 +37,7 @@ def stream_video(run_folder: Path, split: str, video: str, overrides: Sequence[s
 
 
 def stream_file(run_folder: Path, video: Path, task: Path, overrides: Sequence[str] = ()) -> Iterator[str]:
-    """Yield lines for people: what a run's final model writes on a video from outside the data, which is not needed.
+    """Yield lines for people with what a run's final model writes on a video from outside the data.
 
     Args:
         video, task: as in `read_video` and `read_task`.
@@ -69,7 +69,8 @@ def _clips_of(video: str, clips: Iterable[Clip], split: str) -> list[Clip]:
 
 
 def _parts(video: str) -> tuple[str, ...]:
-    return PurePosixPath(one_form(video).removesuffix(SUFFIX)).parts
+    path = PurePosixPath(one_form(video))
+    return (path.with_suffix("") if path.suffix in STORAGES else path).parts
 
 
 def stream_lines(streamer: Streamer, frames: Iterable[torch.Tensor]) -> Iterator[str]:
@@ -100,7 +101,7 @@ def stream_lines(streamer: Streamer, frames: Iterable[torch.Tensor]) -> Iterator
 
 
 def _speed(frame_s: float, fps: float) -> str:
-    """Return the time of a frame, and whether the model keeps up with a video of so many frames a second."""
+    """Return the time of a frame as text, with whether the model keeps up with `fps` frames a second."""
     ratio = frame_s * fps
     words = (
         f"{1 / ratio:.1f} times as fast as the video: it keeps up"

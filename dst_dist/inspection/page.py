@@ -1,15 +1,11 @@
 """One HTML page of a clip: frames and texts in the order of the model's tokens."""
 
-import base64
-import io
 from collections.abc import Iterator
 from html import escape
 from pathlib import Path
 
-from PIL import Image
-
 from dst_dist.data.frames import ArrowFrames, open_frames
-from dst_dist.data.images import DECODE_ERRORS, decode_jpeg
+from dst_dist.data.images import DECODE_ERRORS, thumbnail
 from dst_dist.files import write_whole
 from dst_dist.heads import HEADS
 from dst_dist.inspection.pieces import MARKS, Piece
@@ -17,6 +13,7 @@ from dst_dist.inspection.show import ShownClip
 
 SIZE = (128, 96)
 """Largest width and height of a frame, in pixels."""
+QUALITY = 70
 _STYLE = """
 body { font: 14px sans-serif; max-width: 1100px; margin: 2em auto; color: #222; }
 .frames { display: flex; flex-wrap: wrap; gap: 4px; margin: 6px 0; }
@@ -59,20 +56,13 @@ def page_of(shown: ShownClip) -> Iterator[str]:
 def _frame(piece: Piece, file: ArrowFrames, fps: float) -> str:
     kind = " yes" if 1 in piece.decisions.values() else ""
     try:
-        picture = f'<img alt="" src="data:image/jpeg;base64,{_picture(file, piece.frame)}"><br>'
+        jpeg, _ = thumbnail(file.image(piece.frame), SIZE, QUALITY)
+        picture = f'<img alt="" src="data:image/jpeg;base64,{jpeg}"><br>'
     except DECODE_ERRORS:
         picture = "no picture<br>"
     return (
         f'<div class="frame{kind}">{picture}{piece.frame}, {piece.frame / fps:.1f} s<br>{escape(_answers(piece))}</div>'
     )
-
-
-def _picture(file: ArrowFrames, frame: int) -> str:
-    image = Image.fromarray(decode_jpeg(file.jpeg(frame)))
-    image.thumbnail(SIZE)
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=70)
-    return base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
 def _text(piece: Piece) -> str:

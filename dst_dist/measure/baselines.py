@@ -1,4 +1,4 @@
-"""Baselines: what is reached without looking at the video."""
+"""Baselines: scores that are reached without looking at the video."""
 
 import random
 from collections.abc import Iterable, Mapping, Sequence
@@ -112,7 +112,7 @@ def _true_rate(head: Head, clips: Sequence[Clip], gold: Sequence[Timeline]) -> f
 
 
 def _timeline(clip: Clip, rates: Rates, is_even: bool, any_transition: bool, seed: str) -> Timeline:
-    """Return what is written at these rates: evenly spaced or at random frames, any transition or the rule's update."""
+    """Return a timeline at these rates: evenly spaced or at random frames, any transition or the rule's update."""
     rng, timeline = random.Random(seed), Timeline()
     state, step_ids = dict(clip.initial_state), [step.id for step in clip.steps]
 

@@ -1,4 +1,4 @@
-"""Metrics of streams: what a model wrote and when, against the gold timeline."""
+"""Metrics of streams: the turns that a model wrote and their times, against the gold timeline."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -57,7 +57,7 @@ def match_transitions(gold: Timeline, predicted: Timeline, tolerance_s: float) -
 
 
 def tally(clip: Clip, gold: Timeline, predicted: Timeline, tolerance_s: float) -> Tally:
-    """Count transitions, times and states of one clip; what is off by more than the tolerance is early or late."""
+    """Count transitions, times and states of one clip; a turn off by more than the tolerance is early or late."""
     counted = Tally({f"{head}/minutes": minutes for head, minutes in asked_minutes(clip).items()})
     counted.sums |= {
         "transition/gold": len(gold.transitions),
@@ -75,7 +75,7 @@ def tally(clip: Clip, gold: Timeline, predicted: Timeline, tolerance_s: float) -
 def tally_stream(
     watched: Watched, gold: Timeline, predicted: Timeline, tolerance_s: float, similarity: Similarity
 ) -> Tally:
-    """Count one clip as `tally` does, and what a model's stream has beyond times: replies, faulty updates, speed."""
+    """Count one clip as `tally` does, and a model's replies, faulty updates and speed."""
     clip, counted = watched.clip, tally(watched.clip, gold, predicted, tolerance_s)
     updates = [event for event in watched.events if event.role == "DST_UPDATE"]
     counted.sums |= {
@@ -172,7 +172,7 @@ def _transition_metrics(sums: dict[str, float]) -> Metrics:
 
 
 def _timing_metrics(head: str, sums: dict[str, float], delays_s: np.ndarray) -> Metrics:
-    """Return metrics of when a head's turns are written, whatever their text."""
+    """Return metrics of the times of a head's turns, whatever their text."""
     gold, predicted, found = (sums[f"{head}/{name}"] for name in ("gold", "predicted", "matched"))
     parts = {
         "false_per_minute": (predicted - found, sums[f"{head}/minutes"]),

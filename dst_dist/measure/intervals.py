@@ -18,7 +18,7 @@ class Measure(Protocol):
     """Metrics of a split for weights of its clips."""
 
     def __call__(self, weights: np.ndarray) -> Metrics:
-        """Return metrics for whole-numbered float64 weights [num_clips]; what does not apply is absent."""
+        """Return metrics for whole-numbered float64 weights [num_clips]; one that does not apply is absent."""
 
     def of_clips(self, members: np.ndarray) -> "Measure":
         """Return the measure of some clips alone, by their positions: its weights are those of `members`."""

@@ -6,8 +6,8 @@ import numpy as np
 class Ranking:
     """Positions from the highest score to the lowest; equal scores are one group.
 
-    What a weighting has to add up is prepared once: the score counts only where a group has a positive, so positions
-    are summed from one such group to the next, and those below the last are left out.
+    The sums that a weighting needs are prepared once: only groups with a positive count, so positions are summed from
+    one such group to the next, and those below the last are left out.
 
     Args:
         positive: float64 [n], 1 or 0.

@@ -40,7 +40,7 @@ class Watched:
     Attributes:
         states: the dialog state after each frame and the turns written after it.
         probabilities: float32 [num_frames, heads], at each frame's decision position.
-        counts: what was cut off, unreadable, illegal or missing.
+        counts: turns cut off, updates that cannot be read, illegal transitions and missing frames, by kind.
         frame_s: float64 [num_frames], seconds of computing spent on the frame and the turns written after it. With
             several streams at once it is this one's share: the shares add up to the time that passed.
     """

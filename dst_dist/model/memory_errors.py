@@ -1,4 +1,4 @@
-"""Errors for running out of memory that name the micro-batch, and the recipe keys to change."""
+"""Adds to errors of running out of memory the micro-batch, and the recipe keys to change."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

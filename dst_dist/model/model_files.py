@@ -1,4 +1,4 @@
-"""A model folder's small files: config, tokenizer and processor, read and checked without its weights."""
+"""Reads and checks a model folder's small files without its weights: config, tokenizer and processor."""
 
 import hashlib
 import json
@@ -24,16 +24,16 @@ PREPROCESSOR = "preprocessor_config.json"
 PROCESSOR_FILES = ("processor_config.json", PREPROCESSOR, "video_preprocessor_config.json", "chat_template.json")
 """Files from which stock transformers makes its processor, besides the tokenizer's."""
 PIXELS = {"image_mean": 0.5, "image_std": 0.5, "rescale_factor": 1 / 255}
-"""How the model scales a frame's bytes, by the preprocessor's keys."""
+"""Scaling of a frame's bytes that the model expects, by the preprocessor's keys."""
 
 
 @dataclass
 class ModelFiles:
-    """A model folder's small files: what data needs to know of the model, and what is copied to a trained model."""
+    """A model folder's small files, which data depends on and which are copied to a trained model."""
 
     tokenizer: PreTrainedTokenizerBase
     config: SmolVLMConfig
-    """From the folder; an adapter's folder has the config of its trained model."""
+    """The folder's config; an adapter's folder has that of its trained model."""
     processor: dict[str, bytes]
     """Contents by file name, of those PROCESSOR_FILES that the model has."""
     digest: str
@@ -67,7 +67,7 @@ class ModelFiles:
 
     @property
     def max_positions(self) -> int:
-        """Longest context in tokens that the text model was made for; with more it writes nonsense and no error."""
+        """Longest context of the text model in tokens; beyond it the model writes nonsense without an error."""
         return self.config.text_config.max_position_embeddings
 
     def save(self, folder: Path) -> None:
@@ -105,7 +105,7 @@ def _read_tokenizer(name: str, config: SmolVLMConfig) -> PreTrainedTokenizerBase
     image_id, *_ = special_ids(tokenizer)
     if image_id != config.image_token_id or max(tokenizer.get_vocab().values()) >= config.text_config.vocab_size:
         raise ConfigError(f"model.name_or_path: the tokenizer in {name} belongs to another model, its ids differ")
-    # A class named in tokenizer_config.json may split text its own way instead of the file's, and log nothing.
+    # A class named in tokenizer_config.json may split text otherwise than the file says, without a warning.
     file = cached_file(name, "tokenizer.json", _raise_exceptions_for_missing_entries=False)
     both = [tokenizer.backend_tokenizer] + ([Tokenizer.from_file(file)] if file else [])
     if len({tuple(one.encode(PROBE, add_special_tokens=False).ids) for one in both}) > 1:

@@ -1,6 +1,6 @@
-"""The arithmetic that a training step needs, and the share of a card's arithmetic that it is (MFU).
+"""Counts the arithmetic of a training step, for the share of a card's arithmetic that it uses (MFU).
 
-Counted are matrix products, a multiplication and an addition as two operations: the measure of PaLM (Chowdhery et al.,
+Matrix products are counted, a multiplication and an addition as two operations: the measure of PaLM (Chowdhery et al.,
 2022, appendix B). A weight takes 2 a token in the forward pass, 2 where the gradient goes on through it and 2 where it
 is trained itself: 6 N a token in full fine-tuning, 4 N through a frozen base. Attention counts the pairs that a causal
 mask leaves, each twice as much backward as forward. What is computed again in the backward pass, blank frames and
@@ -73,7 +73,7 @@ class Costs:
 
 
 def costs_of(model: nn.Module, recipe: Recipe) -> Costs:
-    """Return what a loaded model costs; with `data.feature_cache` frames cost what follows their features."""
+    """Return the costs of a loaded model; with `data.feature_cache` a frame costs only what follows its features."""
     base: SmolVLMForDST = unwrap(model)
     text, vision, train = base.config.text_config, base.config.vision_config, recipe.finetune.train
     is_cached = recipe.data.feature_cache is not None

@@ -59,7 +59,7 @@ def read_model(
     `lm_clip`, `turn_clip`, the positions of their clips in the split.
 
     Args:
-        watched: yields what an iterator gives, and knows when this process waits for it.
+        watched: passes an iterator's items on, and knows when this process waits for one.
     """
     parts = []
     loader = watched(make_loader(dataset, specs, num_workers, device))
@@ -115,7 +115,7 @@ def _read_turns(batch: PackedBatch, hit: torch.Tensor, clip: torch.Tensor) -> di
 
 
 def check_finite(columns: dict[str, np.ndarray], dataset: SampleDataset) -> None:
-    """Raise NonFiniteError with the clips in which a loss or a logit is not finite: no metric holds of such a model."""
+    """Raise NonFiniteError with the clips in which a loss or a logit is not finite: such a model has no metrics."""
     places = {"lm_loss": "lm_clip"} | {f"{head}_logits": "clip" for head in HEAD_NAMES}
     for name, clip_column in places.items():
         values = columns[name].reshape(len(columns[name]), -1)

@@ -1,7 +1,7 @@
 """Keep a saved folder readable by transformers 4, which many tools still use.
 
-transformers 5 writes the rotary base where version 4 does not look: that reads 10,000 and says nothing. It also names a
-class of tokenizer and a list of special tokens that version 4 does not know.
+transformers 5 writes the rotary base where version 4 does not look: it takes 10,000 without a warning. Version 5 also
+names a class of tokenizer and a list of special tokens that version 4 does not know.
 """
 
 import json

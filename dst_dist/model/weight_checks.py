@@ -1,4 +1,4 @@
-"""Check weights: that the files are whole, and that none is missing, unknown, of another shape or not finite."""
+"""Check that weight files are whole, and that no weight is missing, unknown, of another shape or not finite."""
 
 import json
 import re

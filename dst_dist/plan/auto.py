@@ -29,7 +29,7 @@ def decided(
 ) -> Recipe:
     """Return the recipe with numbers in place of `auto`, the same on every process (collective).
 
-    A run that goes on keeps what its first start chose, which stands in its config.yaml.
+    A continued run keeps the choices of its first start, which are in its config.yaml.
 
     Args:
         engine: one of `states.ENGINES`.

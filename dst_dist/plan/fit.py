@@ -1,4 +1,4 @@
-"""Whether a recipe fits into a device's memory, and the values of `auto` that make it fit."""
+"""Tells whether a recipe fits into a device's memory, and chooses the values of `auto` that make it fit."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ GIB = 2**30
 CONTEXT_BYTES = GIB
 """CUDA's context and libraries."""
 USABLE_SHARE = 0.95
-"""The rest is lost between blocks of the allocator."""
+"""Share of a device's memory that tensors can use; the rest is lost between blocks of the allocator."""
 TOKENS_STEP = 1024
 """`train.max_tokens: auto` is a multiple of it."""
 

@@ -1,7 +1,8 @@
-"""The largest micro-batches of a run, from its plan."""
+"""Finds the largest micro-batches of a run in its plan."""
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+
+import numpy as np
 
 from dst_dist.data.batching import BatchPlan, Draw, pack
 from dst_dist.data.dataset import SampleDataset
@@ -32,15 +33,15 @@ def largest_micro_batches(
     for _, _, draws in plan.steps(0, num_steps or min(STEPS_LOOKED_AT, plan.steps_per_epoch)):
         dealt = pack(draws, tokens, frames, limits, num_processes, data.frame_cost)
         num_a_step = max(num_a_step, *map(len, dealt))
-        found += [(shape_of(data, members), members) for members in _nonempty(dealt)]
+        nonempty = [members for of_process in dealt for members in of_process if members]
+        found += [(shape_of(data.samples[[draw.sample for draw in members]]), members) for members in nonempty]
     by_tokens = max(found, key=lambda one: (one[0].num_tokens, one[0].num_frames))
     by_frames = max(found, key=lambda one: (one[0].num_frames, one[0].num_tokens))
     return Largest(by_tokens[0], by_frames[0], num_a_step, (by_tokens[1], by_frames[1]))
 
 
-def shape_of(data: SampleDataset, draws: Iterable[Draw]) -> MicroBatchShape:
-    """Return the sizes of a micro-batch of these draws; every negative counts as a decision position."""
-    rows = data.samples[[draw.sample for draw in draws]]
+def shape_of(rows: np.ndarray) -> MicroBatchShape:
+    """Return the sizes of samples, given by their rows of the table; every negative counts as a decision position."""
     head = HEAD_NAMES[0]
     num_decisions = int(rows[f"{head}_positives"].sum() + rows[f"{head}_negatives"].sum())
     lengths = tuple(int(length) for length in rows["tokens"])
@@ -48,14 +49,10 @@ def shape_of(data: SampleDataset, draws: Iterable[Draw]) -> MicroBatchShape:
 
 
 def full_micro_batch(max_tokens: int, max_seq_len: int, like: MicroBatchShape) -> MicroBatchShape:
-    """Return a micro-batch of `max_tokens` tokens with frames and supervised tokens in the measure of `like`."""
+    """Return a micro-batch of `max_tokens` tokens, with the shares of frames and supervised tokens of `like`."""
     lengths = [max_seq_len] * (max_tokens // max_seq_len)
     if rest := max_tokens - sum(lengths):
         lengths.append(rest)
     share = max_tokens / like.num_tokens
     counts = (round(count * share) for count in (like.num_frames, like.num_lm, like.num_decisions))
     return MicroBatchShape(tuple(lengths), *counts)
-
-
-def _nonempty(dealt: list[list[list[Draw]]]) -> Iterator[list[Draw]]:
-    return (members for of_process in dealt for members in of_process if members)

@@ -1,4 +1,4 @@
-"""Says what a launch needs or costs beside the memory that a plan adds up."""
+"""Names the needs and costs of a launch that the sum of a plan's memory does not have."""
 
 import os
 import shutil
@@ -12,7 +12,7 @@ from dst_dist.model.attention import square_attention
 
 
 def missing_tools() -> list[str]:
-    """Return which of the programs are not installed that compile DeepSpeed's Adam for the CPU."""
+    """Return the programs that compile DeepSpeed's Adam for the CPU and are not installed."""
     return [name for name in (os.environ.get("CXX", "c++"), "ninja") if shutil.which(name) is None]
 
 
@@ -27,7 +27,7 @@ def check_offload() -> None:
 
 
 def needs_lines(recipe: Recipe, config: SmolVLMConfig, engine: str, longest: int) -> Iterator[str]:
-    """Yield lines for people: what a launch on GPUs needs or costs beside the memory that is added up.
+    """Yield lines for people with the needs and costs of a launch that the sum of a plan's memory does not have.
 
     Args:
         engine: a file of launch/, without its ending.

@@ -1,4 +1,4 @@
-"""`dst-dist plan`: what a recipe will take, before anything is launched."""
+"""`dst-dist plan` tells the steps, memory, traffic and time of a recipe before it is launched."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from dst_dist.setup import DataSetup
 
 @dataclass(frozen=True)
 class Machine:
-    """Where a recipe is to run.
+    """The machine that a recipe is planned for.
 
     Attributes:
         engine: a file of launch/, without its ending or `cpu_`.
@@ -35,13 +35,13 @@ class Machine:
 
     @property
     def num_sharing(self) -> int:
-        """How many processes share what the engine shards."""
+        """Number of processes that share what the engine shards."""
         is_hybrid = self.engine.removeprefix("cpu_") == "hsdp"
         return min(self.processes, self.processes_per_node) if is_hybrid else self.processes
 
 
 def plan_lines(words: Sequence[str], machine: Machine) -> Iterator[str]:
-    """Yield lines for people: steps, what was found in the data, what is needed, memory by part, traffic and time.
+    """Yield lines for people: steps, notes on the data, needs, memory by part, traffic and time.
 
     Raises:
         ConfigError, DataError: if the recipe, its data or its model cannot be used.

@@ -1,7 +1,7 @@
-"""The memory of one micro-batch, found by running the model itself on tensors that have shapes but no content.
+"""Finds the memory of one micro-batch by running the model itself on tensors that have shapes but no content.
 
 torch's FakeTensorMode runs every operation of forward and backward without computing or allocating, so the 2.2B takes
-seconds on any machine. What an engine adds (shards, moments, buffers) is `dst_dist.plan.states`.
+seconds on any machine. `dst_dist.plan.states` has the memory that an engine adds (shards, moments, buffers).
 """
 
 import copy
@@ -138,9 +138,13 @@ def logits_bytes(recipe: Recipe, config: SmolVLMConfig, shape: MicroBatchShape) 
 
 def _text_bytes(recipe: Recipe, config: SmolVLMConfig, shape: MicroBatchShape, has_gradients: bool) -> int:
     """Return the text model's bytes at its peak at the true depth."""
-    few, more = (_peak_of_layers(recipe, config, shape, layers, has_gradients) for layers in FEW_LAYERS)
-    depth = config.text_config.num_hidden_layers
-    return few + (more - few) * (depth - FEW_LAYERS[0]) // (FEW_LAYERS[1] - FEW_LAYERS[0])
+    peaks = (_peak_of_layers(recipe, config, shape, layers, has_gradients) for layers in FEW_LAYERS)
+    return _at_depth(config.text_config.num_hidden_layers, *peaks)
+
+
+def _at_depth(num_layers: int, few: int, more: int) -> int:
+    """Return the bytes at a depth, from those at both FEW_LAYERS."""
+    return few + (more - few) * (num_layers - FEW_LAYERS[0]) // (FEW_LAYERS[1] - FEW_LAYERS[0])
 
 
 def _peak_of_layers(
@@ -192,16 +196,14 @@ def _tower_bytes(recipe: Recipe, config: SmolVLMConfig, num_at_once: int, num_fr
     """Return the tower's bytes: at the peak of a chunk if it is frozen, else of all activations that it saves."""
     if not recipe.finetune.train.vision:
         return _tower_peak(recipe, config, 1, num_at_once)
-    few, more = (_tower_peak(recipe, config, layers, num_frames) for layers in FEW_LAYERS)
-    depth = config.vision_config.num_hidden_layers
-    return few + (more - few) * (depth - FEW_LAYERS[0]) // (FEW_LAYERS[1] - FEW_LAYERS[0])
+    peaks = (_tower_peak(recipe, config, layers, num_frames) for layers in FEW_LAYERS)
+    return _at_depth(config.vision_config.num_hidden_layers, *peaks)
 
 
 def _tower_peak(recipe: Recipe, config: SmolVLMConfig, layers: int, num_frames: int) -> int:
     config = copy.deepcopy(config)
     config.vision_config.num_hidden_layers = layers
     config.text_config.num_hidden_layers = 1
-    config.tokens_per_frame = recipe.model.tokens_per_frame
     model = build_model(recipe, config)
     with FakeTensorMode(allow_non_fake_inputs=True), LiveBytes() as live:
         materialize(model)

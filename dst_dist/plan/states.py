@@ -1,4 +1,4 @@
-"""The memory that a process holds all the time: weights, master copies, gradients, moments and an engine's buffers."""
+"""Adds up the memory that a process always holds: weights, master copies, gradients, moments, an engine's buffers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -35,12 +35,12 @@ class States:
 
 
 def states_of(model: nn.Module, engine: str, num_processes: int) -> States:
-    """Return what each process holds.
+    """Return the bytes that each process holds.
 
     Args:
         model: from `build_model`.
         engine: one of ENGINES.
-        num_processes: that share what the engine shards: all, or under `hsdp` those of a node.
+        num_processes: number that share what the engine shards: all, or under `hsdp` those of a node.
     """
     weights, trained = _weight_bytes(model), _trained_bytes(model)
     if engine in SHARDING_WEIGHTS:
@@ -57,7 +57,7 @@ def states_of(model: nn.Module, engine: str, num_processes: int) -> States:
 
 
 def traffic_of(model: nn.Module, engine: str, num_micro_batches: int, num_sharing: int) -> Mapping[str, int]:
-    """Return the bytes that each process sends in an optimizer step, by kind; n - 1 of n parts of it leave the process.
+    """Return the bytes that each process sends in an optimizer step, by kind; of n parts, n - 1 leave the process.
 
     A ring's all-reduce sends everything twice, a reduce-scatter or an all-gather once.
 

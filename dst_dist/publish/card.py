@@ -1,4 +1,4 @@
-"""The model card of an exported model, in the hub's format: YAML about it, then Markdown."""
+"""Writes the model card of an exported model in the hub's format: YAML about it, then Markdown."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping

@@ -1,4 +1,4 @@
-"""`dst-dist export`: a run's final model as a folder for others, with a card, and on the hub if asked."""
+"""`dst-dist export` writes a run's final model with a card to a folder for others, and to the hub if asked."""
 
 from pathlib import Path
 

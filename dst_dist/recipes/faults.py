@@ -1,4 +1,4 @@
-"""Faults of a recipe, in words that say what to do."""
+"""Words the faults of a recipe, with what to do about them."""
 
 import difflib
 from typing import Any
@@ -60,7 +60,7 @@ RENAMED = {
 
 
 def did_you_mean(names: list[str], recipe: type[BaseModel]) -> str:
-    """Return which key was meant: a renamed one, one of another section, or the nearest by spelling."""
+    """Return a question for the key that was probably meant: renamed, of another section, or of near spelling."""
     name, places = names[-1], places_of(recipe)
     siblings = [place for place in places if place[:-1] == tuple(names[:-1])]
     meant = [RENAMED[name]] if name in RENAMED else [".".join(place) for place in places if place[-1] == name]

@@ -1,4 +1,4 @@
-"""The recipe's keys, for people and for editors: one explained, all as a JSON schema, and a recipe to copy."""
+"""Shows the recipe's keys: one explained, all as a JSON schema for editors, and a packaged recipe to copy."""
 
 import json
 from importlib import resources
@@ -31,7 +31,7 @@ def is_section(annotation: Any) -> bool:
 
 
 def choices(annotation: Any) -> list[str]:
-    """Return the words that a key has the choice of; none if it takes other values too."""
+    """Return the words that a key may be, if it takes no other values; else none."""
     arguments = get_args(annotation)
     if get_origin(annotation) is list or not all(isinstance(one, str) for one in arguments):
         return []
@@ -44,7 +44,7 @@ def spelled(value: Any) -> str:
 
 
 def explain(key: str) -> str:
-    """Return what a key decides, with its default and choices; of a section, of all its keys.
+    """Return the sentence, default and choices of a key, or those of all keys of a section.
 
     Raises:
         ConfigError: if there is no such key, with the nearest right one.

@@ -1,4 +1,4 @@
-"""Streamed clips as the page draws them: each step's statuses over time, marks with their errors, curves."""
+"""Prepares streamed clips for the page: each step's statuses over time, marks with their errors, curves."""
 
 import json
 from collections import Counter, defaultdict
@@ -26,7 +26,7 @@ def read_clip_records(run_folder: Path, most_bytes: int) -> tuple[list[dict[str,
     """Return the clips of every split that was streamed, and notes about those left out.
 
     Args:
-        most_bytes: about as much as all may take; of more, evenly spaced ones are kept.
+        most_bytes: about the bytes that all may take; if they take more, evenly spaced ones are kept.
     """
     clips, notes = [], []
     for split in SPLITS:
@@ -47,7 +47,7 @@ def read_clip_records(run_folder: Path, most_bytes: int) -> tuple[list[dict[str,
 
 
 def describe_clip(record: Record, split: str) -> dict[str, Any]:
-    """Return what the page draws of one streamed clip. Raises LookupError if the record lacks something."""
+    """Return the drawing of one streamed clip. Raises LookupError if the record lacks something."""
     first, end, fps = record["start_frame"], record["end_frame"], record["fps"]
     gold, predicted = record["gold"]["updates"], record["predicted"]["updates"]
     tolerance_frames = (record["tolerance_s"] + CLOCK_ERROR_S) * fps
@@ -102,7 +102,7 @@ def follow_states(
 def pair_wrong(
     gold: Sequence[Record], predicted: Sequence[Record], tolerance_frames: float
 ) -> tuple[set[Place], set[Place]]:
-    """Return the gold and the predicted transitions that are unmatched but near in time: one was written for the other.
+    """Return the gold and the predicted transitions that are unmatched but near in time: one stands for the other.
 
     Nearest in time first, each in one pair.
     """
@@ -156,7 +156,7 @@ def _pair_nearest(gold: Mapping[Any, int], predicted: Mapping[Any, int], toleran
 
 
 def _count_errors(marks: Iterable[Record]) -> Counter[str]:
-    """Return the number of errors of each kind. What is wrong on both sides counts once, where it was predicted."""
+    """Return the number of errors of each kind. A pair that is wrong on both sides counts once, as predicted."""
     return Counter(
         kind
         for mark in marks

@@ -1,4 +1,4 @@
-"""`dst-dist report`: a run on one page of HTML that needs nothing else, neither other files nor a network."""
+"""`dst-dist report` writes a run on one page of HTML, which needs neither other files nor a network."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""A run folder as the page shows it: recipe, status, metrics over steps, evaluations."""
+"""Reads a run folder for the page: recipe, status, metrics over steps, evaluations."""
 
 import json
 import math

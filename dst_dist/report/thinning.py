@@ -1,4 +1,4 @@
-"""Fewer points that draw the same line."""
+"""Drops points that do not change how a line looks."""
 
 from collections.abc import Sequence
 

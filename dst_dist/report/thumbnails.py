@@ -1,16 +1,13 @@
-"""Small pictures of the frames, within the size that the page may have."""
+"""Adds small pictures of the frames, within the size that the page may have."""
 
-import base64
-import io
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
-from dst_dist.data.frames import ArrowFrames, open_frames
-from dst_dist.data.images import DECODE_ERRORS, decode_jpeg
+from dst_dist.data.frames import open_frames
+from dst_dist.data.images import DECODE_ERRORS, thumbnail
 from dst_dist.errors import DataError
 
 MOST_PER_CLIP = 32
@@ -45,7 +42,7 @@ def add_thumbnails(clips: Sequence[dict[str, Any]], room: int) -> list[str]:
             continue
         for frame in frames:
             try:
-                picture, aspect = _thumbnail(file, frame)
+                picture, aspect = thumbnail(file.image(frame), SIZE, QUALITY)
             except DECODE_ERRORS:
                 num_unreadable += 1
                 continue
@@ -63,12 +60,3 @@ def add_thumbnails(clips: Sequence[dict[str, Any]], room: int) -> list[str]:
         (num_left_out, "pictures were left out to keep this file small."),
     )
     return [f"{number} {text}" for number, text in notes if number]
-
-
-def _thumbnail(file: ArrowFrames, frame: int) -> tuple[str, float]:
-    """Return a small JPEG as base64, and its width by its height; raises one of DECODE_ERRORS."""
-    image = Image.fromarray(decode_jpeg(file.jpeg(frame)))
-    image.thumbnail(SIZE)
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=QUALITY, optimize=True)
-    return base64.b64encode(buffer.getvalue()).decode("ascii"), round(image.width / image.height, 3)

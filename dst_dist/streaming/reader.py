@@ -1,4 +1,4 @@
-"""Several streams read by one model, with one call for all of them."""
+"""Reads several streams with one model, in one call for all of them."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -13,7 +13,7 @@ TOGETHER = 16
 
 
 class Feed(NamedTuple):
-    """Tokens and frames that a stream reads next, and what it needs at the last token.
+    """Tokens and frames that a stream reads next, and the kind of reading at the last token.
 
     Attributes:
         ids: with K image tokens for each of `frames`.
@@ -47,7 +47,7 @@ class Batch:
 
     @torch.no_grad()
     def read(self, feeds: Sequence[Feed]) -> list[Reading]:
-        """Read all feeds and return what each needs."""
+        """Read all feeds and return the reading of each."""
         for row, feed in enumerate(feeds):
             if feed.is_fresh:
                 self.cache.clear(row)

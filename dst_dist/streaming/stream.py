@@ -1,4 +1,4 @@
-"""One frame at a time: decide, write, keep the dialog state, and begin a new context when the old one is full."""
+"""Follows a video frame by frame: decides, writes, keeps the dialog state, begins a new context when one is full."""
 
 import time
 from collections import Counter
@@ -127,7 +127,7 @@ class Stream:
         return self.writer.tokenizer.decode(body).strip()
 
     def _feed(self, wants_token: bool) -> Feed:
-        """Return what was put since the last feed; the end of a turn is read together with what comes after it."""
+        """Return the ids and frames put since the last feed; a turn's end is read together with what follows it."""
         feed = Feed(self._unread, self._unread_frames, wants_token, self._is_fresh)
         self._unread, self._unread_frames, self._is_fresh = [], [], False
         return feed
@@ -155,7 +155,7 @@ class Stream:
         return limit - self._num_tokens - min(2 * self.max_new_tokens, limit // 4)
 
     def _make_room(self, num_tokens: int, num_frames: int) -> None:
-        """Begin a new context if what comes next, with two turns after it, might not fit."""
+        """Begin a new context if the next tokens and frames, with two turns after them, might not fit."""
         if num_tokens <= self._room_left() and len(self._groups) + num_frames <= self.maker.limits.frames:
             return
         self.counts[f"contexts that were full: {self.on_full_context}"] += 1
@@ -196,7 +196,7 @@ def _opening(task: Clip, state: dict[str, str], maker: SampleMaker) -> list[int]
 
 
 class Streamer(Stream):
-    """Follows one video live: takes frames and what the user says, returns the turns that it writes.
+    """Follows one video live: takes frames and the user's turns, returns the turns that it writes.
 
     Args:
         model: in evaluation mode. The others as in `Stream`.
@@ -212,7 +212,7 @@ class Streamer(Stream):
         return self._run(self.see(self._batch.encode(frame[None])[0]), started_s)
 
     def push_user(self, text: str) -> list[Event]:
-        """Take what the user says after the newest frame, and return the turns written after it."""
+        """Take a user turn after the newest frame, and return the turns written after it."""
         return self._run(self.hear(text), time.perf_counter())
 
     def push_system(self, text: str) -> list[Event]:

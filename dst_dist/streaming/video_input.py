@@ -1,4 +1,4 @@
-"""A video and a task from outside a data root, for streaming."""
+"""Reads a video and a task from outside a data root, for streaming."""
 
 import json
 from collections.abc import Iterator
@@ -13,9 +13,9 @@ from dst_dist.data.formats.initial_state import initial_state
 from dst_dist.data.formats.prompt_words import PromptWords
 from dst_dist.data.formats.prospect import State
 from dst_dist.data.formats.schema import MAX_FRAME, Name, Raw, Text, shown, validate
-from dst_dist.data.frames import SUFFIX, open_frames
+from dst_dist.data.frames import STORAGES, open_frames
 from dst_dist.data.image_folder import list_images
-from dst_dist.data.images import DECODE_ERRORS, decode_image, decode_jpeg, preprocess
+from dst_dist.data.images import DECODE_ERRORS, decode_image, preprocess
 from dst_dist.data.reading_log import ClipLog, FileFaults, Report
 from dst_dist.data.state import without_not_started
 from dst_dist.data.video_files import read_container
@@ -39,7 +39,7 @@ def read_video(path: Path, fps: float, size: int) -> Iterator[np.ndarray]:
     elif not path.is_file():
         raise DataError(f"{path}: no such video; name a frames file (.arrow), a folder of images or a video file")
     else:
-        images = _read_arrow(path) if path.suffix == SUFFIX else read_container(path, fps)
+        images = _read_rows(path) if path.suffix in STORAGES else read_container(path, fps)
     return (preprocess(image, size) for image in images)
 
 
@@ -50,11 +50,11 @@ def _read_image(path: Path) -> np.ndarray:
         raise DataError(f"{path}: cannot be read as an image: {error}") from error
 
 
-def _read_arrow(path: Path) -> Iterator[np.ndarray]:
+def _read_rows(path: Path) -> Iterator[np.ndarray]:
     file = open_frames(str(path))
     for row in range(len(file)):
         try:
-            yield decode_jpeg(file.jpeg(row))
+            yield file.image(row)
         except DECODE_ERRORS as error:
             raise DataError(f"{path}: frame {row} cannot be read: {error}") from error
 

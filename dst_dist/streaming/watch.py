@@ -1,4 +1,4 @@
-"""A model watches clips, several at once in one batch."""
+"""Streams clips through a model, several at once in one batch."""
 
 import time
 from array import array
@@ -129,7 +129,7 @@ def _follow(stream: Stream, frames: Iterable[torch.Tensor]) -> Generator[Feed, R
 
 
 def given_turns(clip: Clip) -> dict[int, list[Turn]]:
-    """Return by frame the user's and the system's turns: all that the model does not write."""
+    """Return the user's and the system's turns by frame, which the model does not write."""
     given: dict[int, list[Turn]] = {}
     for turn in clip.turns:
         if turn.role not in HEAD_ROLES:

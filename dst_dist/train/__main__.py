@@ -85,7 +85,7 @@ def _train(options: argparse.Namespace, run: HeldFolder) -> int:
 
 
 def _check_and_train(options: argparse.Namespace, run: HeldFolder, stop: StopRequest) -> int:
-    """Hold the folder, check recipe, launcher and data, then train."""
+    """Lock the run folder, check recipe, launcher and data, then train."""
     if is_main():
         run.lock()
     check_versions()

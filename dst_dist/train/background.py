@@ -9,7 +9,7 @@ from typing import Any
 from dst_dist.logs import logger
 
 THREAD = "checkpoint"
-"""Begins the names of the threads."""
+"""Beginning of the threads' names."""
 
 
 def in_thread(rank: int, work: Callable[[], Any]) -> Future:
@@ -21,7 +21,7 @@ def in_thread(rank: int, work: Callable[[], Any]) -> Future:
 
 
 class Remover:
-    """Removes folders on the main process. Gigabytes take most of a second.
+    """Removes folders on the main process, which takes most of a second for gigabytes.
 
     Args:
         background: whether `remove_all` returns before they are gone.
@@ -33,7 +33,7 @@ class Remover:
         self._removal: Future | None = None
 
     def remove(self, path: Path) -> None:
-        """Remove a folder, or log a warning: one too many does no harm, and its removal is tried again later."""
+        """Remove a folder; if that fails, log a warning: a later start tries again."""
         try:
             self.fault("inside prune")
             shutil.rmtree(path)

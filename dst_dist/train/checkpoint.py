@@ -1,4 +1,4 @@
-"""Checkpoints that are never half written: written under a temporary name, flushed, checksummed, then renamed.
+"""Writes and reads checkpoints: each is written under a temporary name, flushed, checksummed, then renamed.
 
     checkpoints/step-00000100/  state-00000.safetensors ...  random-00000.safetensors ...  training.json  MANIFEST.json
 
@@ -52,7 +52,7 @@ class Begun:
     target: Path
     is_best: bool
     temporary: Path | None = None
-    """Where it is written; None if the checkpoint is there already and only the links move."""
+    """Folder that it is written in; None if the checkpoint exists already and only the links move."""
     own_files: Writing | None = None
 
 
@@ -61,7 +61,7 @@ class Checkpoints:
 
     Args:
         keep: the number of newest checkpoints that stay; the one that `best` points at stays too.
-        fault: called with the name of each instant at which a crash would do most harm; for tests.
+        fault: called with a name at each instant at which a crash would do most harm; for tests.
         background: whether a thread writes each save from a copy, if there is host memory for one, and another one
             removes old checkpoints; `remover.wait` waits for that.
     """
@@ -122,7 +122,7 @@ class Checkpoints:
         return save.target, elapsed_s
 
     def _complete(self, engine: Engine, save: Begun) -> float:
-        """Wait for every process's files, name them, and return the longest time that one wrote (collective)."""
+        """Wait for every process's files, rename the folder, and return the longest time of writing (collective)."""
         try:
             parts = engine.on_every(save.own_files.wait)
             files = {name: entry for part in parts for name, entry in part.files.items()}
@@ -223,7 +223,7 @@ class Checkpoints:
 
 
 def _set_aside(path: Path) -> Path | None:
-    """Rename a checkpoint that goes, so that a half removed one is never taken for one; None if it stays for now."""
+    """Rename a checkpoint that is removed next, so that half of one is never read; None if that fails."""
     try:
         return path.rename(path.with_name(path.name + UNFINISHED))
     except OSError as error:
@@ -252,7 +252,7 @@ def _file_fault(file: Path, entry: FileEntry) -> str | None:
 
 
 def _rename_broken(paths: dict[Path, str]) -> None:
-    """Free the names of damaged checkpoints: training will come to their steps again."""
+    """Rename damaged checkpoints, since training will reach their steps again."""
     for path in paths:
         path.rename(free_name(path, "broken"))
 

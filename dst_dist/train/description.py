@@ -1,4 +1,4 @@
-"""Log what is about to be trained, before the first step."""
+"""Logs model, data and steps of a run before the first step, with warnings."""
 
 from dst_dist.config import Recipe
 from dst_dist.data.balance import slowest_over_mean
@@ -21,8 +21,8 @@ def describe(
 ) -> None:
     """Log model, data and steps, what was corrected or left out of the data, and warnings.
 
-    A head is warned of if it learns nothing, or sees under 5 % of a class and so learns little of it; so are processes
-    that wait much for the slowest.
+    Warnings name a head that learns nothing, a head with under 5 % of a class, and processes that wait much for the
+    slowest.
     """
     counts = {part: sum(p.numel() for _, p in named) for part, named in parameter_groups(engine.unwrapped).items()}
     trained = ", ".join(f"{part} {count:,}" for part, count in counts.items())
@@ -67,7 +67,7 @@ def describe(
 
 
 def _warn_of_waiting(num_processes: int, recipe: Recipe, data: SampleDataset, limits: Limits, plan: BatchPlan) -> None:
-    """Log a warning, with the keys to turn, if the slowest process has far more work than the mean."""
+    """Log a warning, with the keys to change, if the slowest process has far more work than the mean."""
     ratio = slowest_over_mean(plan, data, limits, num_processes)
     if ratio > MOST_WAITING:
         logger.warning(

@@ -1,4 +1,4 @@
-"""The one place that configures Accelerate and tells DDP, DeepSpeed and FSDP2 apart.
+"""Configures Accelerate; the only file that tells DDP, DeepSpeed and FSDP2 apart.
 
 All three average gradients over processes; the loop multiplies its loss by the number of processes, so that the result
 is the sum. Functions with a collective say so.
@@ -28,18 +28,18 @@ from dst_dist.plan.needs import check_offload
 from dst_dist.processes import Processes
 
 PATIENCE = timedelta(hours=1)
-"""How long a process waits for another; NCCL's ten minutes are too short while the main one checks all frames."""
+"""Time that a process waits for another; NCCL's ten minutes are too short while the main one checks all frames."""
 
 READ_BY_ACCELERATE = (
     "ACCELERATE_CONFIG_DS_FIELDS",
     "ACCELERATE_GRADIENT_ACCUMULATION_STEPS",
     "ACCELERATE_USE_PARALLELISM_CONFIG",
 )
-"""Variables that it would read although its arguments say the same."""
+"""Variables that Accelerate would read although its arguments say the same."""
 
 _NEVER_FREED: list[Any] = []
 """Keeps the process group alive: Gloo's destructor holds Python's lock while it waits for a thread that may want it,
-and a training hung at its end now and then. For the same reason the program ends without finalizing Python."""
+so a training may hang at its end. For the same reason the program ends without finalizing Python."""
 
 
 class Engine(Processes):
@@ -81,7 +81,7 @@ class Engine(Processes):
 
     @property
     def num_sharing(self) -> int:
-        """How many processes share what this engine shards: all, or with `launch/hsdp.yaml` those of a node."""
+        """Number of processes that share what this engine shards: all, or with `launch/hsdp.yaml` those of a node."""
         hybrid = self.accelerator.parallelism_config
         return self.num_processes if hybrid is None else hybrid.dp_shard_size
 

@@ -1,4 +1,4 @@
-"""Gives and takes the state of a process in a checkpoint: weights and Adam moments by name, and random state.
+"""Reads and sets the state of a process for checkpoints: weights and Adam moments by name, and random state.
 
 DDP has whole tensors on every process, FSDP2 rows of them, ZeRO-2 stretches of flat partitions. All three are
 contiguous stretches of the flattened parameter, the form that checkpoints have.
@@ -34,7 +34,7 @@ class Held:
 
 
 def held_state(engine: Engine) -> list[Held]:
-    """Return everything trained that this process holds; before the first step the moments are created as zeros."""
+    """Return the state of all trained parameters on this process; before the first step its moments are zeros."""
     if engine.type == DistributedType.FSDP:
         # After a forward without backward some weights are still gathered; the optimizer has the sharded ones.
         for module in engine.unwrapped.modules():
@@ -47,7 +47,7 @@ def held_state(engine: Engine) -> list[Held]:
 
 
 def stretches(held: list[Held]) -> list[Stretch]:
-    """Return what this process writes."""
+    """Return the stretches that this process writes."""
     return [
         Stretch(f"{part.name}/{kind}", part.write_start, tensor[part.write_start - part.start :][:length])
         for part in held
@@ -145,7 +145,10 @@ def _held_by_torch(engine: Engine, name: str, parameter: torch.nn.Parameter) -> 
 
 
 def _replica(parameter: DTensor) -> tuple[int, int]:
-    """Return which of how many processes this is that hold the same rows: with hybrid sharding one a node."""
+    """Return the number of this process among those that hold the same rows, and how many these are.
+
+    With hybrid sharding each node has one of them.
+    """
     mesh, index, count = parameter.device_mesh, 0, 1
     for dim, placement in enumerate(parameter.placements):
         if placement.is_replicate():

@@ -1,4 +1,4 @@
-"""Write the final model: a Hugging Face folder with the thresholds chosen on validation."""
+"""Writes the final model: a Hugging Face folder with the thresholds chosen on validation."""
 
 from dst_dist.config import Recipe
 from dst_dist.data.dataset import SampleDataset

@@ -1,4 +1,4 @@
-"""A run folder that one training holds: its lock, its status file and its final model."""
+"""Holds a run folder for one training: its lock, its status file and its final model."""
 
 import errno
 import fcntl
@@ -33,7 +33,7 @@ class HeldFolder(RunFolder):
         self.status_file = status_file or self.status_file
         self.step = 0
         self.lacking: list[str] = []
-        """Abilities that the file system lacks and the run does without, a clause each."""
+        """Clauses about operations that the file system lacks and the run does without."""
         self.may_write_status = False
         """False until this process knows that its run holds the folder: by the lock, or from the main process."""
         self._lock = None
@@ -42,7 +42,7 @@ class HeldFolder(RunFolder):
     def lock(self) -> None:
         """Hold the folder until this process ends, however it ends, and remove the status of an earlier start.
 
-        A refused start may write its status only to a file outside the folder that the holder does not write.
+        A refused start may write its status only outside the folder, to a file that the holder does not write.
 
         Raises:
             ConfigError: if another run holds the folder, or a run cannot work in it.
@@ -62,7 +62,7 @@ class HeldFolder(RunFolder):
             try_folder("--status-file", self.status_file.parent, WRITES)
 
     def _hold(self) -> None:
-        """Take the lock and write who has it. Raises ConfigError if another process has it."""
+        """Take the lock and write this process's name into it. Raises ConfigError if another process has it."""
         try:
             # A record lock belongs to this process alone: data workers that outlive it do not keep it.
             fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -86,7 +86,7 @@ class HeldFolder(RunFolder):
         raise ConfigError(f"output_dir {self.path} is in use by {holder}; choose another output_dir") from error
 
     def _take_status_file(self) -> None:
-        """Allow `write_status`, and remove what an earlier start wrote: it is not the status of this one."""
+        """Allow `write_status`, and remove the status of an earlier start."""
         self.may_write_status = True
         try:
             if self.status_file.is_file():
@@ -173,7 +173,7 @@ class HeldFolder(RunFolder):
         main process writes, replaces what a refused start may have written.
 
         Args:
-            replaces: whether it takes the place of what is there; by the code if None.
+            replaces: whether it replaces an existing status; by the code if None.
         """
         if replaces is None:
             replaces = code in (DONE, STOPPED)

@@ -1,4 +1,4 @@
-"""A copy of training state in host memory, from which a save is written while training goes on."""
+"""Copies training state to host memory, from which a save is written while training goes on."""
 
 import math
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from dst_dist.train.state_files import Stretch
 
 MACHINE = Path("/proc/meminfo")
 MOST_OF_AVAILABLE = 0.5
-"""The share of the available memory that the copies of a node's processes may take: data workers need some too."""
+"""Share of the available memory that the copies of a node's processes may take: data workers need some too."""
 CGROUPS, OWN_CGROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 ALIGNMENT = 64
 """Bytes; every stretch begins at a multiple."""
@@ -22,7 +22,7 @@ class HostCopy:
     """Host memory for one process's part of a save, used again by every save.
 
     Args:
-        state: what this process writes; later saves have the same names and sizes.
+        state: the stretches that this process writes; later saves have the same names and sizes.
     """
 
     def __init__(self, state: Sequence[Stretch], device: torch.device):
@@ -65,7 +65,7 @@ class HostCopy:
 
 
 def available_memory() -> int:
-    """Return how many bytes the processes of this node may still take: of the machine, their job and container."""
+    """Return the bytes that the processes of this node may still take: of the machine, their job and container."""
     values = dict(line.split(":") for line in MACHINE.read_text().splitlines())
     return min([int(values["MemAvailable"].split()[0]) << 10, *_left_in_groups()])
 

@@ -70,7 +70,7 @@ class Trainer:
         optimizer = build_optimizer(parameter_groups(model), recipe.optim, fused=self.engine.device.type == "cuda")
         self.engine.prepare(model, optimizer)
         if recipe.train.probe:
-            run_largest(self.engine, setup, self.data, self.plan)
+            run_largest(self.engine, setup, self.data)
         torch.manual_seed(recipe.seed + 1 + self.engine.rank)
 
         # Run folder

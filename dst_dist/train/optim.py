@@ -1,4 +1,4 @@
-"""Parameter groups and the learning rate, which is a pure function of the optimizer step."""
+"""Builds the optimizer with its parameter groups, and computes the learning rate from the optimizer step."""
 
 import math
 from typing import Any

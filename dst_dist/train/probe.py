@@ -1,8 +1,8 @@
-"""Run the largest micro-batches of a run before its first step."""
+"""Runs the largest micro-batches of a run before its first step."""
 
 import torch
 
-from dst_dist.data.batching import BatchPlan, MicroBatchSpec
+from dst_dist.data.batching import MicroBatchSpec
 from dst_dist.data.dataset import SampleDataset
 from dst_dist.logs import logger
 from dst_dist.plan.auto import device_memory, largest_of, memory_of
@@ -16,13 +16,13 @@ from dst_dist.train.progress import peak_memory_gib
 from dst_dist.train.step import optimizer_step
 
 
-def run_largest(engine: Engine, setup: DataSetup, data: SampleDataset, plan: BatchPlan) -> None:
+def run_largest(engine: Engine, setup: DataSetup, data: SampleDataset) -> None:
     """Train one step of rate 0 on the micro-batches with the most tokens and the most frames (collective).
 
     Weights stay as they are, and moments are forgotten; the caller sets the random state afterwards.
 
     Raises:
-        RuntimeError: if memory runs out, with what the plan says of it.
+        RuntimeError: if memory runs out, with the plan of the run.
     """
     recipe = setup.recipe
     largest = largest_of(setup, data, engine.num_processes, recipe)

@@ -31,7 +31,7 @@ def add_log_file(run: RunFolder) -> None:
 
 
 def say_jump(run: RunFolder, step: int, num_steps: int, optim: Optim) -> None:
-    """Log a warning if the learning rate of a continued run jumps: by the recipe as it was, it was on another curve.
+    """Log a warning if the learning rate of a continued run jumps, since its recipe had another curve before.
 
     Args:
         step: optimizer steps done.
@@ -101,12 +101,12 @@ class TrainLog:
         logger.info(f"step {step}/{self.num_steps} | val | {_losses(values)} | {metrics}")
 
     def checkpoint_begun(self, elapsed_s: float) -> None:
-        """Note how long training stood still for the beginning of a save."""
+        """Record the time that training stood still for the beginning of a save."""
         self.begin_s = elapsed_s
         self._stood_still(elapsed_s)
 
     def checkpoint(self, path: Path, write_s: float, elapsed_s: float) -> None:
-        """Log a complete save; how long training stood still for its end, and its writing, are in the next step's line.
+        """Log a complete save; the times of its end and of its writing are in the next step's line.
 
         Args:
             elapsed_s: time that training stood still for the end of the save.

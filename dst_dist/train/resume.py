@@ -1,4 +1,4 @@
-"""Resume a run: its progress, and the check that a checkpoint is of the same run."""
+"""Resumes a run: loads its progress, and checks that a checkpoint belongs to the same run."""
 
 import hashlib
 from dataclasses import dataclass, field
@@ -29,7 +29,7 @@ IDENTITY = {
     "engine": "the way to train on several processes",
     "layers": "whether text layers are compiled, which rounds differently",
 }
-"""Words for what must be the same for a run to go on, with the recipe; `--allow-changed` takes these words too."""
+"""Properties that must stay the same in a continued run, as the recipe; `--allow-changed` takes their names."""
 
 
 @dataclass
@@ -70,7 +70,7 @@ class Progress:
         return True
 
     def compare_by(self, recipe: Recipe, validation: SampleDataset | None) -> None:
-        """Set how evaluations are compared; a best checkpoint chosen in another way is forgotten, with a warning."""
+        """Set metric and clips that evaluations are compared by; a best one by others is dropped with a warning."""
         clips = "no clips" if validation is None else f"the clips {validation.digests()['dataset'][:8]}"
         if recipe.eval.max_clips is not None:
             clips = f"{recipe.eval.max_clips} of {clips}"
@@ -85,7 +85,7 @@ class Progress:
 
 
 def identify(recipe: Recipe, data: SampleDataset, model: ModelFiles, frozen: str, engine: Engine) -> dict[str, Any]:
-    """Return what must be the same for a run to go on: the recipe, and a text for each key of IDENTITY."""
+    """Return what must stay the same in a continued run: the recipe, and a text for each key of IDENTITY."""
     texts = {"pixels": PIXELS_VERSION, "model": model.digest, "frozen": frozen, "engine": engine.kind}
     texts["layers"] = "plain" if why_not_compiled(recipe.train.compile) else "compiled"
     return {"recipe": recipe.model_dump(mode="json"), **data.digests(), **texts}

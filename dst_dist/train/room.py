@@ -1,4 +1,4 @@
-"""Whether the disk has room for what a run will save."""
+"""Checks that the disk has room for the checkpoints and the model of a run."""
 
 import math
 
@@ -8,17 +8,17 @@ from dst_dist.logs import logger
 from dst_dist.model.saving import saved_names
 from dst_dist.train.checkpoint import Checkpoints
 from dst_dist.train.engine import Engine
-from dst_dist.train.engine_state import trained_shapes
+from dst_dist.train.engine_state import KINDS, trained_shapes
 
-BYTES_A_VALUE = 12
-"""Bytes of a trained value in a checkpoint: weight and both moments in float32."""
+BYTES_A_VALUE = 4 * len(KINDS)
+"""Bytes of a trained value in a checkpoint, in float32."""
 GIB = 2**30
 
 
 def check_room(engine: Engine, checkpoints: Checkpoints) -> None:
     """Log a warning if the checkpoints that are kept, the one being written and `final/` do not all fit.
 
-    For the main process, before the first step. What other users of the disk write meanwhile is not known.
+    For the main process, before the first step; other users of the disk are not considered.
 
     Raises:
         ConfigError: if not even one checkpoint fits.

@@ -1,4 +1,4 @@
-"""Training state on disk: stretches of flattened tensors in safetensors files, read on any number of processes.
+"""Writes and reads training state: stretches of flattened tensors in safetensors files, for any number of processes.
 
 Each parameter's state is one flat row of numbers. A process writes the stretches that it holds, so nothing is
 gathered, and a reader finds any stretch by name and offset. A file is written front to back and its checksum is

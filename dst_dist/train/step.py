@@ -1,4 +1,4 @@
-"""One optimizer step: forward and backward over its micro-batches, checks, one update."""
+"""Runs one optimizer step: forward and backward over its micro-batches, checks, one update."""
 
 import math
 import time
@@ -17,6 +17,7 @@ from dst_dist.model.losses import TERMS, Counts, NonFiniteError, compute_loss, w
 from dst_dist.model.memory_errors import memory_error_of_batch, memory_error_of_update
 from dst_dist.model.operations import Costs, Operations, peak_operations
 from dst_dist.model.smolvlm_dst import DSTOutput
+from dst_dist.plan.micro_batches import shape_of
 from dst_dist.train.engine import Engine
 
 
@@ -94,7 +95,7 @@ def forward(engine: Engine, recipe: Recipe, batch: PackedBatch) -> DSTOutput:
 
 
 def find_non_finite(engine: Engine, data: SampleDataset, shares: torch.Tensor, specs: list[MicroBatchSpec]) -> str:
-    """Return which term of which samples on which process is not finite (collective)."""
+    """Return a message with the terms, samples and processes that are not finite (collective)."""
     own = [
         f"{name} of {data_names(data, [spec])} on process {engine.rank}"
         for share, spec in zip(shares, specs, strict=True)
@@ -151,13 +152,12 @@ def sizes(
 
 
 def operations_of(table: np.ndarray, costs: Costs) -> Operations:
-    """Return the operations of samples, from their rows of the table; every negative counts as a decision position."""
-    head = HEAD_NAMES[0]
-    num_decisions = int(table[f"{head}_positives"].sum() + table[f"{head}_negatives"].sum())
-    return costs.of(table["tokens"], int(table["frames"].sum()), int(table["lm"].sum()), num_decisions)
+    """Return the operations of samples, given by their rows of the table."""
+    shape = shape_of(table)
+    return costs.of(shape.segment_lengths, shape.num_frames, shape.num_lm, shape.num_decisions)
 
 
 def peak_of_all(engine: Engine, recipe: Recipe) -> float | None:
-    """Return the operations a second of all devices, taken to be alike; None if that of this one is not known."""
+    """Return the operations a second of all devices, which are taken to be equal; None if this one's are not known."""
     peak = peak_operations(engine.device, recipe.train.precision)
     return None if peak is None else peak * engine.num_processes

@@ -1,4 +1,4 @@
-"""Stop on request: a `STOP` file in the run folder, or SIGTERM or SIGUSR1 to the worker processes."""
+"""Stops on request: by a `STOP` file in the run folder, or SIGTERM or SIGUSR1 to the worker processes."""
 
 import logging
 import os
@@ -17,7 +17,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 ONE_REQUEST_S = 2.0
 """Signals within this time are one request: a cluster signals the workers, and the launcher, which passes it on."""
 PATIENCE_S = 25.0
-"""How long a request waits for a process that waits for something itself; the launcher kills after 30 s."""
+"""Time that a request waits for a process that waits for something itself; the launcher kills after 30 s."""
 LOOK_EVERY_S = 1.0
 SAY_EVERY_S = 60.0
 
@@ -25,7 +25,7 @@ Item = TypeVar("Item")
 
 
 class StopRequest:
-    """Whether this process was asked to stop. Before they do, all processes must agree (`Trainer.run`).
+    """Knows whether this process was asked to stop. All processes must agree before they stop (`Trainer.run`).
 
     The first signal sets a flag that is read once an optimizer step and between the micro-batches of an evaluation.
     A later signal ends the process at once; checkpoints are safe at any instant.
@@ -67,7 +67,7 @@ class StopRequest:
         self._waits_for = ""
 
     def watched(self, batches: Iterator[Item]) -> Iterator[Item]:
-        """Yield what an iterator gives, while the thread knows that this process waits for data."""
+        """Yield an iterator's items; the thread knows while this process waits for one."""
         while True:
             self._waits_since_s, self._waits_for = time.monotonic(), "data"
             try:
@@ -79,7 +79,7 @@ class StopRequest:
             yield batch
 
     def _watch(self, reader: int) -> None:
-        """Act on the signals that arrive, and on requests that are not obeyed; ends when the pipe is closed."""
+        """Act on signals, and on requests that are not obeyed, until the pipe is closed."""
         said_s = time.monotonic()
         while True:
             if select.select([reader], [], [], LOOK_EVERY_S)[0]:
@@ -119,7 +119,7 @@ class StopRequest:
 
     @property
     def is_asked(self) -> bool:
-        """Whether there was a signal, or there is a file that this process watches."""
+        """Whether there was a signal, or there is a `STOP` file and this process looks for it."""
         return self.first_signal_s is not None or (self.watches_file and self.run.stop_file.exists())
 
     def obeyed(self) -> None:

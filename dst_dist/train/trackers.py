@@ -1,7 +1,7 @@
-"""Trackers besides `metrics.jsonl`: each has one run, with one value a step, however often training was cut.
+"""Logs to trackers besides `metrics.jsonl`: each has one run with one value a step, however often training was cut.
 
-A step that was undone is trained again. TensorBoard forgets what it was shown of it. The others cannot forget, and are
-not shown it again.
+A step that was undone is trained again. TensorBoard drops its earlier values. Other trackers keep them, and do not get
+the step again.
 """
 
 import json
@@ -16,7 +16,7 @@ from dst_dist.run_folder import RunFolder, flat
 from dst_dist.train.engine import Engine
 
 PROJECT = "dst_dist"
-FORGETS = "tensorboard"
+TENSORBOARD = "tensorboard"
 
 
 class Trackers:
@@ -36,12 +36,13 @@ class Trackers:
             self._open(engine, run, recipe, start_step)
 
     def _open(self, engine: Engine, run: RunFolder, recipe: Recipe, start_step: int) -> None:
-        """Begin the tracked runs, with their name and the recipe, or go on with those that the run folder knows."""
-        name, keys = run.path.absolute().name, _read_keys(run, set(recipe.log.report_to) - {FORGETS})
+        """Begin the tracked runs with their name and the recipe, or continue those in the run folder's file."""
+        name, keys = run.path.absolute().name, _read_keys(run, set(recipe.log.report_to) - {TENSORBOARD})
         engine.accelerator.init_trackers(PROJECT, init_kwargs=_settings(name, run, start_step, keys))
         self._trackers = engine.accelerator.trackers
         for tracker in self._trackers:
-            if tracker.name != FORGETS and tracker.name not in keys:
+            # trackio empties a run's configuration when the run goes on.
+            if tracker.name == "trackio" or tracker.name not in {TENSORBOARD, *keys}:
                 tracker.store_init_configuration(flat(recipe.model_dump(mode="json")))
                 keys[tracker.name] = tracker.tracker.info.run_id if tracker.name == "mlflow" else keys["id"]
             if tracker.name == "comet_ml":
@@ -50,16 +51,16 @@ class Trackers:
             _write_keys(run, keys)
 
     def log(self, step: int, split: str, values: Mapping[str, float]) -> None:
-        """Show the values of a step to the trackers that may be shown it."""
+        """Log the values of a step to TensorBoard, and to other trackers if they do not have the step."""
         prefix = "" if split == "train" else f"{split}/"
         named = {f"{prefix}{key}": value for key, value in values.items()}
         for tracker in self._trackers:
-            if tracker.name == FORGETS or step > self._seen[split]:
+            if tracker.name == TENSORBOARD or step > self._seen[split]:
                 tracker.log(named, step=step)
 
 
 def _read_keys(run: RunFolder, trackers: set[str]) -> dict[str, str]:
-    """Return what the run folder knows of its tracked runs; a new `id` is written before a tracker sees it."""
+    """Return the names of the tracked runs from the run folder; a new `id` is written before a tracker gets it."""
     if run.trackers_file.is_file():
         return json.loads(run.trackers_file.read_text())
     keys = {"id": secrets.token_hex(16)}
@@ -73,13 +74,13 @@ def _write_keys(run: RunFolder, keys: dict[str, str]) -> None:
 
 
 def _settings(name: str, run: RunFolder, start_step: int, keys: dict[str, str]) -> dict[str, dict[str, Any]]:
-    """Return what each tracker is opened with.
+    """Return the settings that each tracker is opened with.
 
     Args:
         keys: `id`, by which trackers that let us choose it find their run again, and mlflow's own.
     """
     return {
-        FORGETS: {"purge_step": start_step + 1},
+        TENSORBOARD: {"purge_step": start_step + 1},
         "wandb": {"name": name, "id": keys["id"], "resume": "allow", "dir": str(run.path)},
         "mlflow": {"run_name": name, "run_id": keys.get("mlflow")},
         "comet_ml": {"experiment_key": keys["id"], "mode": "get_or_create"},

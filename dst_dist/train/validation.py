@@ -1,4 +1,4 @@
-"""Validation during training: the split is read with the gold history, with equally many forwards on every process."""
+"""Validates during training: reads the split with the gold history, with equally many forwards on every process."""
 
 from collections.abc import Callable
 from functools import partial

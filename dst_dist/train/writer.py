@@ -21,7 +21,7 @@ TRAINING = "training.json"
 
 @dataclass(frozen=True)
 class Written:
-    """Files and times of what a process wrote."""
+    """The files that a process wrote, and the time it took."""
 
     files: dict[str, dict[str, Any]]
     """The manifest's entry of each file, by name."""
@@ -41,7 +41,7 @@ class Writing:
         return self.thread is not None and not self.thread.done()
 
     def wait(self) -> Written:
-        """Return what was written. Raises what writing raised, such as OSError."""
+        """Return the files when they are written. Raises the error of writing them, such as OSError."""
         return self.write() if self.thread is None else self.thread.result()
 
 

@@ -35,14 +35,15 @@ VISION = {"hidden_size": 96, "intermediate_size": 384, "num_hidden_layers": 4, "
 TEXT = {"hidden_size": 192, "intermediate_size": 512, "num_hidden_layers": 6, "num_attention_heads": 4}
 
 
-def make_model(demo: Path, folder: Path) -> None:
-    """Write a model with the demo's tokenizer, the 2.2B's grid and both halves small in the same measure."""
+def make_model(demo: Path, folder: Path, scale_factor: int = 3) -> None:
+    """Write a model with the demo's tokenizer, the 2.2B's grid of patches and both halves small in the same measure."""
     shutil.copytree(demo / "model", folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.safetensors"))
     values = json.loads((folder / "config.json").read_text())
     values["vision_config"] |= VISION | {"image_size": 384, "patch_size": 14}
     values["text_config"] |= TEXT | {"num_key_value_heads": 4, "head_dim": 48}
     torch.manual_seed(0)
-    SmolVLMForDST(SmolVLMConfig(**values | {"scale_factor": 3, "tokens_per_frame": 1})).save_pretrained(folder)
+    values |= {"scale_factor": scale_factor, "tokens_per_frame": 1}
+    SmolVLMForDST(SmolVLMConfig(**values)).save_pretrained(folder)
 
 
 def step_s(folder: Path) -> float:

@@ -1,18 +1,21 @@
-"""`python -m tests.benchmarks.trainer_speed FOLDER [--steps 8]`: our training next to Hugging Face's Trainer.
+"""`python -m tests.benchmarks.trainer_speed FOLDER [--steps 8]`: ours next to Hugging Face's and TRL's trainers.
 
-Both train the same model on the same samples of the small demo at 384 pixels: the same token ids, all 81 tokens of a
-frame, a frozen tower, float32, 4 samples a step. The Trainer groups samples by length, pads them, makes every logit.
-Prints tokens a second (padding not counted) and the ratios, live and with kept features.
+All train the same model on the same samples of the small demo at 384 pixels: the same token ids, a frozen tower,
+float32, 4 samples a step, one worker that decodes. A frame is 81 tokens, or 9 where the connector joins 81 patches.
+Trainer and SFTTrainer group samples by length and pad them; Trainer makes every logit, SFTTrainer the supervised ones.
+SFTTrainer is left out where trl and datasets are not installed. Prints tokens a second (padding not counted), and how
+many times a trainer's ours are, with frames encoded every step and with kept features.
 """
 
 import argparse
+import importlib.util
 import shutil
 import statistics
 import time
 from pathlib import Path
 
 import torch
-from transformers import SmolVLMForConditionalGeneration, Trainer, TrainerCallback, TrainingArguments
+from transformers import AutoTokenizer, SmolVLMForConditionalGeneration, Trainer, TrainerCallback, TrainingArguments
 
 from dst_dist.data.batching import Draw
 from dst_dist.data.dataset import SampleDataset
@@ -24,24 +27,31 @@ from tests.conftest import SMALL
 from tests.train.in_process import train
 
 BATCH = 4
+SCALE_FACTORS = {81: 3, 9: 9}
+SETTINGS = {
+    "per_device_train_batch_size": BATCH,
+    "train_sampling_strategy": "group_by_length",
+    "length_column_name": "length",
+    "remove_unused_columns": False,
+    "dataloader_num_workers": 1,
+    "learning_rate": 1e-4,
+    "report_to": [],
+    "save_strategy": "no",
+    "use_cpu": True,
+    "bf16": False,
+    "gradient_checkpointing": False,
+    "disable_tqdm": True,
+}
 
 
-class Samples(torch.utils.data.Dataset):
-    """The samples as the Trainer takes them: ids, labels, and pixels of their frames."""
-
-    def __init__(self, data: SampleDataset):
-        self.data = data
-
-    def __len__(self) -> int:
-        return len(self.data)
-
-    def __getitem__(self, index: int) -> dict:
-        sample = self.data.sample(Draw(index, 0), 0)
-        frames = self.data.reader.empty(len(sample.frames))
-        clip = self.data.clips.index[int(self.data.samples[index]["clip"])]
-        self.data.reader.read(clip.frames_path, sample.frames.tolist(), frames)
-        ids, labels = (torch.from_numpy(values).long() for values in (sample.input_ids, sample.labels))
-        return {"input_ids": ids, "labels": labels, "pixels": frames.float() / 127.5 - 1, "length": len(ids)}
+def sample_for_stock(data: SampleDataset, index: int) -> dict[str, torch.Tensor]:
+    """Return a sample as stock models take it: ids, labels, and pixels of its frames."""
+    sample = data.sample(Draw(index, 0), 0)
+    frames = data.reader.empty(len(sample.frames))
+    clip = data.clips.index[int(data.samples[index]["clip"])]
+    data.reader.read(clip.frames_path, sample.frames.tolist(), frames)
+    ids, labels = (torch.from_numpy(values).long() for values in (sample.input_ids, sample.labels))
+    return {"input_ids": ids, "labels": labels, "pixels": frames.float() / 127.5 - 1}
 
 
 def padded(samples: list[dict]) -> dict[str, torch.Tensor]:
@@ -69,38 +79,74 @@ class Times(TrainerCallback):
         self.steps_s.append(time.perf_counter() - self.started_s)
 
 
-def stock_tokens_per_s(folder: Path, words: list[str], steps: int) -> float:
-    """Return the tokens a second of the Trainer. Steps of grouped lengths differ, so both are means."""
+def tokens_a_step(words: list[str]) -> tuple[SampleDataset, float]:
+    """Return the training samples and the mean number of tokens of a step."""
     setup = DataSetup(load_recipe(words))
     data = setup.datasets(setup.check())["train"]
+    return data, BATCH * float(data.samples["tokens"].mean())
+
+
+def stock_tokens_per_s(folder: Path, words: list[str], steps: int, trl: bool) -> float:
+    """Return the tokens a second of Trainer, or of SFTTrainer. Steps of grouped lengths differ, so both are means."""
+    data, num_tokens = tokens_a_step(words)
+    lengths = data.samples["tokens"].tolist()
     model = SmolVLMForConditionalGeneration.from_pretrained(folder / "model")
     model.model.vision_model.requires_grad_(False)
-    settings = TrainingArguments(
-        output_dir=str(folder / "trainer"),
-        per_device_train_batch_size=BATCH,
-        max_steps=steps,
-        train_sampling_strategy="group_by_length",
-        length_column_name="length",
-        remove_unused_columns=False,
-        learning_rate=1e-4,
-        report_to=[],
-        save_strategy="no",
-        use_cpu=True,
-        disable_tqdm=True,
-    )
+    settings = SETTINGS | {"max_steps": steps, "output_dir": str(folder / "trainer")}
     times = Times()
-    trainer = Trainer(model, settings, data_collator=padded, train_dataset=Samples(data), callbacks=[times])
+
+    def collator(drawn: list[dict]) -> dict[str, torch.Tensor]:
+        return padded([sample_for_stock(data, row["index"]) for row in drawn])
+
+    if trl:
+        from datasets import Dataset
+        from trl import SFTConfig, SFTTrainer
+
+        trainer = SFTTrainer(
+            model,
+            SFTConfig(**settings, dataset_kwargs={"skip_prepare_dataset": True}),
+            collator,
+            Dataset.from_dict({"index": range(len(lengths)), "length": lengths}),
+            processing_class=AutoTokenizer.from_pretrained(folder / "model"),
+            callbacks=[times],
+        )
+    else:
+        # The Trainer takes the length of a sample from its ids.
+        rows = [{"index": index, "input_ids": range(length)} for index, length in enumerate(lengths)]
+        trainer = Trainer(model, TrainingArguments(**settings), collator, rows, callbacks=[times])
     trainer.train()
-    return BATCH * float(data.samples["tokens"].mean()) / statistics.mean(times.steps_s[2:])
+    return num_tokens / statistics.mean(times.steps_s[2:])
 
 
 def our_tokens_per_s(folder: Path, words: list[str], name: str) -> float:
     """Return the tokens a second of our training."""
-    run = folder / name
-    assert train([*words, f"output_dir={run}"]) == 0
-    setup = DataSetup(load_recipe(words))
-    data = setup.datasets(setup.check())["train"]
-    return BATCH * float(data.samples["tokens"].mean()) / step_s(run)
+    assert train([*words, f"output_dir={folder / name}", "data.num_workers=1"]) == 0
+    return tokens_a_step(words)[1] / step_s(folder / name)
+
+
+def measure(folder: Path, tokens_per_frame: int, steps: int) -> None:
+    """Print one line: tokens a second of each training with so many tokens a frame."""
+    make_demo(folder / "demo", sizes=SMALL, workers=1)
+    make_model(folder / "demo", folder / "model", SCALE_FACTORS[tokens_per_frame])
+    words = [
+        "demo",
+        f"data.root={folder}/demo",
+        f"model.name_or_path={folder}/model",
+        f"model.tokens_per_frame={tokens_per_frame}",
+        "data.val=[]",
+        "finetune.train.vision=false",
+        f"train.max_steps={steps}",
+        f"train.global_batch_size={BATCH}",
+        "log.report_to=[]",
+    ]
+    live = our_tokens_per_s(folder, words, "live")
+    cached = our_tokens_per_s(folder, [*words, f"data.feature_cache={folder}/features"], "cached")
+    with_trl = importlib.util.find_spec("trl") and importlib.util.find_spec("datasets")
+    print(f"{tokens_per_frame} tokens a frame: ours {live:.0f} tokens/s, with kept features {cached:.0f}", end="")
+    for name in ("Trainer", "SFTTrainer") if with_trl else ("Trainer",):
+        stock = stock_tokens_per_s(folder, words, steps, name == "SFTTrainer")
+        print(f"; {name} {stock:.0f} (ours {live / stock:.2f} and {cached / stock:.2f} times)", end="")
+    print(flush=True)
 
 
 def main() -> None:
@@ -108,28 +154,10 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--steps", type=int, default=8)
     options = parser.parse_args()
-    folder = options.folder / "trainer_speed"
-    make_demo(folder / "demo", sizes=SMALL, workers=1)
-    make_model(folder / "demo", folder / "model")
-    words = [
-        "demo",
-        f"data.root={folder}/demo",
-        f"model.name_or_path={folder}/model",
-        "model.tokens_per_frame=81",
-        "data.val=[]",
-        "finetune.train.vision=false",
-        f"train.max_steps={options.steps}",
-        f"train.global_batch_size={BATCH}",
-        "log.report_to=[]",
-    ]
-    live = our_tokens_per_s(folder, words, "live")
-    cached = our_tokens_per_s(folder, [*words, f"data.feature_cache={folder}/features"], "cached")
-    stock = stock_tokens_per_s(folder, words, options.steps)
-    shutil.rmtree(folder)
-    print(
-        f"Trainer {stock:.0f} tokens/s; ours with frames encoded every step {live:.0f} ({live / stock:.2f} times), "
-        f"with features {cached:.0f} ({cached / stock:.2f} times)"
-    )
+    for tokens_per_frame in SCALE_FACTORS:
+        folder = options.folder / "trainer_speed"
+        measure(folder, tokens_per_frame, options.steps)
+        shutil.rmtree(folder)
 
 
 if __name__ == "__main__":

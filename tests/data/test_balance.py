@@ -1,4 +1,4 @@
-"""How evenly a plan's work is spread, by hand."""
+"""Balance of a plan's work, computed by hand."""
 
 from types import SimpleNamespace
 

@@ -78,7 +78,7 @@ def test_a_program_that_fails_beside_its_workers_ends():
         fork = multiprocessing.get_context("fork")
         ready = fork.Event()
         def work():
-            leave_signals_to_the_trainer(0)
+            leave_signals_to_the_trainer()
             ready.set()
             time.sleep(600)
         worker = fork.Process(target=work, daemon=True)

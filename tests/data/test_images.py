@@ -1,5 +1,6 @@
 """Images as the model takes them: decoding as Pillow does, stock resampling, colours, sizes."""
 
+import base64
 import io
 import itertools
 
@@ -8,12 +9,12 @@ import pytest
 from PIL import Image
 
 from dst_dist.data import images
-from dst_dist.data.images import DECODE_ERRORS, decode_jpeg, open_jpeg, preprocess, to_rgb
+from dst_dist.data.images import DECODE_ERRORS, decode_jpeg, open_jpeg, preprocess, thumbnail, to_rgb
 from tests.data.handmade import noise
 
 SIZE = 16
 MOST_APART = 2
-"""From Pillow's pixels."""
+"""Largest difference from Pillow's pixels."""
 
 
 def by_pillow(image, size):
@@ -193,3 +194,11 @@ def test_plain_files_are_not_decoded_by_pillow(monkeypatch):
 def test_the_name_of_the_way_to_pixels_says_which_filter_is_used():
     expected = "simplejpeg+lanczos-2" if images.TORCH_RESIZES else "simplejpeg+pillow-2"
     assert expected == images.PIXELS_VERSION
+
+
+@pytest.mark.parametrize("width, height, small", [(64, 32, (32, 16)), (32, 64, (8, 16)), (20, 10, (20, 10))])
+def test_a_thumbnail_keeps_the_aspect_ratio_and_is_never_larger(width, height, small):
+    text, aspect = thumbnail(np.full((height, width, 3), 90, np.uint8), (32, 16), 60)
+    image = decode_jpeg(base64.b64decode(text))
+    assert image.shape == (small[1], small[0], 3) and aspect == width / height
+    assert abs(image.astype(int) - 90).max() <= 2

@@ -1,4 +1,4 @@
-"""What an earlier start kept is found again for as long as nothing that decides it has changed."""
+"""The cache of an earlier start is found as long as nothing that it depends on has changed."""
 
 import json
 import shutil

@@ -13,7 +13,7 @@ LABELS = np.array([1, 0, 0, IGNORE, 1, 0, 0, 0, 0, 0, 0, 0, 0])
 
 
 def negatives_of(labels, rate, seed=0, weights=(1,)):
-    """For samples that all have these labels for each head."""
+    """Return the negatives of samples that all have these labels for each head."""
     available = {head: np.full(len(weights), np.sum(labels == 0)) for head in HEAD_NAMES}
     return Negatives(rate, seed, np.array(weights), available)
 

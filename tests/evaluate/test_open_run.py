@@ -59,7 +59,7 @@ def test_streaming_with_contexts_longer_than_the_models_positions_raises(run, de
     ],
 )
 def test_an_override_that_the_final_model_contradicts_is_refused(run, demo, tmp_path, words, keys):
-    """By every way to use the model, before any of it is loaded."""
+    """Every command that uses the model refuses it, before any of it is loaded."""
     (tmp_path / "task.json").write_text(json.dumps({"goal": "Cook"}))
     video = demo / "kitchen/frames/kitchen-val-0000.arrow"
     for start in (

@@ -2,6 +2,7 @@
 
 from html.parser import HTMLParser
 
+from dst_dist.data.frames import ArrowFrames
 from dst_dist.inspection.page import page_of
 from dst_dist.inspection.show import shown_clip
 
@@ -39,7 +40,10 @@ def test_every_frame_and_text_is_on_the_page(words):
 
 
 def test_a_frame_that_cannot_be_read_has_no_picture(words, monkeypatch):
-    monkeypatch.setattr("dst_dist.inspection.page.decode_jpeg", lambda data: (_ for _ in ()).throw(ValueError("bad")))
+    def image(file, row):
+        raise ValueError("bad")
+
+    monkeypatch.setattr(ArrowFrames, "image", image)
     text = "".join(page_of(shown_clip(words, "train")))
     assert text.count("no picture") == 16 and "<img" not in text
 

@@ -66,7 +66,7 @@ def test_a_split_by_hand():
 
 
 def test_each_head_has_its_own_minutes():
-    """Of two clips the second has no steps. Above 0.5 one update of two is false, and two replies of three."""
+    """The second of two clips has no steps. Above 0.5 one update of two is false, and two replies of three."""
     text = {
         name: np.zeros(0, int)
         for name in ("lm_loss", "lm_is_dst", "lm_hit", "lm_clip", "turn_hit", "turn_is_dst", "turn_clip")

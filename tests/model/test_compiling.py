@@ -40,7 +40,7 @@ def plain_and_compiled(stock, way, **settings):
 
 
 BF16_TOLERANCE = 0 if Version(torch.__version__) >= Version("2.13") else 5e-2
-"""Of a tensor's largest gradient: torch 2.9 rounds at other places in compiled layers, in float32 by under 1e-5."""
+"""Share of a tensor's largest gradient: torch 2.9 rounds elsewhere in compiled layers, in float32 by under 1e-5."""
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What is saved is read by transformers 4 as it is meant."""
+"""Saved folders are read rightly by transformers 4."""
 
 import json
 import os

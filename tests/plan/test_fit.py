@@ -1,4 +1,4 @@
-"""What `auto` becomes: worked out by hand with a memory that is a straight line."""
+"""Values that `auto` becomes, worked out by hand with a memory that is a straight line."""
 
 import pytest
 

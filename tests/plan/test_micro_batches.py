@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from dst_dist.data.batching import BatchPlan, Draw
+from dst_dist.data.batching import BatchPlan
 from dst_dist.data.cutting import SAMPLE_DTYPE
 from dst_dist.data.samples import Limits
 from dst_dist.plan.micro_batches import full_micro_batch, largest_micro_batches, shape_of
@@ -22,7 +22,7 @@ def dataset(*rows):
 
 def test_a_shape_adds_up_its_samples():
     data = dataset((100, 7, 20, 1, 6), (50, 3, 5, 2, 1), (9, 9, 9, 9, 9))
-    assert shape_of(data, [Draw(1, 0), Draw(0, 0)]) == MicroBatchShape((50, 100), 10, 25, 10)
+    assert shape_of(data.samples[[1, 0]]) == MicroBatchShape((50, 100), 10, 25, 10)
 
 
 def test_the_most_tokens_and_the_most_frames_may_be_in_two_micro_batches():

@@ -1,4 +1,4 @@
-"""What a launch needs or costs beside memory is said before it does."""
+"""Needs and costs of a launch beside memory are said before it."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What each process holds and sends, by engine: worked out by hand for a model of known sizes."""
+"""Bytes that each process holds and sends, by engine, worked out by hand for a model of known sizes."""
 
 import json
 
@@ -98,7 +98,7 @@ def test_an_optimizer_that_has_stepped_holds_these_moments(sizes):
 
 @pytest.mark.parametrize("engine", ["zero2", "fsdp"])
 def test_two_processes_hold_what_was_planned(starter, demo_words, tmp_path, engine):
-    """What a real training holds before its second update; `weights` and the rest are within 1 %."""
+    """A real training holds it before its second update; `weights` and the rest are within 1 %."""
     (tmp_path / "found").mkdir()
     words = recipe_words(
         demo_words, tmp_path / "run", *LORA, "train.precision=bf16", "train.max_steps=2", "data.val=[]"

@@ -11,7 +11,7 @@ from tests.train.in_process import train
 
 @pytest.fixture(scope="session")
 def runs(demo_words, tmp_path_factory):
-    """By mode, the folder of a finished run; its validation loss has an interval."""
+    """Folders of finished runs by mode; their validation losses have intervals."""
     folders = {}
     for mode, words in {"lora": LORA, "full": FULL}.items():
         folder = folders[mode] = tmp_path_factory.mktemp("publish") / mode

@@ -30,7 +30,7 @@ ADDED_TOKENS = (
     + [f"<|reserved_special_token_{number}|>" for number in range(88)]
     + ["<end_of_utterance>"]
 )
-"""In the order of their ids, from 49152."""
+"""Added tokens in the order of their ids, from 49152."""
 
 VISION = {
     "hidden_size": 48,

@@ -96,7 +96,7 @@ def test_streaming_the_gold_dialog_is_teacher_forcing(lora_run, monkeypatch):
 
 
 def test_the_model_writes_valid_updates(lora_run, monkeypatch):
-    """With its own words and states, on the dialogs that it learned."""
+    """It does so with its own words and states, on the dialogs that it learned."""
     run = FinishedRun.open(lora_run.folder, "train")
     num_gold, valid, exact = 0, 0, 0
     for number in range(len(run.data)):

@@ -1,6 +1,6 @@
-"""What `plan` says of the packaged recipes on cards of 24, 40 and 80 GB: the table on the recipes' page.
+"""Makes a table on the recipes' page: plans of the packaged recipes on cards of 24, 40 and 80 GB.
 
-python -m tests.recipes.cards     writes it anew
+python -m tests.recipes.cards     writes the table anew
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from tests.pages import REPOSITORY, with_part
 
 PAGE = REPOSITORY / "dst_dist/recipes/README.md"
 CARDS_GIB = {"24 GB": 22.5, "40 GB": 39.5, "80 GB": 79.1}
-"""By their name, the memory that such cards report."""
+"""Memory that cards report, by name."""
 RECIPES = tuple(f"{model}-{mode}" for model in ("256M", "500M", "2.2B") for mode in ("lora", "full"))
 LAUNCHES = {"one card": ("ddp", 1), "8 cards, ZeRO-2": ("zero2", 8), "8 cards, FSDP2": ("fsdp", 8)}
 SAMPLE = MicroBatchShape((4096,), 600, 614, 600)

@@ -16,7 +16,7 @@ from tests.pages import SCHEMA
 def test_a_key_has_its_default_its_sentence_and_its_choices():
     lines = keys.explain("optim.schedule").splitlines()
     assert lines[0] == "optim.schedule=cosine"
-    assert "How the rate falls" in lines[1]
+    assert "rate's fall to 0" in lines[1]
     assert lines[2].strip() == "One of cosine, linear, constant."
 
 

@@ -1,4 +1,4 @@
-"""Where a recipe's value comes from, and which folder it names in spite of faults."""
+"""Sources of a recipe's values, and the folder that a recipe with faults names."""
 
 import pytest
 import yaml

@@ -24,8 +24,6 @@ from tests.streaming.streams import (
     with_system_turns,
 )
 
-MIB = 2**20
-
 
 @pytest.fixture(scope="module")
 def clip(world):

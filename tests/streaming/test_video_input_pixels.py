@@ -13,8 +13,9 @@ from PIL import Image
 
 from dst_dist.data.features import FeatureReader, FeatureStore, Layout
 from dst_dist.data.frames import FrameReader, open_frames, write_frames
+from dst_dist.data.images import thumbnail
 from dst_dist.data.reading import read_clips
-from dst_dist.report.thumbnails import _thumbnail
+from dst_dist.report import thumbnails
 from dst_dist.streaming.video_input import read_task, read_video
 from dst_dist.streaming.watch import given_turns
 from tests.data.dialogs import make_maker, whole_sample
@@ -127,7 +128,7 @@ def test_every_way_gives_the_pixels_of_every_other(tmp_path):
 
 def test_the_report_shows_a_frame_as_the_model_sees_it(tmp_path):
     write_frames(tmp_path / "v.arrow", [JPEGS["orientation 6"]])
-    _, aspect = _thumbnail(open_frames(str(tmp_path / "v.arrow")), 0)
+    _, aspect = thumbnail(open_frames(str(tmp_path / "v.arrow")).image(0), thumbnails.SIZE, thumbnails.QUALITY)
     assert aspect == pytest.approx(40 / 48, abs=0.02)
 
 

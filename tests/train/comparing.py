@@ -1,4 +1,4 @@
-"""How far two trainings are from each other: their logs, and the weights in `final/`."""
+"""Compares two trainings: their logs, and the weights in `final/`."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -7,7 +7,7 @@ from tests.train.killing import Faults, installed
 
 
 class Cut(BaseException):
-    """Where a test cuts a run in this process; nothing catches it."""
+    """Raised where a test cuts a run in this process; nothing catches it."""
 
 
 def cut():

@@ -11,7 +11,7 @@ from tests.train.test_checkpoint import names, newest, saved
 
 
 def test_a_folder_that_cannot_be_removed_is_logged_and_stays(tmp_path, caplog, monkeypatch):
-    """As on NFS, where a file that a process still has open stays as `.nfs...`."""
+    """NFS is such a case: a file that a process still has open stays as `.nfs...`."""
     intact, gone = shutil.rmtree, []
 
     def rmtree(path, *others):

@@ -1,4 +1,4 @@
-"""What a run warns of before its first step."""
+"""Warnings of a run before its first step."""
 
 import pytest
 

@@ -17,7 +17,7 @@ NUM_STEPS = 20
 GLOBAL_BATCH = 8
 FRAMES_PER_SAMPLE = 16
 MANY_TOKENS = {1: 400, 2: 250}
-"""By number of processes: a limit with which steps differ in their number of micro-batches."""
+"""Limits by number of processes, with which steps differ in their number of micro-batches."""
 
 RECIPE = (
     *TINY_RUN,

@@ -99,7 +99,7 @@ def test_links_come_back_where_there_are_links(words, ordinary, tmp_path):
 
 
 def test_an_old_checkpoint_that_cannot_be_renamed_stays_and_training_goes_on(words, tmp_path, monkeypatch):
-    """Of an image that a container stands on: it can be read, and not renamed."""
+    """Such a checkpoint is in the image of a container: it can be read, and not renamed."""
     folder = tmp_path / "run"
     intact = type(folder).rename
 

@@ -1,4 +1,4 @@
-"""Which start may write its status, and where: starts at the same time, and processes of one start."""
+"""Starts that may write their status, and the file: starts at the same time, and processes of one start."""
 
 import json
 import subprocess

@@ -8,7 +8,6 @@ import json
 import os
 import random
 import shutil
-import subprocess
 import time
 
 import psutil
@@ -129,29 +128,11 @@ def test_at_random_instants(starter, words, straight, tmp_path):
     print(f"{kills} kills at random instants, {finished} runs finished")
 
 
-def kill_all(process):
-    for one in [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]:
-        one.kill()
-    process.wait()
-
-
 def test_the_real_command_is_killed_and_started_again(words, straight, tmp_path):
     """`accelerate launch` and its workers, all at once, while it trains; the same command continues."""
     folder = tmp_path / "run"
-    command = [*launching._command("cpu_ddp", 2), "-m", "dst_dist.train", *words, f"output_dir={folder}"]
-    with open(tmp_path / "output", "w") as output:
-        process = subprocess.Popen(
-            command,
-            cwd=launching.REPOSITORY,
-            env=launching._environment({}),
-            stdout=output,
-            stderr=output,
-            preexec_fn=launching.end_with_parent,
-        )
-        try:
-            wait_for(lambda: process.poll() is not None or (folder / "checkpoints/step-00000002").is_dir())
-        finally:
-            kill_all(process)
+    with launching.launcher(words, folder) as process:
+        wait_for(lambda: process.poll() is not None or (folder / "checkpoints/step-00000002").is_dir())
     assert not (folder / "final").exists() and not (folder / "status.json").exists()
     continued = launch("cpu_ddp", words, folder).check()
     assert "continued from" in continued.output

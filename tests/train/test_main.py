@@ -1,4 +1,4 @@
-"""How a start ends: what status.json says, and what is left of an earlier run."""
+"""Ends of a start: the content of status.json, and the rest of an earlier run."""
 
 import json
 import shutil

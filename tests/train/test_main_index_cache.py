@@ -21,7 +21,7 @@ def words(demo, tmp_path):
 
 
 def said(run):
-    """What was logged about the data."""
+    """Return the lines logged about the data."""
     lines = [line.partition(" INFO ")[2] for line in run.output.splitlines()]
     return [line for line in lines if any(word in line for word in SAID)]
 

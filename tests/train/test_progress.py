@@ -1,4 +1,4 @@
-"""What a run says: every key of metrics.jsonl, the same words in TensorBoard, and little for people to read."""
+"""Reports of a run: every key of metrics.jsonl, the same words in TensorBoard, and little for people to read."""
 
 import fcntl
 import json
@@ -153,7 +153,7 @@ def test_a_thousand_steps_are_less_than_100_kb_measured(demo_words, tmp_path):
 
 
 def on_a_terminal(command, columns=150):
-    """What a command writes to a terminal of this width, and its exit code."""
+    """Return the output of a command on a terminal of this width, and its exit code."""
     pid, terminal = pty.fork()
     if pid == 0:
         fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))

@@ -33,7 +33,7 @@ WITH_FAULTS = ("tests.train.killing",)
 
 @pytest.fixture(scope="module")
 def straight(demo_words, tmp_path_factory):
-    """By mode, the folder of a run that was never cut."""
+    """Folders of runs that were never cut, by mode."""
     folder = tmp_path_factory.mktemp("straight")
     for mode in ("lora", "full"):
         assert train([*cut_words(demo_words, mode), f"output_dir={folder}/{mode}"]) == 0

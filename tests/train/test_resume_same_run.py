@@ -76,7 +76,7 @@ def test_a_changed_key_is_named_and_refused_unless_allowed(continued, demo_words
 
 
 def test_allow_changed_may_be_repeated(continued, demo_words, tmp_path):
-    """As a job that is queued again does: stopped before and after the first checkpoint with the changed key."""
+    """A job that is queued again repeats it: stopped before and after the first checkpoint with the changed key."""
     words = [*cut_words(demo_words, "lora", "loss.lm=2", "checkpoint.every_steps=1"), "--allow-changed", "loss.lm"]
     for point in (AT_WORK, "after prune"):
         with installed(Faults(cut, point, 1)), pytest.raises(Cut):

@@ -47,7 +47,7 @@ def test_a_file_larger_than_a_piece(tmp_path, monkeypatch):
 
 
 def test_a_process_forked_meanwhile_writes_nothing(tmp_path):
-    """As a data worker is, while a thread writes: it inherits the open file, and closes it at its end."""
+    """A data worker is forked while a thread writes: it inherits the open file, and closes it at its end."""
     path = tmp_path / "a"
 
     def pieces():

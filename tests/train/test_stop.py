@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 import time
 
 import psutil
@@ -171,25 +170,12 @@ def test_a_second_signal_leaves_at_once_without_harm(starter, words, straight_on
 def test_the_launcher_is_told_to_end(words, straight_on_two, starter, tmp_path, number):
     """SIGTERM, which it passes on, or Ctrl-C, is harmless. (30 s after SIGTERM it kills: see test_loop_kill.py.)"""
     folder = tmp_path / "run"
-    command = [*launching._command("cpu_ddp", 2), "-m", "dst_dist.train", *words, f"output_dir={folder}"]
-    with open(tmp_path / "output", "w") as output:
-        launcher = subprocess.Popen(
-            command,
-            cwd=launching.REPOSITORY,
-            env=launching._environment({}),
-            stdout=output,
-            stderr=output,
-            preexec_fn=launching.end_with_parent,
-        )
-    try:
+    with launching.launcher(words, folder) as launcher:
         wait_for(lambda: launcher.poll() is not None or (folder / "checkpoints/step-00000002").is_dir())
         workers = psutil.Process(launcher.pid).children(recursive=True)
         launcher.send_signal(number)
         launcher.wait(60)
         assert not psutil.wait_procs(workers, timeout=10)[1], "workers outlive the launcher"
-    finally:
-        if launcher.poll() is None:
-            launching.kill_tree(launcher.pid)
     assert launcher.returncode != 0
     if number == signal.SIGTERM:
         assert status_of(folder)["code"] == 85
@@ -201,26 +187,12 @@ def test_the_launcher_is_told_to_end(words, straight_on_two, starter, tmp_path, 
 def test_killed_30_seconds_after_sigterm(starter, words, straight_on_two, tmp_path):
     """Workers that do not reach their next step in time get SIGKILL from the launcher, which is harmless."""
     folder = tmp_path / "run"
-    command = [*launching._command("cpu_ddp", 2), "-m", "tests.train.slow", *words, f"output_dir={folder}"]
-    environment = launching._environment({"SLOW_S": "100"})
-    with open(tmp_path / "output", "w") as output:
-        launcher = subprocess.Popen(
-            command,
-            cwd=launching.REPOSITORY,
-            env=environment,
-            stdout=output,
-            stderr=output,
-            preexec_fn=launching.end_with_parent,
-        )
-    try:
+    with launching.launcher(words, folder, "tests.train.slow", SLOW_S="100") as launcher:
         wait_for(lambda: launcher.poll() is not None or (folder / "checkpoints/step-00000001").is_dir())
         began = time.monotonic()
         launcher.send_signal(signal.SIGTERM)
         launcher.wait(90)
         assert 25 < time.monotonic() - began < 60
-    finally:
-        if launcher.poll() is None:
-            launching.kill_tree(launcher.pid)
     starter.run("cpu_ddp", words, folder).check()
     assert_same_run(folder, straight_on_two)
 

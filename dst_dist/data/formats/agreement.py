@@ -1,4 +1,4 @@
-"""Where a clip says something twice and not alike: the statement that the rest of it supports is believed."""
+"""Compares what a clip says twice; of two statements that differ, the one that the rest of the clip supports counts."""
 
 import math
 from collections.abc import Iterable
@@ -7,7 +7,7 @@ from dst_dist.data.formats.schema import RawHead, RawTurn, Turns
 from dst_dist.data.reading_log import ClipLog
 
 SLACK_S = 1.0
-"""How far a turn's time may lie outside its frames: public data rounds both."""
+"""Seconds that a turn's time may lie outside its frames: public data rounds both."""
 OTHER_GOAL = "clips that name two tasks, the one that their texts repeat believed"
 OTHER_TIME = "turns whose time is not that of their frames, which are believed"
 OTHER_FRAMES = "turns whose frames do not fit between the others', put where their time says"
@@ -16,15 +16,15 @@ TOO_LONG = "clips whose seq_len exceeds their max_seq_len, their length is count
 
 
 def alike(text: str) -> str:
-    """Return a text without what does not make it another one: case, spaces, and a full stop at its end."""
+    """Return a text in the form that is compared: lower case, single spaces, no full stop at its end."""
     return " ".join(text.split()).casefold().rstrip(".")
 
 
 def goal_of(head: RawHead, texts: Iterable[str], log: ClipLog) -> str:
-    """Return the task that a clip names, empty if none; of several the one that the most of its texts repeat.
+    """Return the task that a clip names, empty if none; if it names several, the one that most of its texts repeat.
 
     Args:
-        texts: what else is said in the clip. Without it the first of the keys is believed.
+        texts: the other texts of the clip. Without any, the first of the keys counts.
     """
     said = {
         "inferred_goal": getattr(head, "inferred_goal", None),
@@ -50,10 +50,10 @@ def check_lengths(head: RawHead, num_frames: int, log: ClipLog) -> None:
 
 
 def settle_frames(head: RawHead, turns: Turns, log: ClipLog) -> Turns:
-    """Return the turns, those with frames that neither their time nor their neighbours agree with put by their time.
+    """Return the turns; one whose frames agree neither with its time nor with its neighbours is moved to its time.
 
-    Frames are believed as long as they fit between those of the turns before and behind. Times are seconds of the
-    video, or of the clip if that agrees with more turns.
+    Frames count as long as they fit between those of the turns before and behind. Times are seconds of the video, or of
+    the clip if that agrees with more turns.
     """
     verdicts = {start: [_agrees(turn, start, head.fps) for _, turn in turns] for start in (0, head.start_frame_idx)}
     start = max(verdicts, key=lambda one: verdicts[one].count(True))

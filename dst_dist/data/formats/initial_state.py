@@ -1,4 +1,4 @@
-"""The dialog state that a clip opens with: where its sources disagree, the rest of the clip decides."""
+"""Finds the dialog state that a clip opens with; where its sources disagree, the rest of the clip decides."""
 
 import itertools
 from collections import defaultdict
@@ -42,7 +42,7 @@ def initial_state(
 
 
 def _status(step: str, stated: list[str], history: History) -> str:
-    """Return the best supported status of a step at the opening; `stated` are those that are said of it outright."""
+    """Return the best supported status of a step at the opening; `stated` are the statuses given for the opening."""
     before = itertools.takewhile(lambda what: not isinstance(what, Transition), history)
     candidates = dict.fromkeys([*stated, *before, NOT_STARTED])
     if len(candidates) == 1:

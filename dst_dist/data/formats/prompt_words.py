@@ -1,4 +1,4 @@
-"""The prompt's own words about task, steps and dialog state, which the opening turn writes too."""
+"""Reads what a prompt itself says about task, steps and dialog state, which the opening turn writes too."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -51,7 +51,7 @@ class PromptWords:
         return {step: one[2].lower().replace(" ", "_") for step, one in zip(steps, found, strict=True)}
 
     def beside(self, goal: str, state: Mapping[str, str], log: ClipLog) -> str:
-        """Return the prompt as it may stand beside our own words: without a state, and what contradicts the others.
+        """Return the prompt without sentences about the dialog state, or against the opening turn.
 
         Args:
             goal, state: what the opening turn says of the clip; `state` may leave out steps that are not started.
@@ -66,7 +66,7 @@ class PromptWords:
         return "".join(text for place in kept for text in self._parts[place - (place > kept[0]) : place + 1])
 
     def _heads_nothing(self, place: int, kinds: Mapping[int, str | None]) -> bool:
-        """Return whether a piece is the heading of a list of which nothing stays."""
+        """Return whether a piece is the heading of a list that is left out whole."""
         below = next((other for other in kinds if other > place and kinds[other] is None), None)
         is_left_out = kinds.get(place + 2) is not None
         is_heading = _HEADING.fullmatch(self._parts[place]) is not None

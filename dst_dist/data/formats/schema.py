@@ -1,4 +1,4 @@
-"""Shared by both clip formats: a clip's keys and their types, the wording of faults, and the finished clip."""
+"""Has what both clip formats share: a clip's keys and their types, the wording of faults, and the finished clip."""
 
 import itertools
 import json
@@ -47,12 +47,12 @@ class Raw(pydantic.BaseModel):
 
 
 def _is_number(written: Any) -> Any:
-    """Return a number, None for what is none: it says nothing that is used here."""
+    """Return a finite number as it is, None for any other value, which is not used here."""
     return written if type(written) in (int, float) and math.isfinite(written) else None
 
 
 Stated = Annotated[float | None, BeforeValidator(_is_number)]
-"""A number that a clip may state beside what decides, only to be compared with it."""
+"""A number that a clip may state, and that is only compared with what is counted here."""
 
 
 class RawTurn(Raw):
@@ -70,7 +70,7 @@ class Descriptions(Raw):
 
 
 def _as_object(written: Any) -> dict:
-    """Return an object, or the JSON text of one, as a dict; other values say nothing that is used here."""
+    """Return an object, or the JSON text of one, as a dict; an empty one for other values, which are not used here."""
     if isinstance(written, str):
         try:
             written = json.loads(written)
@@ -194,7 +194,7 @@ def make_clip(
 
 
 def validate(model: type[Model], raw: Any, log: ClipLog, place: str = "") -> Model | None:
-    """Return `raw` as `model`, or None after everything that is wrong with it was logged."""
+    """Return `raw` as `model`, or None after all its faults were logged."""
     if not isinstance(raw, dict):
         log.fault(f"must be an object, found {shown(raw)}", place)
         return None
