@@ -71,7 +71,10 @@ def _demo(commands) -> None:
     command.add_argument("--seed", type=int, default=0)
     command.add_argument("--blank", action="store_true", help="make every frame grey: what is learned without looking")
     command.add_argument(
-        "--world", choices=("slots", "objects"), default="slots", help="whose pictures are made (slots)"
+        "--world",
+        choices=("slots", "objects"),
+        default="slots",
+        help="slots: a step has a cell of its own (default); objects: its name has to be read and its object found",
     )
     command.set_defaults(run=_run_demo)
 
