@@ -96,7 +96,7 @@ class Rules:
     """What tasks and schedules of a split are drawn by.
 
     Attributes:
-        num_steps: numbers of steps, all as likely.
+        num_steps: numbers of steps to draw from; one that is there twice is twice as likely.
         update_chance: of an update at a frame.
         second_chance: that an update changes two steps at once.
     """
