@@ -15,8 +15,8 @@ COSTS = Costs(threshold=0.22, skip=0.005, back=0.02)
 NAMED = 0.3
 """Similarity from which a sentence names a step."""
 MEANT = 0.2
-"""Similarity from which what is left of a sentence without its cue names a step."""
-CLEARLY = 0.6
+"""Similarity from which a sentence names a step to which its cue belongs, or which is left without its cue."""
+CLEARLY = 0.75
 """Share of the best similarity from which the step at hand is meant all the same."""
 
 
@@ -80,7 +80,7 @@ def hear(sentences: Sequence[Sentence], steps: Sequence[Step], similarity: Simil
 def _settle(sentence: Sentence, row: np.ndarray, steps: Sequence[Step]) -> Sentence:
     """Return the sentence as one that tells, if its cue is a word of the step itself, such as `Remove the bolt.`"""
     best = int(row.argmax())
-    if sentence.act in (None, TELL) or row[best] < NAMED or not acts_like(sentence.act, steps[best].name):
+    if sentence.act in (None, TELL) or row[best] < MEANT or not acts_like(sentence.act, steps[best].name):
         return sentence
     return replace(sentence, act=TELL if sentence.may_tell else None)
 

@@ -72,7 +72,7 @@ def build(
 
     Raises:
         DataError: with all faults of all files, before anything is written.
-        ConfigError: if the similarity cannot be used, or no clip is left.
+        ConfigError: if the similarity cannot be used, no clip is left, or `out` cannot be written to.
     """
     compare, report = open_similarity(similarity), Report()
     videos = with_whole_sessions(read_dialogs(paths, report), report)
@@ -81,14 +81,17 @@ def build(
     for video in _without_repeats(videos, report):
         rate = find_rate(video, out, fps, report)
         for dialog in _align_dialogs(video, compare, proposer, report):
-            clips = _clips(dialog, rate, clip_s, report)
+            clips = make_clips(dialog, rate, clip_s, report)
             files.setdefault(f"{video.dataset}/{video.split}_training.json", []).extend(clips)
             dialogs.append(dialog)
     files = {name: clips for name, clips in files.items() if clips}
     if not files:
         raise ConfigError(["no clip is left of these dialogs; nothing was written", *report.lines()])
-    for name, clips in files.items():
-        write_whole(out / name, json.dumps(clips, ensure_ascii=False, indent=1) + "\n")
+    try:
+        for name, clips in files.items():
+            write_whole(out / name, json.dumps(clips, ensure_ascii=False, indent=1) + "\n")
+    except OSError as error:
+        raise ConfigError(f"--out {out} cannot be written to: {error.strerror}; name another folder") from error
     return Built(files, dialogs, report)
 
 
@@ -158,7 +161,8 @@ def _score(steps: Sequence[Step], matches: Matches) -> float:
     return round(10 * sum(min(1.0, value) for value in best.values()) / len(steps), 3)
 
 
-def _clips(dialog: Aligned, rate: Rate, clip_s: float | None, report: Report) -> list[dict[str, Any]]:
+def make_clips(dialog: Aligned, rate: Rate, clip_s: float | None, report: Report) -> list[dict[str, Any]]:
+    """Return the clips of a dialog, of `clip_s` seconds or whole; turns without a frame are left out, and counted."""
     video, written = dialog.video, dialog.video.written
     turns, num_beyond = place_turns(dialog.conversation.conversation, dialog.changes, dialog.task.steps, rate)
     if num_beyond:

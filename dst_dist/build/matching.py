@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 
@@ -97,11 +98,25 @@ def match(task: Task, sentences: Sequence[Sentence], similarity: Similarity, cos
     scores = task.line_scores.copy()
     for row, support in _near_instructions(lines, heard.instructions).items():
         scores[row] += SPOKEN_SHARE * np.maximum(0, support - scores[row])
-    chosen = align(scores, costs)
+    chosen = _shared_by_namesakes(align(scores, costs), steps)
     pairs = [(line, step, row[step]) for line, step, row in zip(lines, chosen, scores, strict=True) if step is not None]
     runs = [Run(step, line.start, line.end, _undoes(line, steps[step]), float(score)) for line, step, score in pairs]
     unmatched = [line for line, step in zip(lines, chosen, strict=True) if step is None]
     return Matches(_without_doubtful_undoing(runs, pairs, steps), unmatched, heard.tells, heard.cues)
+
+
+def _shared_by_namesakes(chosen: Sequence[int | None], steps: Sequence[Step]) -> list[int | None]:
+    """Return the steps of lines; work on a step that comes again goes to a later step of its name that has none."""
+    shared, matched = list(chosen), [row for row, step in enumerate(chosen) if step is not None]
+    for name in {step.name for step in steps}:
+        places = [place for place, step in enumerate(steps) if step.name == name]
+        by_name = groupby(matched, key=lambda row: chosen[row] in places)
+        visits = [list(rows) for is_own, rows in by_name if is_own]
+        if len(visits) >= len(places) and not set(places) <= set(chosen):
+            for number, rows in enumerate(visits):
+                for row in rows:
+                    shared[row] = places[min(number, len(places) - 1)]
+    return shared
 
 
 def _near_instructions(

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from dst_dist.build.hearing import NAMED, Cue
+from dst_dist.build.hearing import NAMED, Cue, Tell
 from dst_dist.build.matching import Matches, Run
 from dst_dist.build.speech import ALONGSIDE, BACK, DONE, GIVE_UP, HOLD, UNDO
+from dst_dist.data.state import TRANSITIONS
 
 SLACK_S = 1.0
 """Times that are nearer than this are the same moment."""
@@ -27,11 +28,12 @@ class Change:
 
 @dataclass(frozen=True)
 class Scene:
-    """Surroundings of a step's own work: all work that begins, and all cues, in order of time."""
+    """Surroundings of a step's own work: all work that begins, all cues and instructions, in order of time."""
 
     runs: Sequence[Run]
     begins: Sequence[tuple[float, int]]
     cues: Sequence[Cue]
+    tells: Sequence[Tell]
 
     def subject(self, cue: Cue) -> int | None:
         """Return the step that a cue is about."""
@@ -67,11 +69,12 @@ def find_changes(matches: Matches, untimed: dict[int, tuple[float, float | None]
     begins += [(time, step) for step, time in spoken.items()]
     placed = {step: times for step, times in untimed.items() if step not in own and step not in spoken}
     begins += [(start, step) for step, (start, _) in placed.items()]
-    scene = Scene(matches.runs, sorted(begins), matches.cues)
-    changes = [change for step, runs in own.items() for change in _from_lines(step, runs, scene)]
+    scene = Scene(matches.runs, sorted(begins), matches.cues, matches.tells)
+    changes: list[Change] = []
+    for step, runs in own.items():
+        changes += _with_words(_from_lines(step, runs, scene), runs[-1].start, scene)
     for step, time in spoken.items():
-        tells = [tell.time for tell in matches.tells if tell.step == step]
-        changes += _from_speech(step, time, tells, scene)
+        changes += _with_words([Change(time, step, "start")], time, scene)
     for step, (start, end) in placed.items():
         changes += [Change(start, step, "start"), *([Change(end, step, "complete")] if end is not None else [])]
     return sorted(changes, key=lambda change: change.time)
@@ -91,7 +94,7 @@ def _is_inside(time: float, runs: Sequence[Run]) -> bool:
 
 
 def _from_lines(step: int, runs: Sequence[Run], scene: Scene) -> list[Change]:
-    """Return the changes of a step that has lines: runs that come back, undoing, and the end of the last one."""
+    """Return the changes of a step up to the end of its last line: runs that come back, undoing, and how it ends."""
     runs = _joined(runs)
     changes: list[Change] = []
     end = 0.0
@@ -170,55 +173,43 @@ def _holds_within(step: int, run: Run, scene: Scene) -> list[Change]:
 
 
 def _end(step: int, run: Run, scene: Scene) -> list[Change]:
-    """Return how a step ends after its last run: given up, left for later, done, or not at all."""
-    end = run.end
-    given_up = scene.about(step, GIVE_UP, run.start)
+    """Return how the last run of a step ends: given up, left for later, done, or as words alone can tell."""
+    if run.end is None:
+        return []
+    given_up = [cue.sentence.time for cue in scene.about(step, GIVE_UP, run.start)]
+    held = scene.about(step, HOLD, run.end - EARLY_S, run.end + EARLY_S)
+    following = scene.next_begin(step, run.end - SLACK_S) or float("inf")
     if given_up:
-        time = given_up[0].sentence.time
-        following = scene.next_begin(step, run.start if end is None else end - SLACK_S)
-        broken = [Change(end, step, "pause")] if end is not None and following is not None and following < time else []
-        return [*broken, Change(time, step, "cancel")]
-    if end is None:
-        return _completed_by_others(step, run.start, scene)
-    held = scene.about(step, HOLD, end - EARLY_S, end + EARLY_S)
-    following = scene.next_begin(step, end) or float("inf")
-    for back in scene.about(step, BACK, end + EARLY_S, following - LONG_S) if held else ():
-        time = back.sentence.time
-        return [Change(end, step, "pause"), Change(time, step, "resume"), *_completed_by_others(step, time, scene)]
-    if any(cue.sentence.is_for_later for cue in held):
-        return [Change(end, step, "pause")]
-    undone = [cue for cue in scene.about(step, UNDO, end) if cue.sentence.is_wrong]
-    reset = [Change(undone[0].sentence.time, step, "reset")] if undone else []
-    return [Change(end, step, "complete"), *reset]
+        is_broken_off = given_up[0] > run.end + SLACK_S and (bool(held) or following < given_up[0])
+        return [Change(run.end, step, "pause") if is_broken_off else Change(given_up[0], step, "cancel")]
+    is_back = held and scene.about(step, BACK, run.end + EARLY_S, following - LONG_S)
+    is_left = is_back or any(cue.sentence.is_for_later for cue in held)
+    return [Change(run.end, step, "pause" if is_left else "complete")]
 
 
-def _completed_by_others(step: int, after: float, scene: Scene) -> list[Change]:
-    """Return the completion of a step whose end nobody wrote down: it is said to be done, or the next step begins."""
-    done = [cue.sentence.time for cue in scene.about(step, DONE, after + SLACK_S)]
-    ends = [time for time in (*done[:1], scene.next_begin(step, after)) if time is not None]
-    return [Change(min(ends), step, "complete")] if ends else []
-
-
-def _from_speech(step: int, begin: float, tells: Sequence[float], scene: Scene) -> list[Change]:
-    """Return the changes of a step that is only spoken of, from its beginning on."""
-    changes, status = [Change(begin, step, "start")], "in_progress"
-    for time, what in _moments(step, begin, tells, scene):
+def _with_words(changes: Sequence[Change], since: float, scene: Scene) -> list[Change]:
+    """Return the changes of a step, followed by those that are only spoken of, after them and after `since`."""
+    last = changes[-1]
+    begin, step, status = max(since, last.time), last.step, TRANSITIONS[last.transition][1]
+    changes = list(changes)
+    for time, what in _moments(step, begin, scene):
         transition = _answer(status, what)
-        if transition == "complete" and what == "other" and _is_taken_up(step, time, scene):
-            transition = "pause"
-        if transition == "complete" and what == "other" and scene.about(step, ALONGSIDE, begin, time + SLACK_S):
-            continue
+        if transition == "complete" and what == "other":
+            if scene.about(step, ALONGSIDE, begin, time + SLACK_S) or _is_named(
+                step, (DONE, HOLD, GIVE_UP), time, scene
+            ):
+                continue
+            if _is_named(step, (BACK,), time, scene):
+                transition = "pause"
         if transition is not None:
             changes.append(Change(time, step, transition))
-            status = {"complete": "completed", "pause": "paused", "cancel": "cancelled", "reset": "not_started"}.get(
-                transition, "in_progress"
-            )
+            status = TRANSITIONS[transition][1]
     return changes
 
 
-def _moments(step: int, begin: float, tells: Sequence[float], scene: Scene) -> list[tuple[float, str]]:
-    """Return what may change a spoken step after it began, in order of time."""
-    moments = [(time, "told") for time in tells if time > begin + SLACK_S]
+def _moments(step: int, begin: float, scene: Scene) -> list[tuple[float, str]]:
+    """Return what may change a step by words after a time, in order of time."""
+    moments = [(tell.time, "told") for tell in scene.tells if tell.step == step and tell.time > begin + SLACK_S]
     moments += [(time, "other") for time, other in scene.begins if other != step and time > begin + SLACK_S / 2]
     for act in (DONE, HOLD, BACK, GIVE_UP, UNDO):
         moments += [
@@ -240,6 +231,12 @@ def _answer(status: str, what: str) -> str | None:
     return "start" if status == "not_started" and what in ("told", BACK) else None
 
 
-def _is_taken_up(step: int, time: float, scene: Scene) -> bool:
-    """Return whether somebody names the step to go back to it."""
-    return any(cue.similarities[step] >= NAMED for cue in scene.about(step, BACK, time))
+def _is_named(step: int, acts: Sequence[str], time: float, scene: Scene) -> bool:
+    """Return whether the next that is said of the step by its name, from a time on, is one of some kinds."""
+    named = [
+        (cue.sentence.time, act)
+        for act in (DONE, HOLD, BACK, GIVE_UP, UNDO)
+        for cue in scene.about(step, act, time)
+        if cue.similarities[step] >= NAMED
+    ]
+    return bool(named) and min(named)[1] in acts

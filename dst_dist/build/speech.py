@@ -25,7 +25,7 @@ _CUES = (
         r"\b(give|gave|giving) (it |this |that )?up\b|\bforget (it|about|the|that|this)\b|\bnever ?mind\b|\bskip\w*\b"
         r"|\bcancel\w*\b|\babandon\w*\b|\bdo without\b|\b(don't|won't|not going to) (bother|need|do|finish)\b"
         r"|\bno (need|point)\b|\b(let's|we'll|i'll|i will|we) (not|drop)\b|\bcall (it|that) off\b"
-        r"|\bleav\w+ (it|that|this|the [\w ]+) (out|undone|unfinished|as it is)\b",
+        r"|\bleav\w+\b(?= (it|that|this|the [\w ]+) (out|undone|unfinished|as it is)\b)",
     ),
     (
         HOLD,
@@ -35,9 +35,9 @@ _CUES = (
         r"|\bhold on\b|\b(wait|one|just a|give me a|hang on|a) (moment|minute|second|sec)\b|\bhang on\b"
         r"|\b(a|short|quick|little|coffee) break\b"
         r"|\bpaus\w+\b|\bfor now\b|\bfor later\b"
-        r"|\b(be )?right back\b|\bbrb\b|\b(set|put) .{1,40} aside\b|\binterrupt\w*\b"
-        r"|\b(have|need|got) to (go|leave|answer|take (this|a call)|step away|run)\b|\b(come|get) back to\b.*\blater\b"
-        r"|\bcontinue .* (later|afterwards)\b|\bgo on .* (later|afterwards)\b",
+        r"|\b(be )?right back\b|\bbrb\b|\b(set|put)\b(?= .{1,40} aside\b)|\binterrupt\w*\b"
+        r"|\b(have|need|got) to (go|leave|answer|take (this|a call)|step away|run)\b"
+        r"|\b(come|get) back to\b(?=.*\blater\b)|\b(continue|go on)\b(?= .*\b(later|afterwards)\b)",
     ),
     (
         BACK,
@@ -47,7 +47,7 @@ _CUES = (
     ),
     (
         UNDO,
-        r"\b(take|took|taking|pull|pulled|pulling) (it|them|that|this|the [\w ]+?) (back )?(off|out|apart|down)\b"
+        r"\b(take|took|taking|pull|pulled|pulling)\b(?= (it|them|that|this|the [\w ]+?) (back )?(off|out|apart|down)\b)"
         r"|\btake (off|out|apart)\b|\bundo\w*\b|\bunscrew\w*\b|\bdetach\w*\b|\bdisassembl\w+\b|\bremov\w+\b"
         r"|\b(start|starting|do|redo) (it |that |this )?(over|again|from scratch)\b|\bredo\b|\brevers\w+\b",
     ),
@@ -85,6 +85,7 @@ _WRONG = re.compile(
 )
 _FOR_LATER = re.compile(r"\bfor now\b|\blater\b|\baside\b|\bunfinished\b|\bafterwards\b|\bcome back to\b")
 _CLAUSE = re.compile(r",?\s*\b(?:and then|then|after that|finally|afterwards)\b,?\s*", re.IGNORECASE)
+_BEFOREHAND = re.compile(r"^(?:but |and )?(?:before|after|once|when|as soon as|if)\s[^,]+,\s*(?=\S)", re.IGNORECASE)
 _WHILE = re.compile(r"\b(?:while|as)\s+(?P<clause>[^,.]+?)(?:,|[.!]?$)", re.IGNORECASE)
 
 
@@ -106,7 +107,11 @@ class Sentence:
 
 
 def read_sentences(said: Sequence[Said]) -> list[Sentence]:
-    """Return the sentences of what was said, in order; a `while` clause is a sentence of its own."""
+    """Return the sentences of what was said, in order.
+
+    A `while` clause is a sentence of its own; what is said to come before or after, as in `Once it is dry, paint it`,
+    is left out.
+    """
     found: list[Sentence] = []
     question = ""
     for turn in said:
@@ -130,12 +135,8 @@ def read_sentences(said: Sequence[Said]) -> list[Sentence]:
 def without_cue(sentence: Sentence) -> str:
     """Return a sentence's text without the words that make its act: `on the bulb` of `I give up on the bulb.`"""
     text = sentence.text
-    if sentence.act == UNDO:
-        # `take the paper off` has its thing between the cue's words.
-        return text
-    for act, pattern in _PATTERNS:
-        if act == sentence.act:
-            text = re.sub(pattern.pattern, " ", text, flags=re.IGNORECASE)
+    for pattern in [pattern for act, pattern in _PATTERNS if act == sentence.act] + [_WRONG] * (sentence.act == UNDO):
+        text = re.sub(pattern.pattern, " ", text, flags=re.IGNORECASE)
     return text
 
 
@@ -160,6 +161,7 @@ def _split(text: str) -> tuple[str, ...]:
 
 
 def _acts(text: str, turn: Said) -> list[tuple[str, str | None]]:
+    text = _BEFOREHAND.sub("", text)
     clause = _WHILE.search(text)
     act = _act(text.casefold(), turn)
     if act != ALONGSIDE or clause is None:

@@ -81,23 +81,23 @@ def _update(
 
 
 def cut(turns: Sequence[dict[str, Any]], start: int, length: int | None) -> list[dict[str, Any]]:
-    """Return the frames, turns and first state of each clip of a dialog.
+    """Return the frames, turns and first state of each clip of a dialog; together they have every frame up to its end.
 
     Args:
         start: first frame of the dialog.
-        length: most frames of a clip; None for one clip, however long.
+        length: frames of every clip but the last; None for one clip, however long.
     """
-    parts = [list(part) for _, part in groupby(turns, key=lambda turn: length and (turn["frame"] - start) // length)]
+    end = turns[-1]["frame"] + 1
     clips = []
-    for number, part in enumerate(parts):
-        first = start if number == 0 or length is None else start + (part[0]["frame"] - start) // length * length
-        conversation = [_with_range(turn, first) for turn in part]
+    for first in range(start, end, length or end - start):
+        stop = min(first + length, end) if length else end
+        inside = [_with_range(turn, first) for turn in turns if first <= turn["frame"] < stop]
         clips.append(
             {
-                "conversation": [SYSTEM, *conversation],
-                "initial_dst_state": part[0]["dst_state"],
+                "conversation": [SYSTEM, *inside],
+                "initial_dst_state": next(turn["dst_state"] for turn in turns if turn["frame"] >= first),
                 "start_frame_idx": first,
-                "end_frame_idx": part[-1]["frame"] + 1,
+                "end_frame_idx": stop,
             }
         )
     return clips

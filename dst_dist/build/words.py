@@ -8,7 +8,7 @@ _SILENT = """
     is are was were be been being am do does did has have had will would can could should shall may might must
     and or but so as if of to in into on onto at by for from with up down over under out off then than too also very
     now next first finally last lastly okay ok alright right please let lets us s ll ve re d m t step there here just
-    start begin go ahead time some any one all each more again still once
+    start starts started starting begin begins beginning go ahead time some any one all each more again still once
 """
 SILENT = frozenset(_SILENT.split())
 """Words that do not tell steps apart, and are left out of every text."""

@@ -58,7 +58,7 @@ def make_demo(
     """
     out = Path(out)
     files: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    videos = list(_plan_videos(seed, world, sizes))
+    videos = list(plan_videos(seed, sizes, world))
     for video in videos:
         if video.folder == PROASSIST_FOLDER:
             files[f"{video.folder}/train.jsonl"] += proassist_samples(video, sizes.frames_per_clip)
@@ -73,10 +73,11 @@ def make_demo(
         _write_records(out / name, records)
     # Forked: the workers need numpy and Pillow alone, and importing torch anew costs more than the drawing.
     with multiprocessing.get_context("fork").Pool(workers) as pool:
-        pool.map(partial(_write_frames, out, blank), videos, chunksize=4)
+        pool.map(partial(draw_frames, out, blank), videos, chunksize=4)
 
 
-def _plan_videos(seed: int, world: World, sizes: Sizes) -> Iterator[Video]:
+def plan_videos(seed: int, sizes: Sizes, world: World = SLOTS) -> Iterator[Video]:
+    """Yield the demo's videos before they are drawn."""
     for domain in (*DOMAINS, NEW_DOMAIN):
         num_train = sizes.train if domain != NEW_DOMAIN else max(1, sizes.train // 5)
         for split, num_videos in (("train", num_train), ("val", sizes.val), ("test", sizes.test)):
@@ -116,7 +117,7 @@ def _write_records(path: Path, records: list[dict[str, Any]]) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def _write_frames(out: Path, blank: bool, video: Video) -> None:
+def draw_frames(out: Path, blank: bool, video: Video) -> None:
     """Draw a video and write its frames file: base64 strings in the ProAssist folder, as its public data has them."""
     path = out / video.frames_file
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -111,9 +111,9 @@ def run(out: Path, name: str, row: Row, words: Sequence[str]) -> dict[str, float
         print(f"{name}: {row.title}", flush=True)
         folder = out / "runs" / name
         at = (f"model.name_or_path={out}/demo/{row.model}", f"data.root={out}/demo", f"output_dir={folder}")
-        seconds = _call("dst_dist.train", "demo", *at, *QUICK, *words, *row.words)
-        _call("dst_dist", "evaluate", str(folder), "--split", "test", *AS_IN_USE)
-        _call("dst_dist", "evaluate", str(folder), "--split", "test", "--streaming", *AS_IN_USE)
+        seconds = call("dst_dist.train", "demo", *at, *QUICK, *words, *row.words)
+        call("dst_dist", "evaluate", str(folder), "--split", "test", *AS_IN_USE)
+        call("dst_dist", "evaluate", str(folder), "--split", "test", "--streaming", *AS_IN_USE)
         result.write_text(json.dumps(_figures(folder / "evaluation") | {"seconds": seconds}))
     return json.loads(result.read_text())
 
@@ -125,7 +125,7 @@ def _figures(evaluation: Path) -> dict[str, float | None]:
     return {title: files[kind].get(key) for title, (kind, key) in COLUMNS.items()}
 
 
-def _call(*words: str) -> float:
+def call(*words: str) -> float:
     """Run a module of the package; return the seconds of processor time it took."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     env = os.environ | {"OMP_NUM_THREADS": "1"}

@@ -1,4 +1,4 @@
-"""The first and the second start by the number of clips: seconds from the recipe to the first batch, and memory.
+"""The first and the second start by the number of clips: time to the first batch, of all processors too, and memory.
 
 `python -m tests.benchmarks.startup_speed [--clips 1000 10000 50000]`
 """
@@ -80,21 +80,27 @@ def make_clip(rng: random.Random, number: int) -> dict:
 
 
 def start(root: str) -> None:
-    """Print the seconds to the first batch and the memory that they took, as JSON."""
+    """Print the seconds to the first batch, and the processor time and memory that they took, as JSON."""
     words = ["demo", f"model.name_or_path={root}/model", f"data.root={root}", "data.train=[many]", "data.val=[]"]
     recipe = load_recipe([*words, "data.max_seq_len=2048", "train.max_tokens=2048"])
     # What the first use of the tokenizer imports is no part of it.
     DataSetup(recipe)
     # The imports' own peak is forgotten.
     Path("/proc/self/clear_refs").write_text("5")
-    before_kib, started_s = peak_kib(), time.perf_counter()
+    before_kib, before_cpu_s, started_s = peak_kib(), cpu_s(), time.perf_counter()
     setup = DataSetup(recipe)
     data = setup.datasets(setup.check())["train"]
     plan = BatchPlan(data.weights, recipe.train.global_batch_size, recipe.seed, data.fingerprint)
-    sampler = MicroBatchSampler(plan, data.samples, setup.limits, 0, 1, 0, 1)
+    sampler = MicroBatchSampler(plan, data.samples, setup.limits, 0, 1, start=0, stop=1)
     next(iter(make_loader(data, sampler, 0, torch.device("cpu"))))
     taken_s = time.perf_counter() - started_s
-    print(json.dumps({"seconds": taken_s, "mib": (peak_kib() - before_kib) / 1024, "digests": data.digests()}))
+    taken = {"seconds": taken_s, "cpu_s": cpu_s() - before_cpu_s, "mib": (peak_kib() - before_kib) / 1024}
+    print(json.dumps({**taken, "digests": data.digests()}))
+
+
+def cpu_s() -> float:
+    """Return the processor time of this process and of its children that have ended."""
+    return sum(os.times()[:4])
 
 
 def peak_kib() -> int:
@@ -116,13 +122,17 @@ def main() -> None:
     options = parser.parse_args()
     if options.start:
         return start(options.start)
-    print(f"{'clips':>7} {'first':>9} {'peak memory':>13} {'second':>9} {'peak memory':>13} {'first / second':>15}")
+    columns = f"{'processor':>11} {'peak memory':>13}"
+    print(f"{'clips':>7} {'first':>9} {columns} {'second':>9} {columns} {'first / second':>15}")
     for num_clips in options.clips:
         with tempfile.TemporaryDirectory() as root:
             make_root(Path(root), num_clips)
             first, second = started(root), started(root)
         assert first["digests"] == second["digests"]
-        shown = [f"{value['seconds']:>7.2f} s {value['mib']:>+9.0f} MiB" for value in (first, second)]
+        shown = [
+            f"{value['seconds']:>7.2f} s {value['cpu_s']:>9.2f} s {value['mib']:>+9.0f} MiB"
+            for value in (first, second)
+        ]
         print(f"{num_clips:>7} {shown[0]} {shown[1]} {first['seconds'] / second['seconds']:>13.0f} x", flush=True)
     return None
 

@@ -11,7 +11,7 @@ from dst_dist.data.reading import read_clips
 from tests.data.handmade import jpeg
 
 EXAMPLES = Path(__file__).parent / "examples"
-NAMES = ("1-sequential", "2-skip-order-pause", "3-dirty")
+NAMES = ("1-sequential", "2-skip-order-pause", "3-dirty", "4-only-said", "5-repeated", "6-two-of-each")
 _VIDEO: dict[str, Any] = {
     "video_uid": "tea",
     "inferred_goal": "Make tea",

@@ -39,8 +39,19 @@ def test_what_an_instruction_tells(text, steps):
         ("The hole is done.", [0, 1], 1),
         ("I'm done with the plant.", [0], 2),
         ("Hold on, my phone is ringing.", [0, 1], 1),
+        ("Let's set the plant aside.", [2, 0], 2),
+        ("That's wrong, undo the plant.", [2, 0], 2),
     ],
 )
 def test_what_a_cue_is_about(text, begun, subject):
     (cue,) = heard("user", text).cues[:1]
     assert cue.subject(begun) == subject
+
+
+@pytest.mark.parametrize(
+    "text", ["Remove the wheel.", "Flip it over and undo the axle so that the wheel comes out of the frame."]
+)
+def test_a_cue_that_is_a_word_of_the_step_tells_it(text):
+    steps = [Step(1, "Remove the wheel from the frame."), Step(2, "Pull out the old inner tube.")]
+    found = hear(read_sentences([Said(1.0, "assistant", text)]), steps, tfidf)
+    assert [tell.step for tell in found.tells] == [0]

@@ -1,4 +1,4 @@
-"""The whole way from raw dialogs to clips that training reads, and the gold of the three examples."""
+"""The whole way from raw dialogs to clips that training reads, and the gold of the examples."""
 
 import json
 
@@ -102,7 +102,7 @@ def test_the_same_input_gives_the_same_bytes(tmp_path):
     for folder in ("a", "b"):
         build(paths, tmp_path / folder)
     files = sorted(path.relative_to(tmp_path / "a") for path in (tmp_path / "a").rglob("*.json"))
-    assert len(files) == 3
+    assert len(files) == 4
     for file in files:
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
 

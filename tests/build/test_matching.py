@@ -21,6 +21,22 @@ def test_lines_go_to_their_steps_and_others_to_none():
 @pytest.mark.parametrize(
     ("lines", "found"),
     [
+        (["peel apple", "wipe knife", "peel pear", "wipe knife"], [1, 2, 3, 4]),
+        (["peel apple", "wipe knife", "wipe knife", "peel pear"], [1, 2, 2, 3]),
+        (["peel apple", "wipe knife", "peel pear", "wipe knife", "peel pear"], [1, 2, 3, 4, 3]),
+        (["wipe knife", "peel apple", "wipe knife", "peel pear", "wipe knife"], [2, 1, 2, 3, 4]),
+    ],
+)
+def test_of_steps_with_one_name_the_later_takes_what_comes_again(lines, found):
+    knowledge = "Fruit\n1. Peel the apple.\n2. Wipe the knife.\n3. Peel the pear.\n4. Wipe the knife."
+    written = "\n".join(f"[{place}.0s-{place}.9s] {line}" for place, line in enumerate(lines))
+    runs = matches(knowledge, written)[0].runs
+    assert [run.step + 1 for run in runs] == found
+
+
+@pytest.mark.parametrize(
+    ("lines", "found"),
+    [
         (["grab shade", "unfold stand", "screw bulb"], [1, 2]),
         (["unfold stand", "screw bulb", "grab shade", "fit shade"], [1, 2, 3, 3]),
         (["unfold stand", "take the shade and fit it", "screw bulb"], [1, 3, 2]),

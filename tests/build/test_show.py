@@ -1,5 +1,9 @@
 """The verb."""
 
+from pathlib import Path
+
+import pytest
+
 from dst_dist import cli
 from tests.build.raw import EXAMPLES, NAMES, video, write
 
@@ -9,12 +13,60 @@ def test_the_verb_says_what_it_wrote_found_and_counted(tmp_path, capsys):
     paths = [*(str(EXAMPLES / f"{name}.raw.json") for name in NAMES), str(extra)]
     assert cli.main(["build", "--dialogs", *paths, "--out", str(tmp_path / "root"), "--fps", "2"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == f"{tmp_path}/root/ego4d/train_training.json: 2 clips"
-    assert "transitions: 21 start, 21 complete, 1 pause, 1 resume" in lines
+    assert lines[0] == f"{tmp_path}/root/ego4d/train_training.json: 3 clips"
+    assert "transitions: 38 start, 38 complete, 6 pause, 6 resume" in lines
     assert any(line.startswith("1 videos without numbered steps, left out") for line in lines)
     assert (tmp_path / "root/build.html").is_file()
 
 
-def test_a_fault_is_code_2(tmp_path, capsys):
-    assert cli.main(["build", "--dialogs", str(tmp_path / "none.json"), "--out", str(tmp_path)]) == 2
-    assert "DataError" in capsys.readouterr().err
+NOT_JSON = {"cut off": b'[{"video_uid": "x"', "empty": b"", "bytes": b"\xff\xfe\x00\x80", "text": b"hello"}
+
+
+@pytest.mark.parametrize("kind", NOT_JSON)
+def test_a_file_that_is_no_json_is_code_2(tmp_path, capsys, kind):
+    (tmp_path / "train.json").write_bytes(NOT_JSON[kind])
+    assert _fault(tmp_path, capsys).startswith("DataError: ")
+
+
+@pytest.mark.parametrize(
+    ("raw", "words", "said"),
+    [
+        ([], [], "no clip is left"),
+        ([video(conversations=[])], [], "no clip is left"),
+        ([{"reason_to_exclude": "x"}], [], "no clip is left"),
+        ([video(conversations=None)], [], "conversations"),
+        ([video()], ["--similarity", "no/such-model"], "--similarity no/such-model"),
+        ([video()], ["--llm", "http://localhost:1/v1"], "--llm-model"),
+        ([video()], ["--llm", "http://localhost:1/v1", "--llm-model", "x"], "OPENAI_API_KEY"),
+    ],
+)
+def test_a_fault_is_code_2_and_nothing_is_written(tmp_path, capsys, raw, words, said):
+    write(tmp_path / "train.json", raw)
+    assert said in _fault(tmp_path, capsys, *words)
+    assert not list(tmp_path.rglob("*_training.json"))
+
+
+@pytest.mark.parametrize("kind", ["no file", "a folder"])
+def test_a_path_that_cannot_be_read_is_code_2(tmp_path, capsys, kind):
+    if kind == "a folder":
+        (tmp_path / "train.json").mkdir()
+    assert "name a file of generated dialogs" in _fault(tmp_path, capsys)
+
+
+def test_a_frames_file_that_is_none_is_code_2(tmp_path, capsys):
+    write(tmp_path / "train.json", [video()])
+    (tmp_path / "root/ego4d/frames").mkdir(parents=True)
+    (tmp_path / "root/ego4d/frames/tea.arrow").write_bytes(b"no frames")
+    assert "tea.arrow" in _fault(tmp_path, capsys)
+
+
+def test_a_root_that_is_a_file_is_code_2(tmp_path, capsys):
+    write(tmp_path / "train.json", [video()])
+    (tmp_path / "root").write_text("")
+    assert f"{tmp_path}/root" in _fault(tmp_path, capsys)
+
+
+def _fault(folder: Path, capsys, *words: str) -> str:
+    """Build `train.json` of a folder, which is the user's fault; returns what is said about it."""
+    assert cli.main(["build", "--dialogs", f"{folder}/train.json", "--out", f"{folder}/root", *words]) == 2
+    return capsys.readouterr().err

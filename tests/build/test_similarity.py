@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from dst_dist.build.similarity import compare, open_similarity, tfidf
+from dst_dist.build.similarity import SENTENCES_SHARE, compare, open_similarity, tfidf
 from dst_dist.build.steps import Step
 from dst_dist.errors import ConfigError
 
@@ -43,7 +43,7 @@ def test_a_model_that_is_none_is_the_users_fault(tmp_path):
         open_similarity(str(tmp_path / "nothing"))
 
 
-def test_a_sentence_model_gives_cosines(monkeypatch):
+def test_a_sentence_models_cosines_are_added(monkeypatch):
     vectors = {"a": (1, 0), "b": (0, 2), "Cut.": (3, 3), "Fry.": (-1, 0)}
 
     class Model:
@@ -56,7 +56,8 @@ def test_a_sentence_model_gives_cosines(monkeypatch):
     monkeypatch.setitem(sys.modules, "sentence_transformers", SimpleNamespace(SentenceTransformer=Model))
     similarity = open_similarity("some/model")
     scores = compare(similarity, ["a", "b"], [Step(1, "Cut."), Step(2, "Fry.")])
-    assert scores == pytest.approx(np.array([[0.5**0.5, 0], [0.5**0.5, 0]]), abs=1e-6)
+    # The words have nothing in common.
+    assert scores == pytest.approx(SENTENCES_SHARE * np.array([[0.5**0.5, 0], [0.5**0.5, 0]]), abs=1e-6)
 
 
 def test_a_similarity_of_ones_own_is_taken():

@@ -53,6 +53,28 @@ DONE = ["5 S1 start", "10 S1 complete"]
             [BULB], [(30, "user", "I'll leave the bulb for now.")], ["20 S2 start", "30 S2 pause"], id="left for later"
         ),
         pytest.param(
+            [BULB],
+            [(30, "user", "Let's set the bulb aside."), (45, "user", "Forget the bulb.")],
+            ["20 S2 start", "30 S2 pause", "45 S2 cancel"],
+            id="left, and given up later",
+        ),
+        pytest.param(
+            [BULB],
+            [(30, "user", "I'll leave the bulb for now."), (45, "assistant", "Now screw the bulb in.")],
+            ["20 S2 start", "30 S2 pause", "45 S2 resume"],
+            id="left, and told again",
+        ),
+        pytest.param(
+            [BULB, CABLE],
+            [
+                (35, "assistant", "That is the wrong bulb, take it out again.", "initiative|correction"),
+                (40, "assistant", "Screw the other bulb in."),
+            ],
+            ["20 S2 start", "30 S2 complete", "35 S2 reset", "40 S2 start"]
+            + ["50 S2 complete", "50 S3 start", "60 S3 complete"],
+            id="undone in words, and told again",
+        ),
+        pytest.param(
             [BULB, AGAIN],
             [(35, "assistant", "That is the wrong bulb, take it out again.", "initiative|correction")],
             ["20 S2 start", "30 S2 complete", "35 S2 reset", "70 S2 start", "80 S2 complete"],
@@ -89,6 +111,12 @@ DONE = ["5 S1 start", "10 S1 complete"]
             id="undone before its line ends",
         ),
         pytest.param(["[5.0s] unfold stand"], [], ["5 S1 start"], id="no end"),
+        pytest.param(
+            [STAND, "[15.0s] unfold stand"],
+            [(12, "user", "That's done."), (18, "user", "That's done.")],
+            ["5 S1 start", "18 S1 complete"],
+            id="no end of the last line",
+        ),
         pytest.param(
             ["[5.0s] unfold stand", BULB],
             [],

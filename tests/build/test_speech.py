@@ -3,7 +3,7 @@
 import pytest
 
 from dst_dist.build.evidence import Said
-from dst_dist.build.speech import ALONGSIDE, BACK, DONE, GIVE_UP, HOLD, TELL, UNDO, read_sentences
+from dst_dist.build.speech import ALONGSIDE, BACK, DONE, GIVE_UP, HOLD, TELL, UNDO, read_sentences, without_cue
 
 
 def acts(role: str, text: str, labels: str = "") -> list[str | None]:
@@ -44,10 +44,34 @@ def acts(role: str, text: str, labels: str = "") -> list[str | None]:
         ("user", "Nearly finished.", [None]),
         ("user", "Thanks", [None]),
         ("user", "I\u2019m back.", [BACK]),
+        ("user", "Let's set the bowl aside.", [HOLD]),
+        ("user", "We'll come back to the bowl later.", [HOLD]),
     ],
 )
 def test_what_a_sentence_does(role, text, found):
     assert acts(role, text) == found
+
+
+@pytest.mark.parametrize("word", ["Before", "After", "Once", "When", "As soon as", "If", "But before", "And once"])
+def test_what_comes_before_or_after_is_no_part_of_an_instruction(word):
+    (sentence,) = read_sentences([Said(1.0, "assistant", f"{word} you pour the milk, cut the apple.")])
+    assert (sentence.text, sentence.act) == ("cut the apple.", TELL)
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("I give up on the bulb.", "I on the bulb."),
+        ("Let's set the bulb aside.", "Let's the bulb aside."),
+        ("We'll come back to the bulb later.", "We'll the bulb later."),
+        ("I'll leave the bulb unfinished.", "I'll the bulb unfinished."),
+        ("That's wrong, undo the bulb.", "That's , the bulb."),
+        ("That's wrong, take the bulb off.", "That's , the bulb off."),
+    ],
+)
+def test_a_cue_leaves_the_thing_that_it_is_about(text, left):
+    sentence = read_sentences([Said(1.0, "user", text)])[-1]
+    assert without_cue(sentence).split() == left.split()
 
 
 @pytest.mark.parametrize(

@@ -96,9 +96,9 @@ def test_the_state_is_the_one_before_the_turn_and_names_steps_seen():
     [
         (0, None, [(0, 21)]),
         (2, None, [(2, 21)]),
-        (0, 10, [(0, 9), (10, 11), (20, 21)]),
-        (0, 8, [(0, 3), (8, 11), (16, 21)]),
-        (2, 6, [(2, 3), (8, 11), (20, 21)]),
+        (0, 10, [(0, 10), (10, 20), (20, 21)]),
+        (0, 8, [(0, 8), (8, 16), (16, 21)]),
+        (2, 6, [(2, 8), (8, 14), (14, 20), (20, 21)]),
     ],
 )
 def test_cutting_by_length(start, length, ranges):
@@ -107,7 +107,9 @@ def test_cutting_by_length(start, length, ranges):
     clips = cut(turns, start, length)
     assert [(clip["start_frame_idx"], clip["end_frame_idx"]) for clip in clips] == ranges
     for clip in clips:
-        first = clip["conversation"][1]
-        assert clip["initial_dst_state"] == first["dst_state"]
-        assert all(clip["start_frame_idx"] <= turn["start_frame"] for turn in clip["conversation"][1:])
+        for turn in clip["conversation"][1:]:
+            assert clip["start_frame_idx"] <= turn["start_frame"] < turn["end_frame"] <= clip["end_frame_idx"]
+    # S1 is in progress after frame 2, until frame 20.
+    states = [{"S1": "in_progress"} if 2 < first <= 20 else {} for first, _ in ranges]
+    assert [clip["initial_dst_state"] for clip in clips] == states
     assert sum(len(clip["conversation"]) - 1 for clip in clips) == 4

