@@ -70,15 +70,22 @@ def _demo(commands) -> None:
     command.add_argument("--out", type=path_argument, required=True, help="folder to write")
     command.add_argument("--seed", type=int, default=0)
     command.add_argument("--blank", action="store_true", help="make every frame grey: what is learned without looking")
+    command.add_argument(
+        "--world",
+        choices=("slots", "objects"),
+        default="slots",
+        help="slots: a step has a cell of its own (default); objects: its name has to be read and its object found",
+    )
     command.set_defaults(run=_run_demo)
 
 
 def _run_demo(options: argparse.Namespace) -> None:
     from dst_dist.demo.make import make_demo
+    from dst_dist.demo.world import WORLDS
     from dst_dist.logs import set_up_logging
 
     set_up_logging(is_main=True)
-    make_demo(options.out, seed=options.seed, blank=options.blank)
+    make_demo(options.out, seed=options.seed, blank=options.blank, world=WORLDS[options.world])
     print(f"made {options.out}")
 
 

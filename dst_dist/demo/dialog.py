@@ -7,7 +7,7 @@ from itertools import groupby
 from typing import Any
 
 from dst_dist.data.state import NOT_STARTED, TRANSITIONS, format_state, without_not_started
-from dst_dist.demo.world import FPS, Domain, Moment, Task
+from dst_dist.demo.world import FPS, Domain, Moment, Task, World
 
 MAX_SEQ_LEN = 4096
 BOS, EOS, IMAGE = "<|im_start|>", "<end_of_utterance>", "<image>"
@@ -24,6 +24,7 @@ class Video:
     task: Task
     moments: tuple[Moment, ...]
     frames_seed: int
+    world: World
 
     @property
     def frames_file(self) -> str:

@@ -18,12 +18,14 @@ import numpy as np
 import pyarrow as pa
 
 from dst_dist.data.frames import write_frames
-from dst_dist.demo import world
 from dst_dist.demo.dialog import Video, proassist_samples, prospect_clips, render
 from dst_dist.demo.model import train_tokenizer, write_model
+from dst_dist.demo.objects import ObjectsPainter
 from dst_dist.demo.painter import FRAME_SIZE, Painter, encode_jpeg
+from dst_dist.demo.world import DOMAINS, NEW_DOMAIN, OBJECTS, SLOTS, Domain, World, draw_schedule, draw_task
 
 PROASSIST_FOLDER = "proassist_demo"
+PAINTERS = {SLOTS: Painter, OBJECTS: ObjectsPainter}
 NUM_HELD_OUT_GOALS = 4
 """Goals of a domain for validation only, and as many for test only."""
 
@@ -43,23 +45,26 @@ class Sizes:
     frames_per_clip: int = 32
 
 
-def make_demo(out: Path | str, seed: int = 0, blank: bool = False, sizes: Sizes = Sizes(), workers: int = 2) -> None:
+def make_demo(
+    out: Path | str, seed: int = 0, blank: bool = False, sizes: Sizes = Sizes(), workers: int = 2, world: World = SLOTS
+) -> None:
     """Write the demo below `out`: `model/`, a dataset folder for each domain, and `proassist_demo/`.
 
     Args:
         blank: write the same text and frame counts, but make every frame the same grey, for the control that
             shows what can be learned without looking.
         workers: processes that draw.
+        world: SLOTS or OBJECTS.
     """
     out = Path(out)
     files: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    videos = list(plan_videos(seed, sizes))
+    videos = list(plan_videos(seed, sizes, world))
     for video in videos:
         if video.folder == PROASSIST_FOLDER:
             files[f"{video.folder}/train.jsonl"] += proassist_samples(video, sizes.frames_per_clip)
         else:
             files[f"{video.folder}/{video.split}_training.json"] += prospect_clips(video, sizes.frames_per_clip)
-    learned = [f"{domain.name}/train_training.json" for domain in world.DOMAINS]
+    learned = [f"{domain.name}/train_training.json" for domain in DOMAINS]
     tokenizer = train_tokenizer(render(record) for name in learned for record in files[name])
     write_model(out / "model", tokenizer, seed)
     for name, records in files.items():
@@ -71,31 +76,31 @@ def make_demo(out: Path | str, seed: int = 0, blank: bool = False, sizes: Sizes 
         pool.map(partial(draw_frames, out, blank), videos, chunksize=4)
 
 
-def plan_videos(seed: int, sizes: Sizes) -> Iterator[Video]:
+def plan_videos(seed: int, sizes: Sizes, world: World = SLOTS) -> Iterator[Video]:
     """Yield the demo's videos before they are drawn."""
-    for domain in (*world.DOMAINS, world.NEW_DOMAIN):
-        num_train = sizes.train if domain != world.NEW_DOMAIN else max(1, sizes.train // 5)
+    for domain in (*DOMAINS, NEW_DOMAIN):
+        num_train = sizes.train if domain != NEW_DOMAIN else max(1, sizes.train // 5)
         for split, num_videos in (("train", num_train), ("val", sizes.val), ("test", sizes.test)):
             for number in range(num_videos):
-                yield _plan_video(seed, domain, split, number, sizes)
+                yield _plan_video(seed, world, domain, split, number, sizes)
     for number in range(sizes.proassist):
-        video = _plan_video(seed, world.DOMAINS[number % len(world.DOMAINS)], "proassist", number, sizes)
+        video = _plan_video(seed, world, DOMAINS[number % len(DOMAINS)], "proassist", number, sizes)
         yield replace(video, folder=PROASSIST_FOLDER)
 
 
-def _plan_video(seed: int, domain: world.Domain, split: str, number: int, sizes: Sizes) -> Video:
+def _plan_video(seed: int, world: World, domain: Domain, split: str, number: int, sizes: Sizes) -> Video:
     rng = random.Random(f"{seed}/{domain.name}/{split}/{number}")
-    task = world.draw_task(rng, domain, _goals(seed, domain, split))
-    second_chance = world.SECOND_CHANCE_IN_TRAINING if split == "train" else world.SECOND_CHANCE
+    rules = world.training if split == "train" else world.elsewhere
+    task = draw_task(rng, domain, _goals(seed, domain, split), world, rules)
     num_frames = sizes.clips_per_video * sizes.frames_per_clip
-    moments = world.draw_schedule(rng, len(task.steps), num_frames, sizes.frames_per_clip, second_chance)
+    moments = draw_schedule(rng, len(task.steps), num_frames, sizes.frames_per_clip, rules)
     first = next(n for n, moment in enumerate(moments) if not moment.transitions and not moment.error_starts)
     moments[first] = replace(moments[first], question="goal")
     uid = f"{domain.name}-{split}-{number:04d}"
-    return Video(uid, domain.name, split, domain, task, tuple(moments), rng.getrandbits(64))
+    return Video(uid, domain.name, split, domain, task, tuple(moments), rng.getrandbits(64), world)
 
 
-def _goals(seed: int, domain: world.Domain, split: str) -> list[str]:
+def _goals(seed: int, domain: Domain, split: str) -> list[str]:
     """Return the goals of a split: no task of validation or test is trained on."""
     goals = [f"{verb} the {thing}" for verb in domain.goal_verbs for thing in domain.goal_things]
     random.Random(f"{seed}/{domain.name}").shuffle(goals)
@@ -120,7 +125,7 @@ def draw_frames(out: Path, blank: bool, video: Video) -> None:
         grey = np.full((FRAME_SIZE, FRAME_SIZE, 3), 127, np.uint8)
         jpegs = [encode_jpeg(grey, quality=90)] * len(video.moments)
     else:
-        painter = Painter(video.frames_seed, video.task, video.domain)
+        painter = PAINTERS[video.world](video.frames_seed, video.task, video.domain)
         jpegs = [painter.draw(moment) for moment in video.moments]
     if video.folder != PROASSIST_FOLDER:
         write_frames(path, jpegs)

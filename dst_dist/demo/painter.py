@@ -96,11 +96,16 @@ class Painter:
         if moment.error:
             mark = image[top + 2 * CELL : top + 2 * CELL + PLATE, left + 2 * CELL : left + 2 * CELL + PLATE]
             mark[0:8, 4:8] = mark[9:12, 4:8] = ERROR_COLOUR
-        for y, x, height, width in rng.integers((4, 4, 2, 2), (48, 48, 6, 6), (rng.integers(0, 3), 4)):
-            image[y : y + height, x : x + width] = rng.integers(0, 256, 3)
-        image = image[MARGIN:-MARGIN, MARGIN:-MARGIN]
-        image = image * rng.uniform(0.85, 1.1) + rng.normal(0, NOISE, image.shape)
-        return encode_jpeg(np.clip(image, 0, 255).astype(np.uint8), int(rng.integers(60, 93)))
+        return finish(image, rng)
+
+
+def finish(image: np.ndarray, rng: np.random.Generator) -> bytes:
+    """Return a drawn picture as JPEG: scatter small patches, cut the border off, change the light and add noise."""
+    for y, x, height, width in rng.integers((4, 4, 2, 2), (48, 48, 6, 6), (rng.integers(0, 3), 4)):
+        image[y : y + height, x : x + width] = rng.integers(0, 256, 3)
+    image = image[MARGIN:-MARGIN, MARGIN:-MARGIN]
+    image = image * rng.uniform(0.85, 1.1) + rng.normal(0, NOISE, image.shape)
+    return encode_jpeg(np.clip(image, 0, 255).astype(np.uint8), int(rng.integers(60, 93)))
 
 
 def _put_object(plate: np.ndarray, step: StepPlan, y: int, x: int) -> None:

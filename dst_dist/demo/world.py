@@ -13,7 +13,6 @@ from dst_dist.data.state import TRANSITIONS
 FPS = 2
 COLOURS = ("red", "blue", "green", "purple", "orange", "white", "black", "brown")
 SHAPES = ("square", "disc", "bar", "ring", "corner", "cross")
-NUM_STEPS = (4, 5, 5, 6, 6, 7, 8)
 
 
 @dataclass(frozen=True)
@@ -92,14 +91,67 @@ class Task:
     steps: tuple[StepPlan, ...]
 
 
-def draw_task(rng: random.Random, domain: Domain, goals: list[str]) -> Task:
+@dataclass(frozen=True)
+class Rules:
+    """What tasks and schedules of a split are drawn by.
+
+    Attributes:
+        num_steps: numbers of steps to draw from; one that is there twice is twice as likely.
+        update_chance: of an update at a frame.
+        second_chance: that an update changes two steps at once.
+    """
+
+    num_steps: tuple[int, ...]
+    update_chance: float
+    second_chance: float
+
+
+@dataclass(frozen=True)
+class World:
+    """The looks that objects have, and the rules of its splits.
+
+    Attributes:
+        is_object_unique: whether an object, by colour and shape, belongs to one step of a task at most.
+        training: rules by which what is hard to learn comes more often than in validation and test.
+    """
+
+    name: str
+    colours: tuple[str, ...]
+    shapes: tuple[str, ...]
+    is_object_unique: bool
+    training: Rules
+    elsewhere: Rules
+
+
+SLOTS = World(
+    name="slots",
+    colours=COLOURS,
+    shapes=SHAPES,
+    is_object_unique=False,
+    training=Rules((4, 5, 5, 6, 6, 7, 8), update_chance=0.16, second_chance=0.25),
+    elsewhere=Rules((4, 5, 5, 6, 6, 7, 8), update_chance=0.16, second_chance=0.1),
+)
+OBJECTS = World(
+    name="objects",
+    colours=COLOURS[:6],
+    shapes=("square", "bar", "ring", "corner"),
+    is_object_unique=True,
+    training=Rules((4, 5, 6), update_chance=0.3, second_chance=0.0),
+    elsewhere=Rules((4, 5, 6), update_chance=0.16, second_chance=0.0),
+)
+WORLDS = {world.name: world for world in (SLOTS, OBJECTS)}
+
+
+def draw_task(rng: random.Random, domain: Domain, goals: list[str], world: World, rules: Rules) -> Task:
     """Return a task with one of `goals` and steps put together from the domain's words."""
-    words = [(verb, colour, thing) for verb in domain.step_verbs for colour in COLOURS for thing in domain.step_objects]
-    chosen = rng.sample(words, rng.choice(NUM_STEPS))
-    steps = tuple(
-        StepPlan(f"{verb} {colour} {thing}", colour, SHAPES[domain.step_objects.index(thing)])
-        for verb, colour, thing in chosen
-    )
+    shapes = dict(zip(domain.step_objects, SHAPES, strict=True))
+    things = [thing for thing in domain.step_objects if shapes[thing] in world.shapes]
+    words = [(verb, colour, thing) for verb in domain.step_verbs for colour in world.colours for thing in things]
+    num_steps = rng.choice(rules.num_steps)
+    chosen = rng.sample(words, num_steps)
+    while world.is_object_unique and len({(colour, thing) for _, colour, thing in chosen}) < num_steps:
+        chosen = rng.sample(words, num_steps)
+    steps = tuple(StepPlan(f"{verb} {colour} {thing}", colour, shapes[thing]) for verb, colour, thing in chosen)
     return Task(rng.choice(goals), steps)
 
 
@@ -114,10 +166,6 @@ START_WEIGHT, START_WEIGHT_WHILE_BUSY, BUSY = 3.0, 0.3, 2
 """How often a step starts, relative to the rest; and when this many steps are in progress or paused."""
 NEXT_STEP_WEIGHT = 2.0
 """The first step that waits is this much likelier to start than another one."""
-UPDATE_CHANCE = 0.16
-"""Chance of an update at a frame, whatever came before: the time since the last one tells nothing."""
-SECOND_CHANCE, SECOND_CHANCE_IN_TRAINING = 0.1, 0.25
-"""How often an update changes two steps at once; in training more often, because the second is hardest to learn."""
 ERROR_CHANCE = 0.05
 QUESTION_CHANCE = 0.05
 QUESTIONS = ("open", "done", "thanks")
@@ -166,21 +214,19 @@ class Moment:
 
 
 def draw_schedule(
-    rng: random.Random, num_steps: int, num_frames: int, frames_per_clip: int, second_chance: float = SECOND_CHANCE
+    rng: random.Random, num_steps: int, num_frames: int, frames_per_clip: int, rules: Rules = SLOTS.elsewhere
 ) -> list[Moment]:
     """Return a video's moments, frame by frame.
 
-    Every frame has the same chance of an update, except the first of each clip, which shows the state that the clip
-    starts with: with nothing but the opening text to compare, changes there would be hard to tell.
-
-    Args:
-        second_chance: how often an update changes two steps at once.
+    Every frame has the same chance of an update, whatever came before: the time since the last one tells nothing. Only
+    the first of each clip has none and shows the state that the clip starts with: with nothing but the opening text
+    to compare, changes there would be hard to tell.
     """
     statuses, moments, error_frames_left = ["not_started"] * num_steps, [], 0
     for frame in range(num_frames):
         transitions: dict[int, str] = {}
-        if frame % frames_per_clip and rng.random() < UPDATE_CHANCE:
-            for _ in range(1 + (rng.random() < second_chance)):
+        if frame % frames_per_clip and rng.random() < rules.update_chance:
+            for _ in range(1 + (rng.random() < rules.second_chance)):
                 step, transition = _draw_transition(rng, statuses, transitions)
                 transitions[step] = transition
                 statuses[step] = TRANSITIONS[transition][1]

@@ -13,7 +13,7 @@ from dst_dist.data.reading import count_shared_videos, read_clips
 from dst_dist.data.state import apply_update, without_not_started
 from dst_dist.demo.make import Sizes, make_demo
 from dst_dist.demo.painter import FRAME_SIZE
-from dst_dist.demo.world import DOMAINS, NEW_DOMAIN
+from dst_dist.demo.world import DOMAINS, NEW_DOMAIN, OBJECTS
 from tests.demo.reading import NAMES, clips_of, frames_of
 
 TINY = Sizes(train=2, val=1, test=1, proassist=1, clips_per_video=2, frames_per_clip=12)
@@ -21,6 +21,17 @@ TINY = Sizes(train=2, val=1, test=1, proassist=1, clips_per_video=2, frames_per_
 
 def files_of(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+SHORT = Sizes(train=12, val=2, test=2, proassist=1, clips_per_video=1, frames_per_clip=6)
+
+
+@pytest.fixture(scope="module")
+def objects(tmp_path_factory) -> Path:
+    """The world of objects: more tasks than in `tiny`, of fewer frames."""
+    folder = tmp_path_factory.mktemp("objects")
+    make_demo(folder, seed=3, sizes=SHORT, workers=1, world=OBJECTS)
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +49,24 @@ def test_the_seed_alone_decides_every_byte(tiny, tmp_path):
     assert first.keys() == other.keys()
     for name in ("model/model.safetensors", "kitchen/train_training.json", "kitchen/frames/kitchen-val-0000.arrow"):
         assert first[name] != other[name]
+
+
+def test_the_seed_alone_decides_every_byte_of_the_world_of_objects(objects, tmp_path):
+    make_demo(tmp_path, seed=3, sizes=SHORT, workers=2, world=OBJECTS)
+    assert files_of(objects) == files_of(tmp_path)
+
+
+def test_the_world_of_objects_is_read_without_corrections_and_its_tasks_are_new(objects):
+    _, _, report = read_clips(objects, [*NAMES, "proassist_demo/train.jsonl"], "train", strict=True)
+    assert report.lines() == []
+    tasks = {
+        split: {frozenset(step.name for step in clip.steps) for clip in clips_of(objects, split)}
+        for split in ("train", "val", "test")
+    }
+    assert sum(map(len, tasks.values())) == len(set.union(*tasks.values())) >= 30
+    for steps in set.union(*tasks.values()):
+        # "fit red wheel": no other step of the task has this colour and thing.
+        assert len({name.split(" ", 1)[1] for name in steps}) == len(steps)
 
 
 def test_the_callers_random_state_is_left_as_it_was(tmp_path):

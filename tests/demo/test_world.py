@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dst_dist.data.state import TRANSITIONS
-from dst_dist.demo.world import SECOND_CHANCE, UPDATE_CHANCE, Moment, draw_schedule
+from dst_dist.demo.world import SLOTS, Moment, Rules, draw_schedule
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +19,7 @@ def test_an_update_is_as_likely_at_every_frame(long_schedule):
     updates = [bool(moment.transitions) for moment in long_schedule]
     for gap in range(1, 7):
         after = [updates[i] for i in range(gap, len(updates)) if updates[i - gap] and not any(updates[i - gap + 1 : i])]
-        assert abs(np.mean(after) - UPDATE_CHANCE) < 0.025, gap
+        assert abs(np.mean(after) - SLOTS.elsewhere.update_chance) < 0.025, gap
 
 
 def test_all_transitions_are_common_and_legal(long_schedule):
@@ -47,9 +47,9 @@ def test_completing_the_open_step_and_starting_the_next_is_mostly_wrong(long_sch
     assert 0 < max(right.values()) / total < 0.35
 
 
-def test_two_changes_at_once_come_as_often_as_second_chance():
-    for chance in (SECOND_CHANCE, 0.4):
-        schedule = draw_schedule(
-            random.Random(2), num_steps=6, num_frames=30_000, frames_per_clip=30_000, second_chance=chance
-        )
-        assert abs(np.mean([len(at.transitions) == 2 for at in schedule if at.transitions]) - chance) < 0.015
+def test_updates_and_second_changes_come_as_often_as_their_chances():
+    for rules in (SLOTS.elsewhere, Rules((6,), update_chance=0.3, second_chance=0.4)):
+        schedule = draw_schedule(random.Random(2), num_steps=6, num_frames=30_000, frames_per_clip=30_000, rules=rules)
+        updates = [len(at.transitions) for at in schedule]
+        assert abs(np.mean([num > 0 for num in updates]) - rules.update_chance) < 0.01
+        assert abs(np.mean([num == 2 for num in updates if num]) - rules.second_chance) < 0.015
