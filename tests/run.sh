@@ -43,5 +43,5 @@ if [[ " $* " == *" --long "* ]]; then
         echo "tests/real is skipped: its packages cannot be had" >&2
 fi
 ruff check . && ruff format --check -q . || exit
-# Two at a time, in order: what a file's tests share is made once, and only the end of the longer half is split.
-exec python -m pytest -n 2 --dist worksteal "$@"
+# Three at a time, since a test often waits, in order: what a file's tests share is made once, and only the end of the longer half is split.
+exec python -m pytest -n 3 --dist worksteal "$@"

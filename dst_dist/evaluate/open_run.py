@@ -65,6 +65,8 @@ class FinishedRun:
                 f"{run_folder}: goes on with another recipe, final/ is of the earlier one; wait until it is done"
             )
         _refuse_what_final_contradicts(folder, overrides)
+        if any(word.startswith("output_dir=") for word in overrides):
+            logger.warning("output_dir is not used here: what is written goes to %s", folder.path)
         base = _named_base(folder, overrides)
         recipe = load_recipe([str(folder.config_file), *overrides, f"model.name_or_path={folder.final}"])
         if split is not None and not getattr(recipe.data, split):

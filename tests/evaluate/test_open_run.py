@@ -48,6 +48,12 @@ def test_streaming_with_contexts_longer_than_the_models_positions_raises(run, de
     assert next(stream_video(run, "val", video.name, ["data.max_seq_len=4096", *longer[1:]]))
 
 
+def test_another_output_folder_is_said_to_change_nothing(run, tmp_path, caplog):
+    evaluate_run(run, "val", ["eval.max_clips=1", f"output_dir={tmp_path}/elsewhere"])
+    assert f"output_dir is not used here: what is written goes to {run}" in caplog.text
+    assert not (tmp_path / "elsewhere").exists()
+
+
 @pytest.mark.parametrize(
     "words, keys",
     [
