@@ -43,5 +43,5 @@ if [[ " $* " == *" --long "* ]]; then
         echo "tests/real is skipped: its packages cannot be had" >&2
 fi
 ruff check . && ruff format --check -q . || exit
-# Three at a time, since a test often waits, in order: what a file's tests share is made once, and only the end of the longer half is split.
+# Three at a time, since tests often wait. In order: what a file's tests share is made once, and only the ends are split.
 exec python -m pytest -n 3 --dist worksteal "$@"
