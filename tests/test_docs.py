@@ -28,9 +28,8 @@ def pages() -> list[Path]:
 
 PAGES = pages()
 NAMES = [str(page.relative_to(REPOSITORY)) for page in PAGES]
-FOLDERS = {path.name for path in REPOSITORY.iterdir() if path.is_dir()} | {
-    path.name for path in (REPOSITORY / "dst_dist").iterdir() if path.is_dir()
-}
+FOLDERS = {path.name for root in (REPOSITORY, REPOSITORY / "dst_dist") for path in root.iterdir() if path.is_dir()}
+FOLDERS -= {"runs"}  # Made by users, as by the quickstart.
 KEYS = {".".join(place) for place in places_of(Recipe)}
 
 

@@ -17,6 +17,8 @@ from dst_dist.model.kv_cache import KVCache
 from dst_dist.model.model_config import SETTINGS
 from dst_dist.model.weight_checks import check_weights
 
+START_BIAS = (0.01, 0.0)
+"""Bias of a new head's two logits; the first is for nothing to say."""
 HEAD_WEIGHTS = {f"{module}.{kind}" for module in HEAD_MODULES for kind in ("weight", "bias")}
 OTHER_NAMES = {
     r"^(model\.)?language_model\.lm_head\.": "lm_head.",
@@ -101,7 +103,9 @@ class SmolVLMForDST(SmolVLMForConditionalGeneration):
         if any(module is getattr(self, name, None) for name in HEAD_MODULES):
             # Each head starts undecided, whatever the scale of the states: README.md has what else was tried.
             init.zeros_(module.weight)
-            init.zeros_(module.bias)
+            # With balanced classes the first gradient of a zero bias is rounding alone, and Adam makes a full step of
+            # it, another one on each engine.
+            init.copy_(module.bias, torch.tensor(START_BIAS))
 
     def forward(
         self,

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from dst_dist import cli
+from dst_dist.demo.world import OBJECTS, SLOTS
 from dst_dist.evaluate.run import evaluate_run
 from tests.train.finished import both, lines_of
 
@@ -63,5 +64,9 @@ def test_demo_on_the_command_line(tmp_path, monkeypatch, capsys):
     made = []
     monkeypatch.setattr("dst_dist.demo.make.make_demo", lambda out, **settings: made.append((out, settings)))
     assert cli.main(["demo", "--out", str(tmp_path / "demo"), "--seed", "3", "--blank"]) == 0
-    assert made == [(tmp_path / "demo", {"seed": 3, "blank": True})]
+    assert cli.main(["demo", "--out", str(tmp_path / "demo"), "--world", "objects"]) == 0
+    assert made == [
+        (tmp_path / "demo", {"seed": 3, "blank": True, "world": SLOTS}),
+        (tmp_path / "demo", {"seed": 0, "blank": False, "world": OBJECTS}),
+    ]
     assert str(tmp_path / "demo") in capsys.readouterr().out
