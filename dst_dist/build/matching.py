@@ -18,7 +18,7 @@ from dst_dist.build.words import GROUP_OF, stem, telling, with_groups
 
 NESTED_SHARE = 0.3
 SPOKEN_SHARE = 0.5
-"""How much of what a nested line, or an instruction at a line's start, has over the line itself is added to it."""
+"""Share of the extra similarity of a nested line, or of an instruction at a line's start, that is added to the line."""
 PREPARING_SHARE = 0.35
 """Share that stays of a line's similarity if the line only takes or moves a thing, and the step does not."""
 _PREPARING = re.compile(

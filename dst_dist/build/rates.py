@@ -1,4 +1,4 @@
-"""How many rows a second a video's frames file has: ProAssist's files do not say it."""
+"""Finds the rows a second of a video's frames file, which ProAssist's files do not state."""
 
 import json
 import math

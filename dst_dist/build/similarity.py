@@ -1,4 +1,4 @@
-"""How much texts say the same as steps: TF-IDF of words and of characters, alone or with a sentence model."""
+"""Compares texts with steps: TF-IDF of words and of characters, alone or with a sentence model."""
 
 import re
 from collections.abc import Callable, Sequence

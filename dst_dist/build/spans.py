@@ -12,9 +12,9 @@ from dst_dist.data.state import TRANSITIONS
 SLACK_S = 1.0
 """Times that are nearer than this are the same moment."""
 EARLY_S = 3.0
-"""How long before the end of a piece of work its interruption may be said."""
+"""Longest time from words about an interruption to the end of the work that they interrupt."""
 LONG_S = 5.0
-"""Who comes back and works on for so long goes on with the step at hand; else the next one is begun."""
+"""Least length of work that goes on with the step at hand after a break; shorter work begins the next step."""
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ NUM_HELD_OUT_GOALS = 4
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much is made: videos per domain and split, videos of the ProAssist file, clips per video, frames per clip.
+    """Sizes of a demo: videos per domain and split, videos of the ProAssist file, clips per video, frames per clip.
 
     The new domain has a fifth of the others' training videos.
     """

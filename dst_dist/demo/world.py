@@ -93,7 +93,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Rules:
-    """What tasks and schedules of a split are drawn by.
+    """Chances and sizes by which the tasks and schedules of a split are drawn.
 
     Attributes:
         num_steps: numbers of steps to draw from; one that is there twice is twice as likely.
@@ -163,7 +163,7 @@ CHANGE_WEIGHTS = {
 }
 """Status of a started step -> what may happen to it next, and how often, relative to the rest."""
 START_WEIGHT, START_WEIGHT_WHILE_BUSY, BUSY = 3.0, 0.3, 2
-"""How often a step starts, relative to the rest; and when this many steps are in progress or paused."""
+"""Weight of starting a step among all changes, its weight while BUSY steps are in progress or paused, and BUSY."""
 NEXT_STEP_WEIGHT = 2.0
 """The first step that waits is this much likelier to start than another one."""
 ERROR_CHANCE = 0.05
