@@ -8,6 +8,7 @@ from pathlib import Path
 
 from dst_dist import recipe_verbs
 from dst_dist.build.verbs import declare_build, declare_frames
+from dst_dist.demo.world import SLOTS, WORLDS
 from dst_dist.errors import ConfigError, DstDistError
 from dst_dist.exit import BAD_USAGE, DONE, let_leader_speak
 from dst_dist.inspection.verbs import declare_check, declare_show
@@ -72,8 +73,8 @@ def _demo(commands) -> None:
     command.add_argument("--blank", action="store_true", help="make every frame grey: what is learned without looking")
     command.add_argument(
         "--world",
-        choices=("slots", "objects"),
-        default="slots",
+        choices=WORLDS,
+        default=SLOTS.name,
         help="slots: a step has a cell of its own (default); objects: its name has to be read and its object found",
     )
     command.set_defaults(run=_run_demo)
@@ -81,7 +82,6 @@ def _demo(commands) -> None:
 
 def _run_demo(options: argparse.Namespace) -> None:
     from dst_dist.demo.make import make_demo
-    from dst_dist.demo.world import WORLDS
     from dst_dist.logs import set_up_logging
 
     set_up_logging(is_main=True)

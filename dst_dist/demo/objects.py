@@ -9,7 +9,7 @@ the text, and nothing in a picture depends on the steps' numbers.
 
 import numpy as np
 
-from dst_dist.demo.painter import CELL, ERROR_COLOUR, FRAME_SIZE, MARGIN, STATUS_COLOURS, finish
+from dst_dist.demo.painter import CELL, ERROR_COLOUR, MARGIN, STATUS_COLOURS, empty_board, finish, status_colours
 from dst_dist.demo.world import Domain, Moment, Task
 
 NUM_CELLS = 9
@@ -49,9 +49,7 @@ class ObjectsPainter:
         num_others = self._rng.integers(MIN_BYSTANDERS, NUM_CELLS - len(self._kinds))
         self._others = {others[i]: "not_started" for i in self._rng.choice(len(others), num_others, replace=False)}
         self._cells = self._rng.permutation(NUM_CELLS)
-        self._colours = {
-            status: STATUS_COLOURS[domain.borrowed_colours.get(status, status)] for status in STATUS_COLOURS
-        }
+        self._colours = status_colours(domain)
 
     def draw(self, moment: Moment) -> bytes:
         """Return the picture at `moment` as JPEG."""
@@ -60,8 +58,7 @@ class ObjectsPainter:
         shown = dict(zip(self._kinds, moment.statuses, strict=True)) | self._others
         if rng.random() < IDLE_CHANCE:
             touched.add(sorted(shown)[rng.integers(len(shown))])
-        image = np.empty((FRAME_SIZE + 2 * MARGIN, FRAME_SIZE + 2 * MARGIN, 3))
-        image[:] = self._background
+        image = empty_board(self._background)
         place = MARGIN + 1 + rng.integers(-1, 2, 2)
         # Sorted, so that the order of the steps does not matter.
         for cell, kind in zip(self._cells, sorted(shown), strict=False):

@@ -59,7 +59,7 @@ class Painter:
         self._steps = task.steps
         self._place = MARGIN + 2 + self._rng.integers(-1, 2, 2)
         shades = self._rng.uniform(0.8, 1.05, len(task.steps))
-        colours = {status: STATUS_COLOURS[domain.borrowed_colours.get(status, status)] for status in STATUS_COLOURS}
+        colours = status_colours(domain)
         self._plates = [
             {status: self._draw_plate(step, status, np.array(colour) * shade) for status, colour in colours.items()}
             for step, shade in zip(task.steps, shades, strict=True)
@@ -84,8 +84,7 @@ class Painter:
     def draw(self, moment: Moment) -> bytes:
         """Return the picture at `moment` as JPEG."""
         rng = self._rng
-        image = np.empty((FRAME_SIZE + 2 * MARGIN, FRAME_SIZE + 2 * MARGIN, 3))
-        image[:] = self._background
+        image = empty_board(self._background)
         top, left = self._place + rng.integers(-1, 2, 2)
         for position, status in enumerate(moment.statuses):
             y, x = top + CELL * (position // 3), left + CELL * (position % 3)
@@ -97,6 +96,18 @@ class Painter:
             mark = image[top + 2 * CELL : top + 2 * CELL + PLATE, left + 2 * CELL : left + 2 * CELL + PLATE]
             mark[0:8, 4:8] = mark[9:12, 4:8] = ERROR_COLOUR
         return finish(image, rng)
+
+
+def status_colours(domain: Domain) -> dict[str, tuple[int, int, int]]:
+    """Return the colour of each status in a domain's pictures."""
+    return {status: STATUS_COLOURS[domain.borrowed_colours.get(status, status)] for status in STATUS_COLOURS}
+
+
+def empty_board(background: np.ndarray) -> np.ndarray:
+    """Return a picture of one colour, float64 [height, width, 3], with the border that `finish` cuts off."""
+    image = np.empty((FRAME_SIZE + 2 * MARGIN, FRAME_SIZE + 2 * MARGIN, 3))
+    image[:] = background
+    return image
 
 
 def finish(image: np.ndarray, rng: np.random.Generator) -> bytes:

@@ -22,8 +22,8 @@ def load_model(recipe: Recipe) -> SmolVLMForDST | PeftModel:
     compiled as `train.compile` says.
 
     `model.name_or_path` is a SmolVLM2 on the hub, a local folder of one, or an earlier run's `final/`. Mode `lora`
-    continues an adapter, mode `full` merges it into its base. New heads are zero, and new adapters come from the
-    recipe's seed alone, so all processes make the same.
+    continues an adapter, mode `full` merges it into its base. New heads always begin alike, and new adapters come
+    from the recipe's seed alone, so all processes make the same.
 
     Trained parameters and both heads are float32; frozen ones bfloat16 under precision bf16.
 

@@ -110,7 +110,7 @@ def common_words(model: str, work: Path, tiny: bool) -> list[str]:
         "data.val=[]",
         f"data.num_workers={0 if tiny else 4}",
         "labels.neg_frame_sampling_rate=1.0",
-        # New heads on random states of width 2048 overshoot at 1e-4 without warm-up.
+        # Small enough for random weights of width 2048 and a warm-up of two steps.
         "optim.learning_rate=2e-5",
         "optim.warmup_steps=2",
         "optim.schedule=constant",
