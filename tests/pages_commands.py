@@ -3,6 +3,7 @@
 import configparser
 import importlib.util
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
@@ -12,11 +13,13 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from accelerate.commands.launch import launch_command_parser
 from accelerate.state import AcceleratorState
 
 from dst_dist import cli
 from tests.conftest import SMALL
-from tests.launching import REPOSITORY, free_port
+from tests.launching import REPOSITORY
+from tests.train.forking import Starter
 from tests.train.in_process import own_logging
 
 FENCE = re.compile(r"^```bash\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -32,7 +35,6 @@ SMALL_TRAINING = (
 )
 QUIET = ("eval.max_clips=2", "eval.dst_threshold=1", "eval.speaking_threshold=1")
 """A model of one step would otherwise write at every frame."""
-TIMEOUT_S = 180
 LAUNCHED: set[tuple[str, ...]] = set()
 """Small launches that were made."""
 
@@ -43,17 +45,30 @@ def command_lines(page: Path) -> list[str]:
     return [words for line in lines if (words := shlex.join(shlex.split(line, comments=True)))]
 
 
+def small_launcher(words: list[str]) -> tuple[str, int]:
+    """Read the words behind `accelerate launch` as Accelerate does; return the engine on CPUs, and 2 processes at most.
+
+    Raises SystemExit for a word that Accelerate does not know.
+    """
+    options = launch_command_parser().parse_args(words)
+    file = REPOSITORY / options.config_file
+    assert file.exists(), file
+    return f"cpu_{file.stem.removeprefix('cpu_')}", min(2, options.num_processes)
+
+
 class Commands:
     """Runs a command line of a page.
 
     Args:
+        starter: starts what is launched.
         run: a finished run of the small demo, evaluated in both ways.
         demo_words: words of a recipe that point at the small demo.
         scratch: an empty folder.
     """
 
-    def __init__(self, run: Path, demo_words: tuple[str, ...], scratch: Path, monkeypatch: pytest.MonkeyPatch):
-        self.run, self.demo_words, self.scratch, self.monkeypatch = run, demo_words, scratch, monkeypatch
+    def __init__(self, starter: Starter, run: Path, demo_words: tuple[str, ...], scratch: Path, monkeypatch):
+        self.starter, self.run, self.demo_words = starter, run, demo_words
+        self.scratch, self.monkeypatch = scratch, monkeypatch
 
     def check(self, line: str) -> None:
         """Run a command line. Raises AssertionError if it fails, or is none that is known."""
@@ -68,7 +83,6 @@ class Commands:
     def runners(self) -> dict[str, Callable[[list[str]], None]]:
         return {
             "accelerate launch": self.launch,
-            "python -m dst_dist.train": self.launch,
             "python -m tests.": self.module,
             "python -m pytest": self.tests,
             "python -m pip": self.install,
@@ -80,21 +94,21 @@ class Commands:
         }
 
     def launch(self, words: list[str]) -> None:
+        """Start what `accelerate launch` would, once for lines that are the same when they are small."""
         place = words.index("-m")
-        launcher, module, rest = words[:place], words[place + 1], words[place + 2 :]
+        engine, num_processes = small_launcher(words[2:])
+        module, rest = words[place + 1], words[place + 2 :]
         if module == "dst_dist":
             rest = self.small_verb(rest)
         else:
             rest = [self.recipe_word(word) for word in rest if not word.startswith(("data.", "model.", "output_dir="))]
-            rest += [*self.demo_words, *SMALL_TRAINING, f"output_dir={self.scratch}/run"]
-        command = [*self.small_launcher(launcher), "-m", module, *rest]
-        # Made small, lines of several pages are the same; the port and the folder are of no account.
-        key = tuple(word.replace(str(self.scratch), "") for word in [*command[4:], *rest])
+            rest += [*self.demo_words, *SMALL_TRAINING]
+        key = (engine, num_processes, module, *(word.replace(str(self.scratch), "") for word in rest))
         if key in LAUNCHED:
             return
         LAUNCHED.add(key)
-        done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=TIMEOUT_S)
-        assert done.returncode == 0, f"{shlex.join(command)}\n{done.stdout[-3000:]}{done.stderr[-3000:]}"
+        done = self.starter.run(engine, rest, self.scratch / "run", num_processes, (module,))
+        assert done.returncode == 0, done.output[-6000:]
 
     def recipe_word(self, word: str) -> str:
         """An empty file for a recipe of somebody's own."""
@@ -103,23 +117,6 @@ class Commands:
         file = self.scratch / Path(word).name
         file.write_text("")
         return str(file)
-
-    def small_launcher(self, words: list[str]) -> list[str]:
-        """Two processes at most, on the CPU, of one node."""
-        if words[0] == "python":
-            return [sys.executable]
-        small = {"--num_machines": "1", "--machine_rank": "0", "--main_process_ip": "127.0.0.1"}
-        words = [small.get(before, word) for before, word in zip(["", *words], words, strict=False)]
-        file = words.index("--config_file") + 1
-        words[file] = re.sub(r"launch/(?!cpu_)", "launch/cpu_", words[file])
-        if "--num_processes" in words:
-            place = words.index("--num_processes") + 1
-            words[place] = str(min(2, int(words[place])))
-        while "--main_process_port" in words:
-            place = words.index("--main_process_port")
-            del words[place : place + 2]
-        accelerate = Path(sys.executable).with_name("accelerate")
-        return [str(accelerate), "launch", "--main_process_port", str(free_port()), *words[2:]]
 
     def verb(self, words: list[str]) -> None:
         if ">" in words:
@@ -199,8 +196,10 @@ class Commands:
         """A module of the tests: there, and it knows its options."""
         assert importlib.util.find_spec(words[2]), words[2]
         if words[2].startswith("tests.benchmarks"):
-            command = [sys.executable, *words[1:3], "--help"]
-            assert subprocess.run(command, cwd=REPOSITORY, capture_output=True).returncode == 0, words
+            self.monkeypatch.setattr(sys, "argv", [words[2], "--help"])
+            with pytest.raises(SystemExit) as end:
+                runpy.run_module(words[2], run_name="__main__")
+            assert not end.value.code, words
 
     def tests(self, words: list[str]) -> None:
         """Check that a named file exists and a test has the name."""

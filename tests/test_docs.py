@@ -129,10 +129,10 @@ def finished(demo_words, tmp_path_factory):
 
 
 @pytest.mark.parametrize("line", LINES)
-def test_command_lines_run(line, finished, demo_words, tmp_path, monkeypatch):
+def test_command_lines_run(line, starter, finished, demo_words, tmp_path, monkeypatch):
     run = tmp_path / "finished"
     shutil.copytree(finished, run, symlinks=True)
-    Commands(run, demo_words, tmp_path, monkeypatch).check(line)
+    Commands(starter, run, demo_words, tmp_path, monkeypatch).check(line)
 
 
 def test_every_page_with_commands_is_read():

@@ -166,7 +166,7 @@ def test_a_disk_that_fills_up_while_frames_are_encoded_is_said(demo_words, tmp_p
 
 
 @pytest.mark.parametrize("pair", [FROZEN["tower and connector"]], indirect=True, ids=[""])
-def test_launched_processes_share_the_videos_and_train_on_their_features(pair, demo_words, tmp_path):
+def test_launched_processes_share_the_videos_and_train_on_their_features(starter, pair, tmp_path):
     """Features by two processes, then FSDP2 on two: nothing is encoded twice, and losses are those of one process."""
     live, _, single = pair
     recipe = [str(live / "config.yaml"), f"data.feature_cache={tmp_path}/cache"]
@@ -176,7 +176,7 @@ def test_launched_processes_share_the_videos_and_train_on_their_features(pair, d
     ours, theirs = contents(tmp_path / "cache"), contents(single)
     # A single frame may be rounded in another way in another process.
     assert ours.pop((GREY_FILE,)) and theirs.pop((GREY_FILE,)) and ours == theirs
-    trained = launch("cpu_fsdp", recipe, tmp_path / "trained").check()
+    trained = starter.run("cpu_fsdp", recipe, tmp_path / "trained").check()
     assert "5 videos are there, 0 videos (0 frames) take 0.00 GiB" in trained.output
     expected = [values["loss"] for (split, _), values in curve(live).items() if split == "train"]
     assert [line["loss"] for line in trained.metrics()] == pytest.approx(expected, rel=1e-5)

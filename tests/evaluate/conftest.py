@@ -26,7 +26,8 @@ def run(demo_words, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def alone(run, tmp_path_factory):
+def alone(starter, run, tmp_path_factory):
     """(output, files) of both evaluations by one process: with the gold history, and streamed."""
     folder = tmp_path_factory.mktemp("alone")
-    return evaluate(run, folder / "forced", None, 1), evaluate(run, folder / "streamed", None, 1, "--streaming")
+    forced = evaluate(starter, run, folder / "forced", None, 1)
+    return forced, evaluate(starter, run, folder / "streamed", None, 1, "--streaming")

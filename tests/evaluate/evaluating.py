@@ -5,7 +5,6 @@ import shutil
 
 import pytest
 
-from tests.launching import launch
 from tests.train.in_process import train
 
 TIMES = ("real_time_factor", "delay_s", "delay_s_90", "delay_s_most")
@@ -19,17 +18,12 @@ def trained_one_step(demo_words, folder, *words):
     return folder
 
 
-def evaluate(run, tmp_path, engine, num_processes, *words):
+def evaluate(starter, run, tmp_path, engine, num_processes, *words):
     """Evaluate a copy of the run; return the output, and the parsed files below evaluation/ by name."""
     copy = tmp_path / f"{engine}-{num_processes}"
     shutil.copytree(run, copy, symlinks=True, ignore=shutil.ignore_patterns("evaluation"))
-    done = launch(
-        engine,
-        words,
-        tmp_path / f"{engine}-{num_processes}-output",
-        num_processes,
-        module=("dst_dist", "evaluate", str(copy)),
-    )
+    output = tmp_path / f"{engine}-{num_processes}-output"
+    done = starter.run(engine, words, output, num_processes, module=("dst_dist", "evaluate", str(copy)))
     assert done.returncode == 0, done.output[-3000:]
     read = {path.name: path.read_text() for path in (copy / "evaluation").iterdir()}
     return done.output, {

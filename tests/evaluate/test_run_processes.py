@@ -1,4 +1,4 @@
-"""Evaluation on several processes, as a user starts it."""
+"""Evaluation on several processes."""
 
 import pytest
 
@@ -7,10 +7,10 @@ from tests.launching import launch
 
 
 @pytest.mark.parametrize("engine, num_processes", [("cpu_ddp", 2), ("cpu_zero2", 3)])
-def test_any_number_of_processes_gives_the_same(run, alone, tmp_path, engine, num_processes):
+def test_any_number_of_processes_gives_the_same(starter, run, alone, tmp_path, engine, num_processes):
     """Three processes, four videos: the shares differ in length, and nothing is done twice."""
     for number, more in enumerate(((), ("--streaming",))):
-        output, files = evaluate(run, tmp_path / str(number), engine, num_processes, *more)
+        output, files = evaluate(starter, run, tmp_path / str(number), engine, num_processes, *more)
         assert output.count("written to") == 1
         ours, theirs = (
             ({name: without_times(f) if isinstance(f, dict) else f for name, f in some.items()})

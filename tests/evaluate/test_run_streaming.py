@@ -11,13 +11,13 @@ from tests.evaluate.evaluating import evaluate, trained_one_step
 from tests.train.in_process import own_logging
 
 
-def test_on_the_clock_with_another_run_among_the_baselines(run, alone, tmp_path):
+def test_on_the_clock_with_another_run_among_the_baselines(starter, run, alone, tmp_path):
     """The other run is a copy with the same result."""
     other = tmp_path / "other"
     shutil.copytree(run, other)
     (other / "evaluation").mkdir(exist_ok=True)
     (other / "evaluation/val-streaming.json").write_text(json.dumps(alone[1][1]["val-streaming.json"]))
-    _, files = evaluate(run, tmp_path / "clock", None, 1, "--on-the-clock", "--compare", f"blind={other}")
+    _, files = evaluate(starter, run, tmp_path / "clock", None, 1, "--on-the-clock", "--compare", f"blind={other}")
     result, before = files["val-streaming.json"], alone[1][1]["val-streaming.json"]
     assert result["transition/f1"] == before["transition/f1"] == result["baselines"]["blind"]["transition/f1"]
     on_the_clock = result["on_the_clock"]

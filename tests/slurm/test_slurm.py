@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from tests.launching import TINY_RUN, launch
+from tests.launching import TINY_RUN
 from tests.slurm.cluster import processes_with
 
 TIMEOUT_S = 150
@@ -36,7 +36,7 @@ def reach(cluster, folder, step):
     cluster.wait_until(lambda: (folder / "metrics.jsonl").exists() and step in curve(folder), TIMEOUT_S)
 
 
-def test_an_interrupted_run_ends_as_an_undisturbed_one(cluster, words, tmp_path):
+def test_an_interrupted_run_ends_as_an_undisturbed_one(starter, cluster, words, tmp_path):
     run = tmp_path / "run"
     command = (*words, f"output_dir={run}", "--engine", ENGINE, "--nodes", "2", "--signal-s", "570")
     log = run / "slurm.log"
@@ -50,7 +50,7 @@ def test_an_interrupted_run_ends_as_an_undisturbed_one(cluster, words, tmp_path)
     for process in held:
         process.suspend()
     cluster.run("scontrol", "update", f"JobId={job}", "TimeLimit=10")
-    undisturbed = curve(launch(ENGINE, words, tmp_path / "undisturbed").check().folder)
+    undisturbed = curve(starter.run(ENGINE, words, tmp_path / "undisturbed").check().folder)
     cluster.wait_until((run / "STOP").exists, TIMEOUT_S)
     for process in held:
         process.resume()

@@ -77,14 +77,14 @@ class Starter:
 
     def start(
         self,
-        engine: str,
+        engine: str | None,
         words: Sequence[str],
         folder: Path,
         num_processes: int = 2,
         module: Sequence[str] = ("dst_dist.train",),
         env: Mapping[str, str] | None = None,
     ) -> Job:
-        """Start a training in the background; arguments as of `tests.launching.launch`."""
+        """Start a training in the background; arguments as of `tests.launching.launch`, but `engine` is a name."""
         folder.parent.mkdir(parents=True, exist_ok=True)
         self.number += 1
         log = folder.with_name(f"{folder.name}.{self.number}.output")
@@ -137,32 +137,34 @@ def serve() -> None:
     for line in sys.stdin:
         order = json.loads(line)
         engine = order["engine"]
-        if engine not in environments:
+        if engine is not None and engine not in environments:
             environments[engine] = said(REPOSITORY / "launch" / f"{engine}.yaml")
         if os.fork() == 0:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            launch_here(order, environments[engine])
+            launch_here(order, environments.get(engine))
 
 
-def launch_here(order: dict, environment: dict[str, str]) -> None:
-    """Fork the workers, and end all when one fails; does not return."""
+def launch_here(order: dict, environment: dict[str, str] | None) -> None:
+    """Fork the workers, and end all when one fails; does not return.
+
+    Args:
+        environment: what a launcher sets; None for a single process without one.
+    """
     log = Path(order["log"])
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(output, 1)
     os.dup2(output, 2)
-    world = str(order["num_processes"])
-    shared = {
-        "WORLD_SIZE": world,
-        "LOCAL_WORLD_SIZE": world,
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(order["port"]),
-    }
-    os.environ.update(environment | shared | order["env"])
+    num_processes = order["num_processes"]
+    if environment is not None:
+        world = {"WORLD_SIZE": str(num_processes), "LOCAL_WORLD_SIZE": str(num_processes)}
+        os.environ.update(environment | world | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(order["port"])})
+    os.environ.update(order["env"])
     pids = []
-    for rank in range(order["num_processes"]):
+    for rank in range(num_processes):
         pid = os.fork()
         if pid == 0:
-            os.environ.update({"RANK": str(rank), "LOCAL_RANK": str(rank)})
+            if environment is not None:
+                os.environ.update({"RANK": str(rank), "LOCAL_RANK": str(rank)})
             work(order)
         pids.append(pid)
     write_whole(log.with_suffix(".pids"), pids)

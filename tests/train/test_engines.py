@@ -100,14 +100,17 @@ FULL_CROSS = [case for case in itertools.starmap(Case, itertools.product(*VALUES
 
 @pytest.fixture(scope="module")
 def runs(starter, tmp_path_factory, demo_words):
-    """`runs(case)` returns the finished training, once each; `accelerate launch` itself starts those of one process."""
+    """`runs(case)` returns the finished training, once each.
+
+    `accelerate launch` itself starts LoRA on one process; the others are forked.
+    """
     folder, done = tmp_path_factory.mktemp("engines"), {}
 
     def run(case, module=("dst_dist.train",)):
         if (case, module) not in done:
             run_folder = folder / f"{case.name}-{module[-1]}"
             words = (*case.words, *demo_words)
-            start = launch if case.processes == 1 else starter.run
+            start = launch if case.mode == "lora" and case.processes == 1 else starter.run
             done[case, module] = start(case.engine, words, run_folder, case.processes, module).check()
         return done[case, module]
 
@@ -245,8 +248,9 @@ def test_every_process_without_samples_takes_part(starter, engine, words, demo_w
     check_odd(launch_odd(starter, engine, words, demo_words, tmp_path / "run"), words, demo_words, tmp_path / "initial")
 
 
-def test_a_world_that_was_not_launched_is_refused(demo_words, tmp_path):
-    launched = launch("cpu_fsdp", (*RECIPE, *demo_words), tmp_path / "run", module=("tests.train.broken", "world"))
+def test_a_world_that_was_not_launched_is_refused(starter, demo_words, tmp_path):
+    words = (*RECIPE, *demo_words)
+    launched = starter.run("cpu_fsdp", words, tmp_path / "run", module=("tests.train.broken", "world"))
     assert launched.returncode != 0
     assert launched.status["code"] == 2
     assert "2 processes were launched, but Accelerate sees 1" in launched.status["reason"]
