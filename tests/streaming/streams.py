@@ -24,7 +24,7 @@ from dst_dist.streaming.watch import watch
 from tests.model.tiny import tiny_config, with_random_heads
 
 NEVER = {"dst_update": 2.0, "speaking": 2.0}
-FRAME_NUMBERS = [2_000, pytest.param(10_000, marks=pytest.mark.long)]
+FRAME_NUMBERS = [1_000, pytest.param(10_000, marks=pytest.mark.long)]
 """Lengths of the video on which memory must stay flat."""
 
 
