@@ -1,7 +1,6 @@
 """`dst-dist build`: from raw dialogs to clip files below a data root."""
 
 import json
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +22,6 @@ from dst_dist.data.frames import SUFFIX
 from dst_dist.data.reading_log import Report
 from dst_dist.errors import ConfigError
 from dst_dist.files import write_whole
-
-logger = logging.getLogger(__name__)
 
 SPOKEN_WORTH = 0.5
 """Weight of a step that is only spoken of in the alignment's score, next to one with annotated lines."""

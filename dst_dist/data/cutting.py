@@ -39,8 +39,7 @@ def cut_clips(
     ):
         tables.append(table)
         faults += faults_of_some
-        for kind, number in counts_of_some.items():
-            counts[kind] += number
+        counts.update(counts_of_some)
     samples = np.concatenate(tables)
     if faults:
         raise DataError(faults)
