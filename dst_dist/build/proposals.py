@@ -77,18 +77,16 @@ class Proposer:
     def _ask(self, task: Task, name: str, report: Report) -> list[int] | None:
         messages = _messages(task)
         for _ in range(TRIES):
-            text, fault = "", None
             try:
-                text = self._answer(messages, _schema(len(task.evidence.lines)))
-                answer = _read(text, task)
+                answer = _read(self._answer(messages, _schema(len(task.evidence.lines))), task)
             except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError, IndexError) as error:
                 self._refuse_for_good(error)
                 fault = str(error) or type(error).__name__
-            if fault is None:
+                report.count("wrong answers of the language model", f"{name} ({fault[:80]})")
+                messages = [*_messages(task), {"role": "user", "content": f"The last answer was wrong: {fault[:200]}"}]
+            else:
                 write_whole(self._path(task), json.dumps({"steps": answer}) + "\n")
                 return answer
-            report.count("wrong answers of the language model", f"{name} ({fault[:80]})")
-            messages = [*_messages(task), {"role": "user", "content": f"The last answer was wrong: {fault[:200]}"}]
         return None
 
     def _refuse_for_good(self, error: Exception) -> None:

@@ -2,11 +2,9 @@
 
 from collections.abc import Iterator
 from html import escape
-from pathlib import Path
 
 from dst_dist.data.frames import ArrowFrames, open_frames
 from dst_dist.data.images import DECODE_ERRORS, thumbnail
-from dst_dist.files import write_whole
 from dst_dist.heads import HEADS
 from dst_dist.inspection.pieces import MARKS, Piece
 from dst_dist.inspection.show import ShownClip
@@ -23,11 +21,6 @@ pre { white-space: pre-wrap; margin: 4px 0; padding: 6px; background: #f5f5f5; b
 pre.lm { background: #e8f5e9; border-color: #388e3c; } pre.dst_gen { background: #e3f2fd; border-color: #1976d2; }
 .state { color: #555; font-size: 12px; }
 """
-
-
-def write_page(path: Path, shown: ShownClip) -> None:
-    """Write a clip's page to a file."""
-    write_whole(path, page_of(shown))
 
 
 def page_of(shown: ShownClip) -> Iterator[str]:

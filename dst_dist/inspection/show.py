@@ -50,9 +50,8 @@ def shown_clip(words: Sequence[str], split: str, clip_id: str | None = None, epo
     setup = DataSetup(recipe, (split,))
     data = setup.datasets(setup.check())[split]
     place = _place_of(data, clip_id)
-    numbers = (data.samples["clip"] == place).nonzero()[0].tolist()
     samples = []
-    for number in numbers:
+    for number in (data.samples["clip"] == place).nonzero()[0].tolist():
         row = data.samples[number]
         pieces = pieces_of(data, number, epoch)
         samples.append(ShownSample(data.sample_id(number), int(row["tokens"]), int(row["frames"]), pieces))
@@ -100,9 +99,7 @@ def lines_of(shown: ShownClip) -> Iterator[str]:
 
 def _grouped(pieces: Sequence[Piece]) -> Iterator[list[Piece]]:
     """Yield frames in a row with the same decisions together, and every text alone."""
-    numbered = list(enumerate(pieces))
-    for key, group in groupby(numbered, lambda one: one[0] if one[1].frame is None else _marks(one[1])):
-        del key
+    for _, group in groupby(enumerate(pieces), lambda one: one[0] if one[1].frame is None else _marks(one[1])):
         yield [piece for _, piece in group]
 
 
