@@ -47,5 +47,12 @@ def code_digest(files: Iterable[Path] | None = None) -> str:
     digest = hashlib.sha256()
     for file in files:
         digest.update(hashlib.sha256(file.read_bytes()).digest())
-    digest.update(repr(list(map(metadata.version, LIBRARIES))).encode())
+    digest.update(repr([_version(name) for name in LIBRARIES]).encode())
     return digest.hexdigest()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None

@@ -55,14 +55,15 @@ def list_files(root: Path, names: Sequence[str | dict[str, int]], split: str) ->
     return files
 
 
-def count_shared_videos(splits: dict[str, ClipIndex], report: Report) -> None:
-    """Count the videos in two splits: a model must not be measured on what it was trained on."""
-    seen: dict[str, str] = {}
+def shared_videos(splits: dict[str, ClipIndex]) -> list[str]:
+    """Return a note on the videos in two splits, if any: a model must not be measured on what it was trained on."""
+    seen, report = {}, Report()
     for split, index in splits.items():
         for video in index.videos():
             if video in seen:
                 report.count("videos in two splits", f"{video} in {seen[video]} and {split}")
             seen.setdefault(video, split)
+    return report.lines()
 
 
 def _open(root: Path, strict: bool = False, finder: FramesFinder | None = None) -> "_Reader":

@@ -6,7 +6,7 @@ from html import escape
 from dst_dist.data.frames import ArrowFrames, open_frames
 from dst_dist.data.images import DECODE_ERRORS, thumbnail
 from dst_dist.heads import HEADS
-from dst_dist.inspection.pieces import MARKS, Piece
+from dst_dist.inspection.pieces import MARKS, Piece, sizes_of
 from dst_dist.inspection.show import ShownClip
 
 SIZE = (128, 96)
@@ -31,10 +31,10 @@ def page_of(shown: ShownClip) -> Iterator[str]:
     yield f"<h1>{escape(clip.id)}</h1>\n<p>{escape(clip.video)}, {clip.fps:g} frames a second. "
     yield "Green: trained as a reply; blue: trained as an update; grey: read but not trained. "
     yield "A frame with a red border is one where a head is to answer yes; (no) is a negative that is not drawn.</p>\n"
-    for sample in shown.samples:
-        yield f"<h2>{escape(sample.name)}: {sample.num_tokens} tokens, {sample.num_frames} frames</h2>\n"
+    for name, pieces in shown.samples.items():
+        yield f"<h2>{escape(name)}: {sizes_of(pieces)}</h2>\n"
         is_open, frame = False, clip.start_frame
-        for piece in sample.pieces:
+        for piece in pieces:
             if (piece.frame is not None) != is_open:
                 is_open = not is_open
                 yield "<div class=frames>" if is_open else "</div>\n"

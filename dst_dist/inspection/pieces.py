@@ -1,6 +1,6 @@
 """A sample taken apart into frames and texts, from the very arrays that training reads."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,6 +49,12 @@ def pieces_of(data: SampleDataset, number: int, epoch: int = 0) -> list[Piece]:
         text = "" if kind == "frame" else tokenizer.decode(sample.input_ids[start:stop].tolist())
         found.append(Piece(frame, text, stop - start, kind if kind in ("lm", "dst_gen") else "", decisions))
     return found
+
+
+def sizes_of(pieces: Sequence[Piece]) -> str:
+    """Return the size of a sample in words."""
+    num_frames = sum(piece.frame is not None for piece in pieces)
+    return f"{sum(piece.num_tokens for piece in pieces)} tokens, {num_frames} frames"
 
 
 def _marks(drawn: np.ndarray, every: np.ndarray) -> np.ndarray:
