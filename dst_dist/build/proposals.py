@@ -6,6 +6,7 @@ import json
 import os
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -61,14 +62,10 @@ class Proposer:
         return replace(task, line_scores=task.line_scores + SHARE * (proposed - task.line_scores))
 
     def _kept(self, task: Task) -> list[int] | None:
-        path = self._path(task)
-        if not path.is_file():
-            return None
-        try:
-            return _read(path.read_text(), task)
-        except ValueError:
-            # Edited by hand, or by another version of this code: asked again.
-            return None
+        # One edited by hand, or by another version of this code, is asked again.
+        with suppress(FileNotFoundError, ValueError):
+            return _read(self._path(task).read_text(), task)
+        return None
 
     def _path(self, task: Task) -> Path:
         question = json.dumps([self.model, _messages(task)])

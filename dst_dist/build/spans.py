@@ -15,6 +15,13 @@ EARLY_S = 3.0
 """Longest time from words about an interruption to the end of the work that they interrupt."""
 LONG_S = 5.0
 """Least length of work that goes on with the step at hand after a break; shorter work begins the next step."""
+ANSWERS = {
+    "not_started": {"told": "start", BACK: "start"},
+    "in_progress": {"other": "complete", DONE: "complete", HOLD: "pause", GIVE_UP: "cancel"},
+    "paused": {"told": "resume", BACK: "resume", GIVE_UP: "cancel"},
+    "completed": {UNDO: "reset"},
+}
+"""Status of a step -> the transition that a moment means for it, by what `_moments` says of that moment."""
 
 
 @dataclass(frozen=True)
@@ -193,7 +200,7 @@ def _with_words(changes: Sequence[Change], since: float, scene: Scene) -> list[C
     begin, step, status = max(since, last.time), last.step, TRANSITIONS[last.transition][1]
     changes = list(changes)
     for time, what in _moments(step, begin, scene):
-        transition = _answer(status, what)
+        transition = ANSWERS.get(status, {}).get(what)
         if transition == "complete" and what == "other":
             if scene.about(step, ALONGSIDE, begin, time + SLACK_S) or _is_named(
                 step, (DONE, HOLD, GIVE_UP), time, scene
@@ -218,17 +225,6 @@ def _moments(step: int, begin: float, scene: Scene) -> list[tuple[float, str]]:
             if act != UNDO or cue.sentence.is_wrong
         ]
     return sorted(moments)
-
-
-def _answer(status: str, what: str) -> str | None:
-    """Return the transition that a moment means for a step of a status."""
-    if status == "in_progress":
-        return {"other": "complete", DONE: "complete", HOLD: "pause", GIVE_UP: "cancel"}.get(what)
-    if status == "paused":
-        return {"told": "resume", BACK: "resume", GIVE_UP: "cancel"}.get(what)
-    if status == "completed":
-        return {UNDO: "reset"}.get(what)
-    return "start" if status == "not_started" and what in ("told", BACK) else None
 
 
 def _is_named(step: int, acts: Sequence[str], time: float, scene: Scene) -> bool:

@@ -20,6 +20,7 @@ from dst_dist.data.features import FeatureReader
 from dst_dist.data.frames import MAX_OPEN_FILES, FrameReader
 from dst_dist.data.frames_check import FrameFaults
 from dst_dist.data.frames_finder import FramesFinder
+from dst_dist.data.inputs import Stat
 from dst_dist.data.loader_worker import start_worker
 from dst_dist.data.negatives import Negatives
 from dst_dist.data.reading import read_clips
@@ -38,8 +39,8 @@ class Clips:
     notes: list[str]
     missing: dict[int, tuple[int, ...]] = field(default_factory=dict)
     """Absolute frames that placeholders replace, by position in the index."""
-    num_bytes: dict[str, int] = field(default_factory=dict)
-    """Size of each frames file by the name of its video."""
+    files: dict[str, Stat] = field(default_factory=dict)
+    """Size and time of each frames file by the name of its video."""
     samples: np.ndarray | None = None
     """The table of samples, SAMPLE_DTYPE; None before the clips are cut."""
 
@@ -63,7 +64,7 @@ def apply_frame_faults(clips: Clips, faults: FrameFaults, on_missing: str) -> Cl
     Raises:
         DataError: with every clip that lacks frames (`error`), or if no clip is left (`filter`).
     """
-    clips = replace(clips, num_bytes=faults.num_bytes, notes=[*clips.notes, *_costs(faults)])
+    clips = replace(clips, files=faults.files, notes=[*clips.notes, *_costs(faults)])
     if not faults.clips:
         return clips
     if on_missing == "error":
@@ -173,7 +174,8 @@ class SampleDataset(torch.utils.data.Dataset):
         are split.
         """
         clips = self.clips
-        frames = json.dumps([sorted(clips.missing.items()), sorted(clips.num_bytes.items())])
+        sizes = sorted((video, stat.size) for video, stat in clips.files.items())
+        frames = json.dumps([sorted(clips.missing.items()), sizes])
         return {
             "dataset": hashlib.sha256(clips.index.fingerprint().encode() + frames.encode()).hexdigest(),
             "samples": hashlib.sha256(self._cuts()).hexdigest(),
