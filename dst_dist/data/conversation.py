@@ -73,15 +73,9 @@ def frame_list(clip: Clip, frames: str) -> list[int]:
 def _order_outcomes(turns: list[Turn], counts: Counter) -> list[Turn]:
     """Return the turns with at most one DST turn, then one reply, between user and system turns."""
     ordered: list[Turn] = []
-    outcome: list[Turn] = []
-    for turn in [*turns, None]:
-        if turn is not None and turn.role in HEAD_ROLES:
-            outcome.append(turn)
-            continue
-        ordered += _join_outcome(outcome, counts)
-        outcome = []
-        if turn is not None:
-            ordered.append(turn)
+    for is_outcome, group in itertools.groupby(turns, lambda turn: turn.role in HEAD_ROLES):
+        members = list(group)
+        ordered += _join_outcome(members, counts) if is_outcome else members
     return ordered
 
 

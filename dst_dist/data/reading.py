@@ -120,6 +120,7 @@ class _Reader:
         for file, weight in files.items():
             faults = FileFaults(file)
             given_ids: set[str] = set()
+            number = 0
             for number, raw in enumerate(_read_file(self.root / file, faults), start=1):
                 log = ClipLog(clip_label(raw, number), faults, self.report, self.strict)
                 clip = self._read_clip(raw, log, given_ids)
@@ -132,6 +133,8 @@ class _Reader:
                     log.count("clips whose id was taken, numbered #2 and on")
                     clip = replace(clip, id=f"{clip.id}#{self.num_uses[clip.id]}")
                 yield clip
+            if not number and not faults.texts:
+                faults.add("holds no clip; leave it out, or write it again")
             self.faults += faults.lines()
 
     def _read_clip(self, raw: Any, log: ClipLog, given_ids: set[str]) -> Clip | None:
@@ -155,17 +158,12 @@ class _Reader:
 
 def _read_file(path: Path, faults: FileFaults) -> Iterator[Any]:
     """Yield the clips of a JSON list, a single JSON object, or a file with one object a line."""
-    is_empty = True
     try:
-        for raw in _parse(path, faults):
-            is_empty = False
-            yield raw
+        yield from _parse(path, faults)
     except UnicodeDecodeError as error:
         faults.add(f"not UTF-8 text ({error.reason} at byte {error.start}); is it a data file?")
     except OSError as error:
         faults.add(f"cannot be read: {error.strerror}")
-    if is_empty and not faults.texts:
-        faults.add("holds no clip; leave it out, or write it again")
 
 
 def _parse(path: Path, faults: FileFaults) -> Iterator[Any]:
