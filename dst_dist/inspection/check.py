@@ -7,10 +7,10 @@ import numpy as np
 
 from dst_dist.data.dataset import SampleDataset
 from dst_dist.heads import HEAD_NAMES
-from dst_dist.inspection.verbs import SPLITS
 from dst_dist.recipes.loading import load_recipe
 from dst_dist.setup import DataSetup
 
+SPLITS = ("train", "val", "test")
 BINS, BAR = 10, 40
 """Sizes of a histogram: its bins, and the width of its longest bar in characters."""
 
