@@ -9,7 +9,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
-from dst_dist.build.evidence import Said
 from dst_dist.data.formats.schema import SURROGATE, Name, Raw, shown, validate
 from dst_dist.data.reading_log import ClipLog, FileFaults, Report
 from dst_dist.errors import DataError
@@ -32,7 +31,10 @@ Seconds = Annotated[float, Field(ge=0)]
 
 
 class Turn(Raw):
-    """A turn of a raw dialog; `time` in seconds of the video."""
+    """Something said at a time, in seconds of the video: a turn of a raw dialog, or among the annotations.
+
+    `labels` are ProAssist's.
+    """
 
     role: Literal["user", "assistant"]
     time: Seconds
@@ -50,10 +52,6 @@ class Conversation(Raw):
     conversation: list[Turn]
     user_type: str = ""
     auto_quality_eval: _Quality | None = None
-
-    @property
-    def said(self) -> list[Said]:
-        return [Said(turn.time, turn.role, turn.content, turn.labels or "") for turn in self.conversation]
 
 
 class Annotations(Raw):

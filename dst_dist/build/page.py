@@ -66,7 +66,7 @@ def _dialog(dialog: Aligned) -> Iterator[str]:
 
 
 def _timeline(dialog: Aligned) -> str:
-    times = [0.0, *(change.time for change in dialog.changes), *(turn.time for turn in dialog.conversation.said)]
+    times = [0.0, *(one.time for one in (*dialog.changes, *dialog.conversation.conversation))]
     times += [line.end or line.start for line in dialog.task.evidence.lines]
     end = max(times) + 1.0
     marks = list(_bars(dialog, end))
