@@ -66,8 +66,7 @@ def frame_list(clip: Clip, frames: str) -> list[int]:
     """Return the absolute frames of a clip that the model sees (recipe `data.frames`), ascending."""
     if frames == "continuous":
         return list(range(clip.start_frame, clip.end_frame))
-    used = {frame for turn in clip.turns for frame in range(turn.first_frame, turn.frame + 1)}
-    return sorted(used)
+    return sorted({frame for turn in clip.turns for frame in range(turn.first_frame, turn.frame + 1)})
 
 
 def _order_outcomes(turns: list[Turn], counts: Counter) -> list[Turn]:

@@ -123,20 +123,16 @@ class SampleDataset(torch.utils.data.Dataset):
         reader: gives the frames of a micro-batch; a FeatureReader in place of it gives their features.
 
     Args:
-        clips: cut here if they are not yet.
+        clips: cut, see `cut_split`.
         image_size: S, the side of the tower's square input in pixels.
         negative_rate: share of the negatives that count; 1.0 in evaluation.
-
-    Raises:
-        DataError: with every clip with a turn that does not fit.
     """
 
     def __init__(
         self, clips: Clips, maker: SampleMaker, image_size: int, seed: int, negative_rate: float, on_missing: str
     ):
-        self.clips = clips if clips.samples is not None else cut_split(clips, maker)
-        self.maker, self.image_size, self.on_missing = maker, image_size, on_missing
-        self.notes, self.samples = list(self.clips.notes), self.clips.samples
+        self.clips, self.maker, self.image_size, self.on_missing = clips, maker, image_size, on_missing
+        self.notes, self.samples = list(clips.notes), clips.samples
         self.weights = np.array(clips.weights, dtype=np.int64)[self.samples["clip"]]
         available = {head: self.samples[f"{head}_negatives"] for head in HEAD_NAMES}
         self.negatives = Negatives(negative_rate, seed, self.weights, available)

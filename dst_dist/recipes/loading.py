@@ -4,6 +4,7 @@ import difflib
 import os
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from importlib import resources
 from pathlib import Path
@@ -62,10 +63,9 @@ def output_dir_of(words: Sequence[str]) -> str | None:
     value = merged.get("output_dir", None if is_unclear else Recipe().output_dir)
     if not isinstance(value, str) or not value:
         return None
-    try:
+    with suppress(ValueError):
         return expanded(value)
-    except ValueError:
-        return None
+    return None
 
 
 def _merge_sources(words: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
@@ -84,10 +84,9 @@ def _is_override(word: str) -> bool:
 
 
 def _is_file(word: str) -> bool:
-    try:
+    with suppress(ValueError):
         return os.path.isfile(expanded(word))
-    except ValueError:
-        return False
+    return False
 
 
 def _read_file(word: str) -> dict[str, Any]:
