@@ -17,6 +17,7 @@ from dst_dist.recipe_types import (
     Count,
     Dataset,
     Float,
+    Names,
     NonNegative,
     PathOrNull,
     PathText,
@@ -65,15 +66,7 @@ class Lora(Section):
     """Scale of the adapter: its output is multiplied by alpha / rank."""
     dropout: Annotated[Float, Field(ge=0, lt=1)] = 0.0
     """Dropout before the adapter in training."""
-    target_modules: Annotated[list[str], Field(min_length=1)] = [
-        "q_proj",
-        "k_proj",
-        "v_proj",
-        "o_proj",
-        "gate_proj",
-        "up_proj",
-        "down_proj",
-    ]
+    target_modules: Names = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
     """Linear layers of the text model that are adapted."""
 
 

@@ -4,6 +4,7 @@ A metric that does not apply is absent from a result, never 0.
 """
 
 from dataclasses import dataclass, replace
+from itertools import product
 
 from dst_dist.heads import HEADS, TERM_NAMES
 
@@ -121,22 +122,13 @@ ENTRIES = (
 # fmt: on
 
 
-def _expanded(metric: Metric) -> list[Metric]:
-    """Return the metric of each head or loss term that its key stands for."""
-    if "{head}" in metric.key:
-        return [
-            replace(metric, key=metric.key.format(head=head.name), label=metric.label.format(label=head.label))
-            for head in HEADS
-        ]
-    return (
-        [replace(metric, key=metric.key.format(term=term)) for term in TERM_NAMES]
-        if "{term}" in metric.key
-        else [metric]
-    )
-
-
-METRICS = {metric.key: metric for entry in ENTRIES for metric in _expanded(entry)}
-"""Metrics by key, in the order of tables and pages."""
+METRICS = {
+    key: replace(entry, key=key, label=entry.label.format(label=head.label))
+    for entry in ENTRIES
+    for head, term in product(HEADS, TERM_NAMES)
+    for key in [entry.key.format(head=head.name, term=term)]
+}
+"""Metrics by key, in the order of tables and pages, each entry for every head or loss term that its key stands for."""
 
 
 def table_keys(kind: str) -> list[str]:

@@ -47,6 +47,7 @@ def is_path(field: FieldInfo) -> bool:
 
 
 Text = Annotated[str, Field(min_length=1)]
+Names = Annotated[list[str], Field(min_length=1)]
 PathText = Annotated[Text, AfterValidator(_expanded_or_none)]
 PathOrNull = Annotated[Text | None, AfterValidator(_expanded_or_none)]
 Float = Annotated[float, BeforeValidator(_number), AfterValidator(float)]

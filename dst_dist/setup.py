@@ -13,8 +13,8 @@ from dst_dist.data.frames_check import FrameFaults, check_frames
 from dst_dist.data.frames_finder import FramesFinder
 from dst_dist.data.index_cache import IndexCache
 from dst_dist.data.inputs import stat_of
-from dst_dist.data.reading import count_shared_videos
-from dst_dist.data.reading_log import FAULTS_PER_FILE, Report
+from dst_dist.data.reading import shared_videos
+from dst_dist.data.reading_log import FAULTS_PER_FILE
 from dst_dist.data.samples import Limits, SampleMaker
 from dst_dist.data.token_writer import TokenWriter
 from dst_dist.data.workers import num_cores
@@ -98,11 +98,9 @@ class DataSetup:
         clips = {split: self._clips.get(split) or self._open(split, checks[split]) for split in self._splits}
         if launched.is_node_leader() and not launched.is_main():
             self._compare_files(checks)
-        shared = Report()
-        count_shared_videos({split: of_split.index for split, of_split in clips.items()}, shared)
         datasets = {split: self._dataset(split, of_split) for split, of_split in clips.items()}
         for data in list(datasets.values())[:1]:
-            data.notes.extend(shared.lines())
+            data.notes.extend(shared_videos({split: of_split.index for split, of_split in clips.items()}))
         return datasets
 
     def maker(self) -> SampleMaker:

@@ -9,16 +9,23 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from dst_dist.config import Recipe
 from dst_dist.metrics import ENTRIES, KINDS
 from dst_dist.recipes import keys
-from dst_dist.recipes.faults import RENAMED
+from dst_dist.recipes.faults import RENAMED, field_of, is_section, places_of
 
 REPOSITORY = Path(__file__).parents[1]
 
 
 def recipe_keys() -> str:
     """A table for each section of the recipe: key, default, choices, and what it decides."""
-    return "\n\n".join(_section(name, section) for name, section in keys.sections())
+    return "\n\n".join(_section(name, section) for name, section in sections().items())
+
+
+def sections() -> dict[str, type[BaseModel]]:
+    """The sections of the recipe by their names; the top level's is empty."""
+    found = {".".join(place): field_of(Recipe, list(place)).annotation for place in places_of(Recipe)}
+    return {"": Recipe} | {name: annotation for name, annotation in found.items() if is_section(annotation)}
 
 
 def _section(name: str, section: type[BaseModel]) -> str:
@@ -26,7 +33,7 @@ def _section(name: str, section: type[BaseModel]) -> str:
     rows = [
         f"| `{key}` | `{keys.spelled(field.default)}` | {_choices(field.annotation)}{field.description} |"
         for key, field in section.model_fields.items()
-        if not keys.is_section(field.annotation)
+        if not is_section(field.annotation)
     ]
     return "\n".join([title, "", "| key | default | what it decides |", "|---|---|---|", *rows])
 

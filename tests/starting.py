@@ -61,7 +61,7 @@ def content_of(data):
         "notes": data.notes,
         "weights": data.weights.tolist(),
         "missing": clips.missing,
-        "num_bytes": clips.num_bytes,
+        "files": clips.files,
         "classes": data.expected_classes(),
     }
 

@@ -47,7 +47,8 @@ ARROWS = {
     "run_folder": set(),
     "data": {"config", "errors", "files", "heads", "launched", "logs"},
     "demo": {"data"},
-    "build": {"data", "errors", "files", "paths"},
+    "sentence_models": {"errors", "logs"},
+    "build": {"data", "errors", "files", "paths", "sentence_models"},
     "model": {"config", "devices", "errors", "heads", "logs", "data"},
     "setup": {"config", "errors", "launched", "logs", "data", "model"},
     "features": {"config", "errors", "file_system", "files", "logs", "processes", "recipes", "data", "model", "setup"},
@@ -64,7 +65,7 @@ ARROWS = {
         "model",
         "setup",
     },
-    "measure": {"errors", "heads", "logs", "data"},
+    "measure": {"heads", "sentence_models", "data"},
     "streaming": {"errors", "heads", "logs", "data", "model", "measure"},
     "train": BASE | {"data", "model", "setup", "features", "plan", "measure"},
     "evaluate": (BASE - {"exit", "launched", "versions"})

@@ -9,8 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
-from dst_dist.build.evidence import Said
-from dst_dist.data.formats.schema import Name, Raw, shown, validate
+from dst_dist.data.formats.schema import SURROGATE, Name, Raw, shown, validate
 from dst_dist.data.reading_log import ClipLog, FileFaults, Report
 from dst_dist.errors import DataError
 
@@ -19,7 +18,6 @@ NO_DATASET = "dialogs"
 """Folder of the dialogs that neither their annotations nor their path put into a dataset."""
 _SPLIT_NAME = re.compile(rf"({'|'.join(SPLITS)})(?![A-Za-z])")
 _OLD_NAMES = {"ego4d-goalstep": "ego4d"}
-_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def _file_name(text: str) -> str:
@@ -33,7 +31,10 @@ Seconds = Annotated[float, Field(ge=0)]
 
 
 class Turn(Raw):
-    """A turn of a raw dialog; `time` in seconds of the video."""
+    """Something said at a time, in seconds of the video: a turn of a raw dialog, or among the annotations.
+
+    `labels` are ProAssist's.
+    """
 
     role: Literal["user", "assistant"]
     time: Seconds
@@ -51,10 +52,6 @@ class Conversation(Raw):
     conversation: list[Turn]
     user_type: str = ""
     auto_quality_eval: _Quality | None = None
-
-    @property
-    def said(self) -> list[Said]:
-        return [Said(turn.time, turn.role, turn.content, turn.labels or "") for turn in self.conversation]
 
 
 class Annotations(Raw):
@@ -147,9 +144,9 @@ def _mend(value: Any, log: ClipLog) -> Any:
         return {key: _mend(part, log) for key, part in value.items()}
     if isinstance(value, list):
         return [_mend(part, log) for part in value]
-    if isinstance(value, str) and _SURROGATE.search(value):
+    if isinstance(value, str) and SURROGATE.search(value):
         log.count("texts with half a character, which was replaced")
-        return _SURROGATE.sub("\ufffd", value)
+        return SURROGATE.sub("\ufffd", value)
     return value
 
 

@@ -3,21 +3,13 @@
 import re
 from dataclasses import dataclass, field
 
+from dst_dist.build.dialogs import Turn
+
 _TIME = r"(\d+(?:\.\d+)?)\s*s?"
 _TIMED = re.compile(rf"(?P<dash>\s*-\s*)?\[\s*{_TIME}(?:\s*[-\u2013]\s*{_TIME})?\s*\]\s*(?P<text>.*)")
 _SAID = re.compile(r"(assistant|instructor|user|student)\s*:\s*(.*)", re.IGNORECASE)
 _MARK = re.compile(r"\((ERROR|mistake|correction)\b(?:\s*of)?\s*:?\s*(.*?)\)\s*$", re.IGNORECASE)
 SUMMARY = re.compile(r"summary\s*:", re.IGNORECASE)
-
-
-@dataclass(frozen=True)
-class Said:
-    """Something said at a time, in seconds. `labels` are ProAssist's, empty where there are none."""
-
-    time: float
-    role: str
-    text: str
-    labels: str = ""
 
 
 @dataclass
@@ -44,7 +36,7 @@ class Evidence:
     """
 
     lines: list[Line]
-    said: list[Said]
+    said: list[Turn]
     untimed: list[tuple[float, float | None, str]]
 
 
@@ -71,7 +63,7 @@ def _add_timed(found: Evidence, match: re.Match, waiting: list[str]) -> None:
     said = _SAID.match(text)
     if said:
         role = "user" if said[1].lower() in ("user", "student") else "assistant"
-        found.said.append(Said(start, role, said[2].strip().strip('"')))
+        found.said.append(Turn(role=role, time=start, content=said[2].strip().strip('"')))
     elif match["dash"] is None:
         found.untimed += [(_last_end(found.lines), start, untimed) for untimed in waiting]
         waiting.clear()

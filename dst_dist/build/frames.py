@@ -1,6 +1,5 @@
 """`dst-dist frames`: from video files to frames files, one row every 1 / fps seconds by the video's own clock."""
 
-import io
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -14,6 +13,7 @@ from PIL import Image
 from dst_dist.build.rates import rate_file
 from dst_dist.data.forks import in_workers
 from dst_dist.data.frames import SUFFIX, open_frames, write_frames
+from dst_dist.data.images import encode_jpeg
 from dst_dist.data.video_files import length_s, read_container
 from dst_dist.data.workers import num_cores
 from dst_dist.errors import ConfigError, DataError, DstDistError
@@ -90,6 +90,4 @@ def _jpeg(image: np.ndarray, size: int | None) -> bytes:
     picture = Image.fromarray(image)
     if size is not None:
         picture.thumbnail((size, size), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=QUALITY)
-    return buffer.getvalue()
+    return encode_jpeg(picture, QUALITY)

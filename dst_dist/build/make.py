@@ -1,15 +1,14 @@
 """`dst-dist build`: from raw dialogs to clip files below a data root."""
 
 import json
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dst_dist.build.align import Costs
-from dst_dist.build.dialogs import Conversation, Video, read_dialogs
-from dst_dist.build.evidence import Evidence, Said, read_evidence
+from dst_dist.build.dialogs import Conversation, Turn, Video, read_dialogs
+from dst_dist.build.evidence import Evidence, read_evidence
 from dst_dist.build.matching import Matches, Task, match, read_task
 from dst_dist.build.proposals import Proposer
 from dst_dist.build.rates import Rate, find_rate
@@ -23,8 +22,6 @@ from dst_dist.data.frames import SUFFIX
 from dst_dist.data.reading_log import Report
 from dst_dist.errors import ConfigError
 from dst_dist.files import write_whole
-
-logger = logging.getLogger(__name__)
 
 SPOKEN_WORTH = 0.5
 """Weight of a step that is only spoken of in the alignment's score, next to one with annotated lines."""
@@ -139,13 +136,14 @@ def align_dialog(
     video: Video, conversation: Conversation, name: str, task: Task, similarity: Similarity, costs: Costs | None = None
 ) -> Aligned:
     """Return what a dialog's evidence says about its steps."""
-    said = sorted([*conversation.said, *_only_annotated(conversation, task.evidence)], key=lambda turn: turn.time)
-    matches = match(task, read_sentences(said), similarity, costs or Costs())
+    said = [*conversation.conversation, *_only_annotated(conversation, task.evidence)]
+    sentences = read_sentences(sorted(said, key=lambda turn: turn.time))
+    matches = match(task, sentences, similarity, costs or Costs())
     changes = find_changes(matches, task.untimed)
     return Aligned(name, video, conversation, task, matches, changes, _score(task.steps, matches))
 
 
-def _only_annotated(conversation: Conversation, evidence: Evidence) -> list[Said]:
+def _only_annotated(conversation: Conversation, evidence: Evidence) -> list[Turn]:
     """Return the utterances that stand among the annotations, but for those that the dialog has at their time too."""
     times = [turn.time for turn in conversation.conversation]
     return [said for said in evidence.said if all(abs(said.time - time) > 1.0 for time in times)]

@@ -3,10 +3,8 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from html import escape
-from pathlib import Path
 
 from dst_dist.build.make import Aligned, Built
-from dst_dist.files import write_whole
 
 MOST_SHOWN = 200
 """Dialogs with a timeline: those that were aligned worst."""
@@ -26,13 +24,8 @@ _KEY = (
 )
 
 
-def write_page(path: Path, built: Built) -> Path:
-    """Write the page; returns its path."""
-    write_whole(path, _page(built))
-    return path
-
-
-def _page(built: Built) -> Iterator[str]:
+def page_of(built: Built) -> Iterator[str]:
+    """Yield the page."""
     yield f"<!doctype html><html lang=en><meta charset=utf-8><title>Built clips</title><style>{_STYLE}</style>\n"
     yield "<h1>Built clips</h1>\n"
     yield _table(("file", "clips"), ((name, len(clips)) for name, clips in built.files.items()))
@@ -73,7 +66,7 @@ def _dialog(dialog: Aligned) -> Iterator[str]:
 
 
 def _timeline(dialog: Aligned) -> str:
-    times = [0.0, *(change.time for change in dialog.changes), *(turn.time for turn in dialog.conversation.said)]
+    times = [0.0, *(one.time for one in (*dialog.changes, *dialog.conversation.conversation))]
     times += [line.end or line.start for line in dialog.task.evidence.lines]
     end = max(times) + 1.0
     marks = list(_bars(dialog, end))

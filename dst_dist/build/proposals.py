@@ -6,6 +6,7 @@ import json
 import os
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -61,14 +62,10 @@ class Proposer:
         return replace(task, line_scores=task.line_scores + SHARE * (proposed - task.line_scores))
 
     def _kept(self, task: Task) -> list[int] | None:
-        path = self._path(task)
-        if not path.is_file():
-            return None
-        try:
-            return _read(path.read_text(), task)
-        except ValueError:
-            # Edited by hand, or by another version of this code: asked again.
-            return None
+        # One edited by hand, or by another version of this code, is asked again.
+        with suppress(FileNotFoundError, ValueError):
+            return _read(self._path(task).read_text(), task)
+        return None
 
     def _path(self, task: Task) -> Path:
         question = json.dumps([self.model, _messages(task)])
@@ -77,18 +74,16 @@ class Proposer:
     def _ask(self, task: Task, name: str, report: Report) -> list[int] | None:
         messages = _messages(task)
         for _ in range(TRIES):
-            text, fault = "", None
             try:
-                text = self._answer(messages, _schema(len(task.evidence.lines)))
-                answer = _read(text, task)
+                answer = _read(self._answer(messages, _schema(len(task.evidence.lines))), task)
             except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError, IndexError) as error:
                 self._refuse_for_good(error)
                 fault = str(error) or type(error).__name__
-            if fault is None:
+                report.count("wrong answers of the language model", f"{name} ({fault[:80]})")
+                messages = [*_messages(task), {"role": "user", "content": f"The last answer was wrong: {fault[:200]}"}]
+            else:
                 write_whole(self._path(task), json.dumps({"steps": answer}) + "\n")
                 return answer
-            report.count("wrong answers of the language model", f"{name} ({fault[:80]})")
-            messages = [*_messages(task), {"role": "user", "content": f"The last answer was wrong: {fault[:200]}"}]
         return None
 
     def _refuse_for_good(self, error: Exception) -> None:

@@ -79,11 +79,9 @@ def _written_beside(frames: Path) -> float | None:
         return None
     try:
         fps = float(json.loads(path.read_text())["fps"])
-    except (ValueError, KeyError, TypeError) as error:
-        fps = 0.0
-        reason = repr(error)
-    else:
         reason = f"it says {fps}"
+    except (ValueError, KeyError, TypeError) as error:
+        fps, reason = 0.0, repr(error)
     if not 0 < fps < math.inf:
         raise DataError(
             f"{path}: must be an object whose `fps` is a number above 0 ({reason}); remove it, or say --fps"

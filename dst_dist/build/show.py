@@ -5,9 +5,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from dst_dist.build.make import build
-from dst_dist.build.page import write_page
+from dst_dist.build.page import page_of
 from dst_dist.build.proposals import FOLDER, Proposer
 from dst_dist.errors import ConfigError
+from dst_dist.files import write_whole
 
 PAGE = "build.html"
 
@@ -38,4 +39,5 @@ def build_lines(
     kinds = Counter(change.transition for dialog in built.dialogs for change in dialog.changes)
     yield "transitions: " + ", ".join(f"{number} {kind}" for kind, number in kinds.most_common())
     yield from built.report.lines()
-    yield f"{write_page(out / PAGE, built)}: what was found in each dialog, and why"
+    write_whole(out / PAGE, page_of(built))
+    yield f"{out / PAGE}: what was found in each dialog, and why"

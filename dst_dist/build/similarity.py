@@ -8,7 +8,6 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from dst_dist.build.steps import Step, repeated
 from dst_dist.build.words import LIGHT, telling, with_groups
-from dst_dist.errors import ConfigError
 
 TFIDF = "tfidf"
 WORDS_SHARE = 0.7
@@ -98,20 +97,10 @@ def _weight(name: str) -> float:
 
 
 def _sentence_model(name: str) -> Similarity:
-    try:
-        from sentence_transformers import SentenceTransformer
-    except ImportError as error:
-        raise ConfigError(
-            f"--similarity {name} needs sentence-transformers, which cannot be imported ({error}): "
-            f"pip install 'dst-dist[replies]', or leave --similarity at {TFIDF}"
-        ) from error
-    try:
-        model = SentenceTransformer(name, device="cpu")
-    except (OSError, ValueError, RuntimeError) as error:
-        raise ConfigError(
-            f"--similarity {name} is no sentence-transformers model that can be loaded ({error}); "
-            f"give a folder of one, or {TFIDF}"
-        ) from error
+    # Imported only here: it imports transformers.
+    from dst_dist.sentence_models import load_sentence_model
+
+    model = load_sentence_model("--similarity", name, "cpu", TFIDF)
 
     def similarity(texts: Sequence[str], steps: Sequence[str]) -> np.ndarray:
         a, b = (model.encode(list(some), convert_to_numpy=True, show_progress_bar=False) for some in (texts, steps))

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from dst_dist.build.hearing import NAMED, Cue, Tell
+from dst_dist.build.hearing import NAMED, Cue
 from dst_dist.build.matching import Matches, Run
 from dst_dist.build.speech import ALONGSIDE, BACK, DONE, GIVE_UP, HOLD, UNDO
 from dst_dist.data.state import TRANSITIONS
@@ -15,6 +15,13 @@ EARLY_S = 3.0
 """Longest time from words about an interruption to the end of the work that they interrupt."""
 LONG_S = 5.0
 """Least length of work that goes on with the step at hand after a break; shorter work begins the next step."""
+ANSWERS = {
+    "not_started": {"told": "start", BACK: "start"},
+    "in_progress": {"other": "complete", DONE: "complete", HOLD: "pause", GIVE_UP: "cancel"},
+    "paused": {"told": "resume", BACK: "resume", GIVE_UP: "cancel"},
+    "completed": {UNDO: "reset"},
+}
+"""Status of a step -> the transition that a moment means for it, by what `_moments` says of that moment."""
 
 
 @dataclass(frozen=True)
@@ -28,12 +35,10 @@ class Change:
 
 @dataclass(frozen=True)
 class Scene:
-    """Surroundings of a step's own work: all work that begins, all cues and instructions, in order of time."""
+    """Surroundings of a step's own work: all that is matched, and all work that begins, in order of time."""
 
-    runs: Sequence[Run]
+    matches: Matches
     begins: Sequence[tuple[float, int]]
-    cues: Sequence[Cue]
-    tells: Sequence[Tell]
 
     def subject(self, cue: Cue) -> int | None:
         """Return the step that a cue is about."""
@@ -43,7 +48,7 @@ class Scene:
         """Return the cues of a kind in [after, before] about a step."""
         return [
             cue
-            for cue in self.cues
+            for cue in self.matches.cues
             if cue.sentence.act == act and after <= cue.sentence.time <= before and self.subject(cue) == step
         ]
 
@@ -69,7 +74,7 @@ def find_changes(matches: Matches, untimed: dict[int, tuple[float, float | None]
     begins += [(time, step) for step, time in spoken.items()]
     placed = {step: times for step, times in untimed.items() if step not in own and step not in spoken}
     begins += [(start, step) for step, (start, _) in placed.items()]
-    scene = Scene(matches.runs, sorted(begins), matches.cues, matches.tells)
+    scene = Scene(matches, sorted(begins))
     changes: list[Change] = []
     for step, runs in own.items():
         changes += _with_words(_from_lines(step, runs, scene), runs[-1].start, scene)
@@ -148,7 +153,7 @@ def _between(step: int, before: Run, end: float, run: Run, scene: Scene) -> list
 
 
 def _others_between(step: int, end: float, start: float, scene: Scene) -> bool:
-    for run in scene.runs:
+    for run in scene.matches.runs:
         overlap = min(run.end or run.start, start) - max(run.start, end)
         middle = (run.start + (run.end or run.start)) / 2
         if run.step != step and (overlap > SLACK_S or end < middle < start):
@@ -193,7 +198,7 @@ def _with_words(changes: Sequence[Change], since: float, scene: Scene) -> list[C
     begin, step, status = max(since, last.time), last.step, TRANSITIONS[last.transition][1]
     changes = list(changes)
     for time, what in _moments(step, begin, scene):
-        transition = _answer(status, what)
+        transition = ANSWERS.get(status, {}).get(what)
         if transition == "complete" and what == "other":
             if scene.about(step, ALONGSIDE, begin, time + SLACK_S) or _is_named(
                 step, (DONE, HOLD, GIVE_UP), time, scene
@@ -209,7 +214,7 @@ def _with_words(changes: Sequence[Change], since: float, scene: Scene) -> list[C
 
 def _moments(step: int, begin: float, scene: Scene) -> list[tuple[float, str]]:
     """Return what may change a step by words after a time, in order of time."""
-    moments = [(tell.time, "told") for tell in scene.tells if tell.step == step and tell.time > begin + SLACK_S]
+    moments = [(tell.time, "told") for tell in scene.matches.tells if tell.step == step and tell.time > begin + SLACK_S]
     moments += [(time, "other") for time, other in scene.begins if other != step and time > begin + SLACK_S / 2]
     for act in (DONE, HOLD, BACK, GIVE_UP, UNDO):
         moments += [
@@ -218,17 +223,6 @@ def _moments(step: int, begin: float, scene: Scene) -> list[tuple[float, str]]:
             if act != UNDO or cue.sentence.is_wrong
         ]
     return sorted(moments)
-
-
-def _answer(status: str, what: str) -> str | None:
-    """Return the transition that a moment means for a step of a status."""
-    if status == "in_progress":
-        return {"other": "complete", DONE: "complete", HOLD: "pause", GIVE_UP: "cancel"}.get(what)
-    if status == "paused":
-        return {"told": "resume", BACK: "resume", GIVE_UP: "cancel"}.get(what)
-    if status == "completed":
-        return {UNDO: "reset"}.get(what)
-    return "start" if status == "not_started" and what in ("told", BACK) else None
 
 
 def _is_named(step: int, acts: Sequence[str], time: float, scene: Scene) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from dst_dist.build.evidence import Said
+from dst_dist.build.dialogs import Turn
 
 TELL, DONE, HOLD, BACK, GIVE_UP, UNDO, ALONGSIDE = "tell", "done", "hold", "back", "give up", "undo", "alongside"
 
@@ -106,7 +106,7 @@ class Sentence:
     is_for_later: bool = False
 
 
-def read_sentences(said: Sequence[Said]) -> list[Sentence]:
+def read_sentences(said: Sequence[Turn]) -> list[Sentence]:
     """Return the sentences of what was said, in order.
 
     A `while` clause is a sentence of its own; what is said to come before or after, as in `Once it is dry, paint it`,
@@ -115,10 +115,10 @@ def read_sentences(said: Sequence[Said]) -> list[Sentence]:
     found: list[Sentence] = []
     question = ""
     for turn in said:
-        texts = _split(turn.text)
+        texts = _split(turn.content)
         if turn.role == "user":
             question = next((text for text in texts if text.endswith("?")), "")
-        is_wrong = bool(re.search("correction|mistake", turn.labels) or _WRONG.search(turn.text.casefold()))
+        is_wrong = bool(re.search("correction|mistake", turn.labels or "") or _WRONG.search(turn.content.casefold()))
         for text in texts:
             for part, act in _acts(text, turn):
                 answers = question if turn.role == "assistant" else ""
@@ -160,7 +160,7 @@ def _split(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in _SENTENCE.split(text.replace("\u2019", "'")) if part.strip())
 
 
-def _acts(text: str, turn: Said) -> list[tuple[str, str | None]]:
+def _acts(text: str, turn: Turn) -> list[tuple[str, str | None]]:
     text = _BEFOREHAND.sub("", text)
     clause = _WHILE.search(text)
     act = _act(text.casefold(), turn)
@@ -170,7 +170,7 @@ def _acts(text: str, turn: Said) -> list[tuple[str, str | None]]:
     return [(clause["clause"], ALONGSIDE), *([(rest, _act(rest.casefold(), turn))] if rest else [])]
 
 
-def _act(text: str, turn: Said) -> str | None:
+def _act(text: str, turn: Turn) -> str | None:
     if text.endswith("?") and not (turn.role == "assistant" and _ASKED.search(text)):
         return None
     for act, pattern in _PATTERNS:
@@ -181,7 +181,7 @@ def _act(text: str, turn: Said) -> str | None:
     return TELL if _tells(text, turn) else None
 
 
-def _tells(text: str, turn: Said) -> bool:
+def _tells(text: str, turn: Turn) -> bool:
     if turn.role == "user":
         return bool(_OWN_ACT.search(text))
     return not _LATER.search(text) and (not turn.labels or "instruction" in turn.labels)

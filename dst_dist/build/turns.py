@@ -1,7 +1,7 @@
 """Writes a dialog and its transitions as PROSPECT clips: turns at decision frames, with the state before each."""
 
 from collections.abc import Sequence
-from itertools import groupby
+from itertools import accumulate, groupby
 from typing import Any
 
 from dst_dist.build.dialogs import Turn
@@ -24,13 +24,9 @@ def place_turns(
     At a frame stand the user's turns, then one update, then one reply. A turn is never before the one above it: one
     that says so takes the time of that one.
     """
-    placed: list[tuple[int, dict[str, Any]]] = []
-    time = 0.0
-    for turn in turns:
-        time = max(time, turn.time)
-        placed.append((rate.frame(time), _spoken(turn, time)))
-    for change in changes:
-        placed.append((rate.frame(change.time), {"role": "DST_UPDATE", "change": change}))
+    times = accumulate((turn.time for turn in turns), max)
+    placed = [(rate.frame(time), _spoken(turn, time)) for turn, time in zip(turns, times, strict=True)]
+    placed += [(rate.frame(change.time), {"role": "DST_UPDATE", "change": change}) for change in changes]
     inside = [pair for pair in placed if rate.num_rows is None or pair[0] < rate.num_rows]
     inside.sort(key=lambda pair: pair[0])
     state: dict[str, str] = {}

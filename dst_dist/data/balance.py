@@ -19,7 +19,7 @@ def slowest_over_mean(plan: BatchPlan, data: SampleDataset, limits: Limits, num_
     cost = samples["tokens"] + frame_cost * samples["frames"].astype(np.int64)
     slowest, mean = 0.0, 0.0
     for _, _, draws in plan.steps(0, NUM_STEPS):
-        dealt = pack(draws, samples["tokens"], samples["frames"], limits, num_processes, frame_cost)
+        dealt = pack(draws, samples, limits, num_processes, frame_cost)
         work = np.array([[cost[[draw.sample for draw in members]].sum() for members in own] for own in dealt])
         slowest += work.max(axis=0).sum()
         mean += work.sum() / num_processes

@@ -133,24 +133,19 @@ class BatchPlan:
 
 
 def pack(
-    draws: Sequence[Draw],
-    tokens: np.ndarray,
-    frames: np.ndarray,
-    limits: Limits,
-    num_processes: int,
-    frame_cost: int = ENCODED_FRAME_COST,
+    draws: Sequence[Draw], samples: np.ndarray, limits: Limits, num_processes: int, frame_cost: int = ENCODED_FRAME_COST
 ) -> list[list[list[Draw]]]:
     """Return draws as micro-batches within the limits, spread over processes.
 
     Args:
-        tokens, frames: sizes by sample index, each within the limits.
+        samples: the dataset's table of samples, with fields `tokens` and `frames`, each within the limits.
         frame_cost: of a frame, in tokens of the text model; it only balances processes.
 
     Returns:
         [process][micro-batch] -> draws; every process has the same number of micro-batches, some may be empty.
     """
     chosen, repeats = np.fromiter(chain.from_iterable(draws), np.int64, 2 * len(draws)).reshape(-1, 2).T
-    sizes = np.stack([tokens[chosen], frames[chosen]], axis=1).astype(np.int64)
+    sizes = np.stack([samples["tokens"][chosen], samples["frames"][chosen]], axis=1).astype(np.int64)
     assert (sizes <= limits).all(), "a sample is cut to the limits of a micro-batch"
     costs = sizes @ (1, frame_cost)
     order = np.lexsort((repeats, chosen, -costs))
@@ -229,10 +224,9 @@ def micro_batches(
     """Return one process's micro-batches of a step.
 
     Args:
-        samples: the dataset's table of samples, with fields `tokens` and `frames`.
-        frame_cost: as in `pack`.
+        samples, frame_cost: as in `pack`.
     """
-    dealt = pack(draws, samples["tokens"], samples["frames"], limits, num_processes, frame_cost)
+    dealt = pack(draws, samples, limits, num_processes, frame_cost)
     mine = dealt[rank]
     chosen = [draw.sample for draw in draws]
     frames = dict(zip(draws, samples["frames"][chosen].tolist(), strict=True))

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Literal
@@ -74,7 +74,7 @@ _VALUES = {Clip: attrgetter(*_CONTENT), Step: attrgetter(*Step.__slots__), Turn:
 _ENCODER = json.JSONEncoder(default=lambda part: _VALUES[type(part)](part), ensure_ascii=False, separators=(",", ":"))
 
 
-class ClipIndex:
+class ClipIndex(Sequence[Clip]):
     """Read-only sequence of clips, kept as bytes and rebuilt on access.
 
     Data workers are forks. Reading a Python object writes to its reference count, so every worker would end up with
@@ -97,7 +97,7 @@ class ClipIndex:
         """Build from clips, which may come from a generator: one at a time is in memory."""
         contents, offsets, frames, videos, paths = bytearray(), array("q", [0]), array("q"), [], []
         for clip in clips:
-            contents += _encode(clip)
+            contents += _ENCODER.encode(clip).encode()
             offsets.append(len(contents))
             frames.extend((clip.start_frame, clip.end_frame))
             videos.append(os.fsencode(clip.video))
@@ -118,9 +118,6 @@ class ClipIndex:
     def __getitem__(self, position: int) -> Clip:
         position = range(len(self))[position]
         return _decode(self._content(position), os.fsdecode(self._paths[position]))
-
-    def __iter__(self) -> Iterator[Clip]:
-        return (self[position] for position in range(len(self)))
 
     def subset(self, keep: Sequence[int]) -> "ClipIndex":
         """Return the clips at these positions, in this order."""
@@ -154,10 +151,6 @@ class ClipIndex:
 
     def _content(self, position: int) -> bytes:
         return self._contents[self._offsets[position] : self._offsets[position + 1]].tobytes()
-
-
-def _encode(clip: Clip) -> bytes:
-    return _ENCODER.encode(_VALUES[Clip](clip)).encode()
 
 
 def _decode(content: bytes, frames_path: str) -> Clip:

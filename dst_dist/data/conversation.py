@@ -66,22 +66,15 @@ def frame_list(clip: Clip, frames: str) -> list[int]:
     """Return the absolute frames of a clip that the model sees (recipe `data.frames`), ascending."""
     if frames == "continuous":
         return list(range(clip.start_frame, clip.end_frame))
-    used = {frame for turn in clip.turns for frame in range(turn.first_frame, turn.frame + 1)}
-    return sorted(used)
+    return sorted({frame for turn in clip.turns for frame in range(turn.first_frame, turn.frame + 1)})
 
 
 def _order_outcomes(turns: list[Turn], counts: Counter) -> list[Turn]:
     """Return the turns with at most one DST turn, then one reply, between user and system turns."""
     ordered: list[Turn] = []
-    outcome: list[Turn] = []
-    for turn in [*turns, None]:
-        if turn is not None and turn.role in HEAD_ROLES:
-            outcome.append(turn)
-            continue
-        ordered += _join_outcome(outcome, counts)
-        outcome = []
-        if turn is not None:
-            ordered.append(turn)
+    for is_outcome, group in itertools.groupby(turns, lambda turn: turn.role in HEAD_ROLES):
+        members = list(group)
+        ordered += _join_outcome(members, counts) if is_outcome else members
     return ordered
 
 
@@ -113,7 +106,7 @@ def _label_head(groups: list[Group], head: Head) -> None:
     for group in groups:
         outcomes = _outcome_roles(group.turns)
         happens = [head.role in outcome for outcome in outcomes]
-        is_positive = [head.role in itertools.takewhile(_is_no_system, outcome) for outcome in outcomes]
+        is_positive = [head.role in itertools.takewhile("system".__ne__, outcome) for outcome in outcomes]
         is_interrupted = len(outcomes) > 1 or "system" in outcomes[0]
         group.decision[head.name] = 1 if is_positive[0] else IGNORE if is_interrupted else 0
         window = range(group.frame + 1, group.frame + 1 + ANSWER_WINDOW_FRAMES)
@@ -121,10 +114,6 @@ def _label_head(groups: list[Group], head: Head) -> None:
         for place, decision in enumerate(group.user_decisions, start=1):
             is_answered = happens_soon or any(happens[place:])
             decision[head.name] = 1 if is_positive[place] else IGNORE if is_answered else 0
-
-
-def _is_no_system(role: str) -> bool:
-    return role != "system"
 
 
 def _outcome_roles(turns: Sequence[Turn]) -> list[list[str]]:
@@ -157,8 +146,3 @@ def _labels_of_ranges(turns: Sequence[Turn], head: Head) -> Iterator[tuple[int, 
             yield label, turn
         elif turn.role in ("user", "system"):
             label = 1 if turn.role == "user" else IGNORE
-
-
-def turn_text(turn: Turn) -> str:
-    """Return the text of a turn as the model sees it: an update as JSON, any other unchanged."""
-    return format_update(turn.transitions) if turn.role == "DST_UPDATE" else turn.text

@@ -34,13 +34,11 @@ def cut_clips(
     spans = [range(start, min(start + CLIPS_PER_TASK, len(index))) for start in range(0, len(index), CLIPS_PER_TASK)]
     tables, faults, counts = [np.empty(0, SAMPLE_DTYPE)], [], Counter()
     cut = partial(_cut_some, index, missing, maker)
-    for table, faults_of_some, counts_of_some in in_workers(
-        cut, spans, list(map(len, spans)), "clips cut", num_workers
-    ):
+    results = in_workers(cut, spans, list(map(len, spans)), "clips cut", num_workers)
+    for table, faults_of_some, counts_of_some in results:
         tables.append(table)
         faults += faults_of_some
-        for kind, number in counts_of_some.items():
-            counts[kind] += number
+        counts.update(counts_of_some)
     samples = np.concatenate(tables)
     if faults:
         raise DataError(faults)

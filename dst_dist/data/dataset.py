@@ -20,6 +20,7 @@ from dst_dist.data.features import FeatureReader
 from dst_dist.data.frames import MAX_OPEN_FILES, FrameReader
 from dst_dist.data.frames_check import FrameFaults
 from dst_dist.data.frames_finder import FramesFinder
+from dst_dist.data.inputs import Stat
 from dst_dist.data.loader_worker import start_worker
 from dst_dist.data.negatives import Negatives
 from dst_dist.data.reading import read_clips
@@ -38,8 +39,8 @@ class Clips:
     notes: list[str]
     missing: dict[int, tuple[int, ...]] = field(default_factory=dict)
     """Absolute frames that placeholders replace, by position in the index."""
-    num_bytes: dict[str, int] = field(default_factory=dict)
-    """Size of each frames file by the name of its video."""
+    files: dict[str, Stat] = field(default_factory=dict)
+    """Size and time of each frames file by the name of its video."""
     samples: np.ndarray | None = None
     """The table of samples, SAMPLE_DTYPE; None before the clips are cut."""
 
@@ -63,7 +64,7 @@ def apply_frame_faults(clips: Clips, faults: FrameFaults, on_missing: str) -> Cl
     Raises:
         DataError: with every clip that lacks frames (`error`), or if no clip is left (`filter`).
     """
-    clips = replace(clips, num_bytes=faults.num_bytes, notes=[*clips.notes, *_costs(faults)])
+    clips = replace(clips, files=faults.files, notes=[*clips.notes, *_costs(faults)])
     if not faults.clips:
         return clips
     if on_missing == "error":
@@ -122,20 +123,16 @@ class SampleDataset(torch.utils.data.Dataset):
         reader: gives the frames of a micro-batch; a FeatureReader in place of it gives their features.
 
     Args:
-        clips: cut here if they are not yet.
+        clips: cut, see `cut_split`.
         image_size: S, the side of the tower's square input in pixels.
         negative_rate: share of the negatives that count; 1.0 in evaluation.
-
-    Raises:
-        DataError: with every clip with a turn that does not fit.
     """
 
     def __init__(
         self, clips: Clips, maker: SampleMaker, image_size: int, seed: int, negative_rate: float, on_missing: str
     ):
-        self.clips = clips if clips.samples is not None else cut_split(clips, maker)
-        self.maker, self.image_size, self.on_missing = maker, image_size, on_missing
-        self.notes, self.samples = list(self.clips.notes), self.clips.samples
+        self.clips, self.maker, self.image_size, self.on_missing = clips, maker, image_size, on_missing
+        self.notes, self.samples = list(clips.notes), clips.samples
         self.weights = np.array(clips.weights, dtype=np.int64)[self.samples["clip"]]
         available = {head: self.samples[f"{head}_negatives"] for head in HEAD_NAMES}
         self.negatives = Negatives(negative_rate, seed, self.weights, available)
@@ -173,7 +170,8 @@ class SampleDataset(torch.utils.data.Dataset):
         are split.
         """
         clips = self.clips
-        frames = json.dumps([sorted(clips.missing.items()), sorted(clips.num_bytes.items())])
+        sizes = sorted((video, stat.size) for video, stat in clips.files.items())
+        frames = json.dumps([sorted(clips.missing.items()), sizes])
         return {
             "dataset": hashlib.sha256(clips.index.fingerprint().encode() + frames.encode()).hexdigest(),
             "samples": hashlib.sha256(self._cuts()).hexdigest(),

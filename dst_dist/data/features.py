@@ -8,9 +8,9 @@ import hashlib
 import json
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -32,6 +32,8 @@ NUMPY_DTYPES = {torch.float32: np.dtype(np.float32), torch.bfloat16: np.dtype(np
 
 Encode = Callable[[torch.Tensor], torch.Tensor]
 """Returns the features of frames, uint8 [n, 3, S, S] -> [n, *shape], on the CPU."""
+Decoded = Iterable[tuple[torch.Tensor, np.ndarray]]
+"""Pieces of a frames file: frames, uint8 [n, 3, S, S], and which are good, bool [n]."""
 
 
 @dataclass(frozen=True)
@@ -45,15 +47,6 @@ class Layout:
     def num_bytes(self) -> int:
         """Bytes of a frame's features."""
         return int(np.prod(self.shape)) * self.dtype.itemsize
-
-
-@dataclass(frozen=True)
-class _Source:
-    """The frames file that features were made from."""
-
-    num_bytes: int
-    mtime_ns: int
-    sha256: str
 
 
 class FeatureStore:
@@ -97,15 +90,10 @@ class FeatureStore:
             OSError: if the features cannot be written.
         """
         num_rows, now = len(open_frames(frames_path)), os.stat(frames_path)
-        source = _Source(now.st_size, now.st_mtime_ns, sha256(Path(frames_path)))
+        header = self._header(num_rows, now.st_size, now.st_mtime_ns, sha256(Path(frames_path)))
         chunks = [range(start, min(start + rows_at_once, num_rows)) for start in range(0, num_rows, rows_at_once)]
-        good = []
-        with replacing(self.path(frames_path)) as part, open(part, "wb") as file:
-            file.write(self._header(source, num_rows))
-            for frames, is_good in _decode(frames_path, chunks, image_size, num_threads):
-                self._append(file, encode(frames))
-                good.append(is_good)
-            file.write(b"".join(one.tobytes() for one in good))
+        decoded = _decode(frames_path, chunks, image_size, num_threads)
+        self._write(self.path(frames_path), header, decoded, encode)
 
     @property
     def has_grey(self) -> bool:
@@ -116,23 +104,29 @@ class FeatureStore:
     def write_grey(self, encode: Encode, image_size: int) -> None:
         """Write the features of a grey frame, unless they are there."""
         if not self.has_grey:
-            with replacing(self.folder / GREY_FILE) as part, open(part, "wb") as file:
-                file.write(self._header(_Source(0, 0, ""), 1))
-                self._append(file, encode(torch.full((1, 3, image_size, image_size), GREY, dtype=torch.uint8)))
-                file.write(b"\1")
+            grey = torch.full((1, 3, image_size, image_size), GREY, dtype=torch.uint8)
+            self._write(self.folder / GREY_FILE, self._header(1, 0, 0, ""), [(grey, np.ones(1, bool))], encode)
 
     def path(self, frames_path: str) -> Path:
         """Return the place of a frames file's features."""
         place = os.fsencode(Path(frames_path).relative_to(self._root))
         return self.folder / f"{hashlib.sha256(place).hexdigest()[:32]}{SUFFIX}"
 
-    def _append(self, file, features: torch.Tensor) -> None:
-        assert features.shape[1:] == self.layout.shape and features.dtype == self.layout.dtype
-        file.write(features.contiguous().view(torch.uint8).numpy().tobytes())
+    def _write(self, path: Path, header: dict, decoded: Decoded, encode: Encode) -> None:
+        good = []
+        with replacing(path) as part, open(part, "wb") as file:
+            file.write(_as_block(header))
+            for frames, is_good in decoded:
+                features = encode(frames)
+                assert features.shape[1:] == self.layout.shape and features.dtype == self.layout.dtype
+                file.write(features.contiguous().view(torch.uint8).numpy().tobytes())
+                good.append(is_good)
+            file.write(b"".join(one.tobytes() for one in good))
 
-    def _header(self, source: _Source, num_rows: int) -> bytes:
-        values = {"format": FORMAT, "num_rows": num_rows, **self._layout_values(), **asdict(source)}
-        return json.dumps(values).encode().ljust(HEADER_BYTES)
+    def _header(self, num_rows: int, num_bytes: int, mtime_ns: int, digest: str) -> dict:
+        """Return a header; the last three arguments are about the frames file that the features are made from."""
+        source = {"num_bytes": num_bytes, "mtime_ns": mtime_ns, "sha256": digest}
+        return {"format": FORMAT, "num_rows": num_rows, **self._layout_values(), **source}
 
     def _has_layout(self, header: dict) -> bool:
         return all(header.get(key) == value for key, value in self._layout_values().items())
@@ -141,7 +135,6 @@ class FeatureStore:
         return {"shape": list(self.layout.shape), "dtype": str(self.layout.dtype).removeprefix("torch.")}
 
     def _note_time(self, frames_path: str, header: dict, mtime_ns: int) -> bool:
-        source = _Source(header["num_bytes"], mtime_ns, header["sha256"])
         try:
             descriptor = os.open(self.path(frames_path), os.O_WRONLY)
         except OSError:
@@ -149,15 +142,17 @@ class FeatureStore:
             return True
         try:
             # One block. If it is cut short, the header cannot be read and the file is made again.
-            os.pwrite(descriptor, self._header(source, header["num_rows"]), 0)
+            os.pwrite(descriptor, _as_block({**header, "mtime_ns": mtime_ns}), 0)
         finally:
             os.close(descriptor)
         return True
 
 
-def _decode(
-    frames_path: str, chunks: Sequence[range], image_size: int, num_threads: int
-) -> Iterator[tuple[torch.Tensor, np.ndarray]]:
+def _as_block(header: dict) -> bytes:
+    return json.dumps(header).encode().ljust(HEADER_BYTES)
+
+
+def _decode(frames_path: str, chunks: Sequence[range], image_size: int, num_threads: int) -> Decoded:
     """Yield the frames of each chunk of rows and which are good, in order; threads decode a few chunks ahead."""
     reader = FrameReader(image_size)
 
@@ -200,7 +195,7 @@ class FeatureReader:
         self._store, self._max_open = store, max_open
         self._open = lru_cache(max_open)(self._map)
         try:
-            grey = self._map_file(store.folder / GREY_FILE)
+            grey = self._map(store.folder / GREY_FILE)
         except OSError as error:
             raise DataError(f"{store.folder}: cannot be mapped into memory: {error.strerror}") from error
         if grey is None:
@@ -224,7 +219,7 @@ class FeatureReader:
         Returns:
             bool [n], False where a frame is missing or corrupt and its features are those of a grey one.
         """
-        rows, file = np.asarray(rows, dtype=np.int64), self._open(path)
+        rows, file = np.asarray(rows, dtype=np.int64), self._open(self._store.path(path))
         if file is None:
             out[:] = self._grey
             return np.zeros(len(rows), bool)
@@ -238,10 +233,7 @@ class FeatureReader:
     def _tensor(self, values: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(np.array(values)).view(self._store.layout.dtype)
 
-    def _map(self, frames_path: str) -> tuple[np.ndarray, np.ndarray] | None:
-        return self._map_file(self._store.path(frames_path))
-
-    def _map_file(self, path: Path) -> tuple[np.ndarray, np.ndarray] | None:
+    def _map(self, path: Path) -> tuple[np.ndarray, np.ndarray] | None:
         """Return a file's features [rows, *shape] and which rows are good, bool [rows]; None if there is no file."""
         header = read_header(path)
         if header is None:

@@ -23,15 +23,20 @@ def in_workers(
     The workers are forked, so the function may hold what cannot be sent; its results are sent.
 
     Args:
-        sizes: amount of work in each item, for a log line every SAY_EVERY_S.
+        sizes: amount of work in each item, for a log line every SAY_EVERY_S; nothing for what is faster.
         what: the kind of work, for the same line.
         num_workers: processes; with fewer than 2, or a single item, this one does the work.
     """
     num_workers = min(num_workers, len(items))
     results = _from_forks(function, items, num_workers) if num_workers > 1 else map(function, items)
-    progress = Progress(what, sum(sizes))
+    total, done = sum(sizes), 0
+    start_s = said_s = time.monotonic()
     for result, size in zip(results, sizes, strict=True):
-        progress.add(size)
+        done += size
+        now_s = time.monotonic()
+        if now_s - said_s >= SAY_EVERY_S:
+            said_s = now_s
+            logger.info("%s: %d of %d, %.0f a second", what, done, total, done / (now_s - start_s))
         yield result
 
 
@@ -106,19 +111,3 @@ def _end_workers() -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     for worker in filter(attrgetter("daemon"), multiprocessing.active_children()):
         worker.kill()
-
-
-class Progress:
-    """Logs how much is done, with the rate, every SAY_EVERY_S; nothing for what is faster."""
-
-    def __init__(self, what: str, total: int):
-        self.what, self.total, self.done = what, total, 0
-        self._start_s = self._said_s = time.monotonic()
-
-    def add(self, number: int) -> None:
-        self.done += number
-        now_s = time.monotonic()
-        if now_s - self._said_s >= SAY_EVERY_S:
-            self._said_s = now_s
-            rate = self.done / (now_s - self._start_s)
-            logger.info("%s: %d of %d, %.0f a second", self.what, self.done, self.total, rate)

@@ -28,11 +28,6 @@ class FrameFaults:
     held_bytes: dict[str, int] = field(default_factory=dict)
     """Bytes that each process holds of a compressed file which it opens, by the name of its video."""
 
-    @property
-    def num_bytes(self) -> dict[str, int]:
-        """Size of each frames file by the name of its video, 0 if there is no file."""
-        return {video: stat.size for video, stat in self.files.items()}
-
 
 def check_frames(
     index: ClipIndex, level: str = "headers", certificates: Certificates | None = None, num_workers: int = 0

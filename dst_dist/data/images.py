@@ -122,10 +122,17 @@ def thumbnail(pixels: np.ndarray, most: tuple[int, int], quality: int) -> tuple[
         most: largest width and height, in pixels.
         quality: of JPEG, up to 95.
     """
-    image, buffer = Image.fromarray(pixels), io.BytesIO()
+    image = Image.fromarray(pixels)
     image.thumbnail(most)
-    image.save(buffer, "JPEG", quality=quality, optimize=True)
-    return base64.b64encode(buffer.getvalue()).decode("ascii"), round(image.width / image.height, 3)
+    jpeg = encode_jpeg(image, quality, optimize=True)
+    return base64.b64encode(jpeg).decode("ascii"), round(image.width / image.height, 3)
+
+
+def encode_jpeg(image: Image.Image, quality: int, optimize: bool = False) -> bytes:
+    """Return an image as a JPEG file."""
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=quality, optimize=optimize)
+    return buffer.getvalue()
 
 
 def open_jpeg(jpeg: bytes) -> Image.Image:

@@ -170,4 +170,4 @@ def _unpack(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> tuple[Clip
     arrays = dict(arrays)
     weights, samples = arrays.pop("weights"), arrays.pop("samples")
     clips = Clips(ClipIndex(arrays, header["fingerprint"]), weights.tolist(), header["notes"], samples=samples)
-    return replace(clips, missing=missing if header["has_placeholders"] else {}, num_bytes=faults.num_bytes), faults
+    return replace(clips, missing=missing if header["has_placeholders"] else {}, files=files), faults

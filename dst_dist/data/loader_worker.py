@@ -24,14 +24,11 @@ def _send_fault(queue: Queue, error: Exception, item: Any) -> None:
     if not isinstance(batch, PackedBatch) or not len(batch.input_ids):
         os._exit(1)
     size = sum(tensor.nbytes for tensor in vars(batch).values() if hasattr(tensor, "nbytes"))
+    free_mib = shutil.disk_usage(SHARED_MEMORY).free / 2**20
     empty = batch.without_content()
     empty.fault = (
         f"a data worker could not hand over a micro-batch of {size / 2**20:.1f} MiB through {SHARED_MEMORY}, which has "
-        f"{_free_mib():.1f} MiB left: {error}; give the machine more of it (docker run --shm-size=8g), "
+        f"{free_mib:.1f} MiB left: {error}; give the machine more of it (docker run --shm-size=8g), "
         "set data.num_workers=0, or lower train.max_frames"
     )
     queue.put((number, empty))
-
-
-def _free_mib() -> float:
-    return shutil.disk_usage(SHARED_MEMORY).free / 2**20

@@ -55,14 +55,15 @@ def list_files(root: Path, names: Sequence[str | dict[str, int]], split: str) ->
     return files
 
 
-def count_shared_videos(splits: dict[str, ClipIndex], report: Report) -> None:
-    """Count the videos in two splits: a model must not be measured on what it was trained on."""
-    seen: dict[str, str] = {}
+def shared_videos(splits: dict[str, ClipIndex]) -> list[str]:
+    """Return a note on the videos in two splits, if any: a model must not be measured on what it was trained on."""
+    seen, report = {}, Report()
     for split, index in splits.items():
         for video in index.videos():
             if video in seen:
                 report.count("videos in two splits", f"{video} in {seen[video]} and {split}")
             seen.setdefault(video, split)
+    return report.lines()
 
 
 def _open(root: Path, strict: bool = False, finder: FramesFinder | None = None) -> "_Reader":
@@ -119,6 +120,7 @@ class _Reader:
         for file, weight in files.items():
             faults = FileFaults(file)
             given_ids: set[str] = set()
+            number = 0
             for number, raw in enumerate(_read_file(self.root / file, faults), start=1):
                 log = ClipLog(clip_label(raw, number), faults, self.report, self.strict)
                 clip = self._read_clip(raw, log, given_ids)
@@ -131,6 +133,8 @@ class _Reader:
                     log.count("clips whose id was taken, numbered #2 and on")
                     clip = replace(clip, id=f"{clip.id}#{self.num_uses[clip.id]}")
                 yield clip
+            if not number and not faults.texts:
+                faults.add("holds no clip; leave it out, or write it again")
             self.faults += faults.lines()
 
     def _read_clip(self, raw: Any, log: ClipLog, given_ids: set[str]) -> Clip | None:
@@ -154,17 +158,12 @@ class _Reader:
 
 def _read_file(path: Path, faults: FileFaults) -> Iterator[Any]:
     """Yield the clips of a JSON list, a single JSON object, or a file with one object a line."""
-    is_empty = True
     try:
-        for raw in _parse(path, faults):
-            is_empty = False
-            yield raw
+        yield from _parse(path, faults)
     except UnicodeDecodeError as error:
         faults.add(f"not UTF-8 text ({error.reason} at byte {error.start}); is it a data file?")
     except OSError as error:
         faults.add(f"cannot be read: {error.strerror}")
-    if is_empty and not faults.texts:
-        faults.add("holds no clip; leave it out, or write it again")
 
 
 def _parse(path: Path, faults: FileFaults) -> Iterator[Any]:

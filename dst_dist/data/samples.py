@@ -11,7 +11,7 @@ import numpy as np
 
 from dst_dist import config
 from dst_dist.data.clips import Clip
-from dst_dist.data.conversation import IGNORE, Group, arrange, turn_text
+from dst_dist.data.conversation import IGNORE, Group, arrange
 from dst_dist.data.state import apply_update
 from dst_dist.data.token_writer import TokenWriter
 from dst_dist.errors import DataError
@@ -117,7 +117,7 @@ class SampleMaker:
         counts[:, 2::2], counts[:, 3::2] = labels == 1, labels == 0
         for index, group in ((index, group) for index, group in enumerate(groups) if group.turns):
             for turn in group.turns:
-                ids = self.writer.turn(turn.role, turn_text(turn))
+                ids = self.writer.turn(turn.role, turn.text)
                 tokens[index] += len(ids)
                 if turn.role in HEAD_ROLES:
                     counts[index, :2] += len(ids.body), len(ids.body) * (turn.role == "DST_UPDATE")
@@ -174,7 +174,7 @@ class SampleMaker:
             decisions.append((len(ids) - 1, group.frame, True, *labels))
             user_decisions = iter(group.user_decisions)
             for turn in group.turns:
-                turn_ids = self.writer.turn(turn.role, turn_text(turn))
+                turn_ids = self.writer.turn(turn.role, turn.text)
                 first = len(ids) + len(turn_ids.header)
                 if turn.role in HEAD_ROLES:
                     spans.append((first, first + len(turn_ids.body), turn.role == "DST_UPDATE"))

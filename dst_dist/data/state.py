@@ -50,13 +50,9 @@ def without_not_started(state: Mapping[str, str]) -> dict[str, str]:
     return {step: status for step, status in state.items() if status != NOT_STARTED}
 
 
-def format_update(transitions: Sequence[Transition]) -> str:
-    """Return an update as the text that the model learns to write: ``[{"id": "S1", "transition": "start"}]``."""
-    return _format_update(tuple(transitions))
-
-
 @lru_cache(4096)
-def _format_update(transitions: tuple[Transition, ...]) -> str:
+def format_update(transitions: tuple[Transition, ...]) -> str:
+    """Return an update as the text that the model learns to write: ``[{"id": "S1", "transition": "start"}]``."""
     return json.dumps([change._asdict() for change in transitions], ensure_ascii=False)
 
 

@@ -71,16 +71,13 @@ class TokenWriter:
 
     def turn(self, role: str, text: str) -> TurnIds:
         """Return a turn after the opening; header, body and end are tokenized apart."""
-        return TurnIds(self._headers[role], self._body(role, text), self.newline)
-
-    def _body(self, role: str, text: str) -> list[int]:
         body = self._update_bodies.get(text)
         if body is None:
             body = [*self._text(f" {text}"), self.end_id]
             # Updates of all clips are a few texts, half of all turns.
             if role == "DST_UPDATE" and len(self._update_bodies) < MAX_UPDATES:
                 self._update_bodies[text] = body
-        return body
+        return TurnIds(self._headers[role], body, self.newline)
 
 
 def special_ids(tokenizer) -> list[int]:

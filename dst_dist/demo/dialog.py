@@ -31,9 +31,23 @@ class Video:
         """Path of the frames, below the demo's root."""
         return f"{self.folder}/frames/{self.uid}.arrow"
 
-    def clip_ranges(self, frames_per_clip: int) -> list[tuple[int, int]]:
-        """Return the half-open frame ranges of the video's clips."""
-        return [(start, start + frames_per_clip) for start in range(0, len(self.moments), frames_per_clip)]
+    def clip_heads(self, frames_per_clip: int) -> list[dict[str, Any]]:
+        """Return the keys of each clip that both formats have."""
+        return [
+            {
+                "dataset": self.folder,
+                "video_uid": self.uid,
+                "clip_idx": number,
+                "frames_file": self.frames_file,
+                "start_frame_idx": start,
+                "end_frame_idx": start + frames_per_clip,
+                "max_seq_len": MAX_SEQ_LEN,
+                "seq_len": 0,
+                "num_tokens_per_img": 1,
+                "fps": FPS,
+            }
+            for number, start in enumerate(range(0, len(self.moments), frames_per_clip))
+        ]
 
 
 def step_id(position: int) -> str:
@@ -136,25 +150,16 @@ def prospect_clips(video: Video, frames_per_clip: int) -> list[dict[str, Any]]:
         started, ended = _step_times(video, position)
         steps.append({"type": "step", "id": step_id(position), "start_ts": started, "end_ts": ended, "name": step.name})
     clips = []
-    for number, (start, end) in enumerate(video.clip_ranges(frames_per_clip)):
+    for head in video.clip_heads(frames_per_clip):
+        start, end = head["start_frame_idx"], head["end_frame_idx"]
         system = {"role": "system", "content": video.domain.prompt, "labels": "system|generic"}
-        clip = {
-            "video_uid": video.uid,
+        clip = head | {
             "inferred_goal": video.task.goal,
             "inferred_knowledge": _knowledge(video.task),
             "video_labels": {},
             "conversation": [system | {"start_frame": 0, "end_frame": 1}, *_conversation(video, start, end)],
             "dst": steps,
-            "frames_file": video.frames_file,
-            "start_frame_idx": start,
-            "end_frame_idx": end,
-            "seq_len": 0,
-            "dataset": video.folder,
             "domain": video.domain.name,
-            "clip_idx": number,
-            "max_seq_len": MAX_SEQ_LEN,
-            "num_tokens_per_img": 1,
-            "fps": FPS,
             "quality": 5.0,
         }
         if start:
@@ -166,10 +171,10 @@ def prospect_clips(video: Video, frames_per_clip: int) -> list[dict[str, Any]]:
 def proassist_samples(video: Video, frames_per_clip: int) -> list[dict[str, Any]]:
     """Return the video's clips in the ProAssist format: the same dialogs without any dialog state."""
     samples = []
-    for number, (start, end) in enumerate(video.clip_ranges(frames_per_clip)):
+    for head in video.clip_heads(frames_per_clip):
         turns: list[dict[str, Any]] = [{"role": "system", "content": video.domain.prompt}]
-        shown = start
-        for frame in range(start, end):
+        shown, end = head["start_frame_idx"], head["end_frame_idx"]
+        for frame in range(shown, end):
             spoken = _spoken(video, frame)
             if spoken or frame == end - 1:
                 turns.append({"role": "frames", "start": shown, "end": frame + 1})
@@ -179,23 +184,8 @@ def proassist_samples(video: Video, frames_per_clip: int) -> list[dict[str, Any]
                 if role == "assistant":
                     num_completed = len(_with_status(video.moments[frame], "completed"))
                     turns[-1]["progress"] = num_completed / len(video.task.steps)
-        samples.append(
-            {
-                "dataset": video.folder,
-                "video_uid": video.uid,
-                "clip_idx": number,
-                "frames_file": video.frames_file,
-                "max_seq_len": MAX_SEQ_LEN,
-                "seq_len": 0,
-                "num_tokens_per_img": 1,
-                "use_img_sep_token": False,
-                "start_frame_idx": start,
-                "end_frame_idx": end,
-                "conversation": turns,
-                "fps": FPS,
-                "metadata": {"task_goal": video.task.goal, "knowledge": _knowledge(video.task)},
-            }
-        )
+        metadata = {"task_goal": video.task.goal, "knowledge": _knowledge(video.task)}
+        samples.append(head | {"use_img_sep_token": False, "conversation": turns, "metadata": metadata})
     return samples
 
 

@@ -14,14 +14,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
+from PIL import Image
 
-from dst_dist.data.frames import write_frames
+from dst_dist.data.frames import GREY, write_frames
+from dst_dist.data.images import encode_jpeg
 from dst_dist.demo.dialog import Video, proassist_samples, prospect_clips, render
 from dst_dist.demo.model import train_tokenizer, write_model
 from dst_dist.demo.objects import ObjectsPainter
-from dst_dist.demo.painter import FRAME_SIZE, Painter, encode_jpeg
+from dst_dist.demo.painter import FRAME_SIZE, Painter
 from dst_dist.demo.world import DOMAINS, NEW_DOMAIN, OBJECTS, SLOTS, Domain, World, draw_schedule, draw_task
 
 PROASSIST_FOLDER = "proassist_demo"
@@ -122,7 +123,7 @@ def draw_frames(out: Path, blank: bool, video: Video) -> None:
     path = out / video.frames_file
     path.parent.mkdir(parents=True, exist_ok=True)
     if blank:
-        grey = np.full((FRAME_SIZE, FRAME_SIZE, 3), 127, np.uint8)
+        grey = Image.new("RGB", (FRAME_SIZE, FRAME_SIZE), (GREY, GREY, GREY))
         jpegs = [encode_jpeg(grey, quality=90)] * len(video.moments)
     else:
         painter = PAINTERS[video.world](video.frames_seed, video.task, video.domain)

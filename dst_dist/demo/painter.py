@@ -6,11 +6,10 @@ plate (completed), two blue bars (paused) or a red cross (cancelled). The ninth 
 an error mark. A change of status shows only as a difference to the frames before.
 """
 
-import io
-
 import numpy as np
 from PIL import Image
 
+from dst_dist.data.images import encode_jpeg
 from dst_dist.demo.world import Domain, Moment, StepPlan, Task
 
 FRAME_SIZE = 48
@@ -116,16 +115,9 @@ def finish(image: np.ndarray, rng: np.random.Generator) -> bytes:
         image[y : y + height, x : x + width] = rng.integers(0, 256, 3)
     image = image[MARGIN:-MARGIN, MARGIN:-MARGIN]
     image = image * rng.uniform(0.85, 1.1) + rng.normal(0, NOISE, image.shape)
-    return encode_jpeg(np.clip(image, 0, 255).astype(np.uint8), int(rng.integers(60, 93)))
+    return encode_jpeg(Image.fromarray(np.clip(image, 0, 255).astype(np.uint8)), int(rng.integers(60, 93)))
 
 
 def _put_object(plate: np.ndarray, step: StepPlan, y: int, x: int) -> None:
     mask = OBJECT_MASKS[step.shape]
     plate[y : y + len(mask), x : x + len(mask)][mask] = OBJECT_COLOURS[step.colour]
-
-
-def encode_jpeg(image: np.ndarray, quality: int) -> bytes:
-    """Return `image`, uint8 [height, width, 3], as JPEG."""
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "JPEG", quality=quality)
-    return buffer.getvalue()

@@ -2,13 +2,11 @@
 
 from collections.abc import Iterator
 from html import escape
-from pathlib import Path
 
 from dst_dist.data.frames import ArrowFrames, open_frames
 from dst_dist.data.images import DECODE_ERRORS, thumbnail
-from dst_dist.files import write_whole
 from dst_dist.heads import HEADS
-from dst_dist.inspection.pieces import MARKS, Piece
+from dst_dist.inspection.pieces import MARKS, Piece, sizes_of
 from dst_dist.inspection.show import ShownClip
 
 SIZE = (128, 96)
@@ -25,11 +23,6 @@ pre.lm { background: #e8f5e9; border-color: #388e3c; } pre.dst_gen { background:
 """
 
 
-def write_page(path: Path, shown: ShownClip) -> None:
-    """Write a clip's page to a file."""
-    write_whole(path, page_of(shown))
-
-
 def page_of(shown: ShownClip) -> Iterator[str]:
     """Yield the page of a clip; a frame that cannot be read has no picture."""
     clip = shown.clip
@@ -38,10 +31,10 @@ def page_of(shown: ShownClip) -> Iterator[str]:
     yield f"<h1>{escape(clip.id)}</h1>\n<p>{escape(clip.video)}, {clip.fps:g} frames a second. "
     yield "Green: trained as a reply; blue: trained as an update; grey: read but not trained. "
     yield "A frame with a red border is one where a head is to answer yes; (no) is a negative that is not drawn.</p>\n"
-    for sample in shown.samples:
-        yield f"<h2>{escape(sample.name)}: {sample.num_tokens} tokens, {sample.num_frames} frames</h2>\n"
+    for name, pieces in shown.samples.items():
+        yield f"<h2>{escape(name)}: {sizes_of(pieces)}</h2>\n"
         is_open, frame = False, clip.start_frame
-        for piece in sample.pieces:
+        for piece in pieces:
             if (piece.frame is not None) != is_open:
                 is_open = not is_open
                 yield "<div class=frames>" if is_open else "</div>\n"

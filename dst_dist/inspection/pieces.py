@@ -1,7 +1,8 @@
 """A sample taken apart into frames and texts, from the very arrays that training reads."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -51,6 +52,12 @@ def pieces_of(data: SampleDataset, number: int, epoch: int = 0) -> list[Piece]:
     return found
 
 
+def sizes_of(pieces: Sequence[Piece]) -> str:
+    """Return the size of a sample in words."""
+    num_frames = sum(piece.frame is not None for piece in pieces)
+    return f"{sum(piece.num_tokens for piece in pieces)} tokens, {num_frames} frames"
+
+
 def _marks(drawn: np.ndarray, every: np.ndarray) -> np.ndarray:
     """Return the labels of an epoch, with UNDRAWN where a negative was not drawn."""
     return np.where((drawn == IGNORE) & (every == 0), UNDRAWN, drawn)
@@ -59,15 +66,10 @@ def _marks(drawn: np.ndarray, every: np.ndarray) -> np.ndarray:
 def _runs(sample: Sample, image_id: int, num_a_frame: int, at: dict[int, int]) -> Iterator[tuple[int, int, str]]:
     """Yield (start, stop, kind) of the tokens of each piece; a text ends behind a position where heads are read."""
     kinds = np.where(sample.labels != IGNORE, np.where(sample.is_dst, "dst_gen", "lm"), "text")
-    kinds[sample.input_ids == image_id] = "frame"
-    start = 0
-    while start < len(kinds):
-        kind = kinds[start]
-        if kind == "frame":
-            stop = start + num_a_frame
-        else:
-            stop = start + 1
-            while stop < len(kinds) and kinds[stop] == kind and stop - 1 not in at:
-                stop += 1
-        yield start, stop, str(kind)
-        start = stop
+    of_frames = np.flatnonzero(sample.input_ids == image_id)
+    kinds[of_frames] = "frame"
+    # Places of the last tokens of pieces.
+    last = {*at, *of_frames[num_a_frame - 1 :: num_a_frame].tolist(), len(kinds) - 1}
+    last.update(np.flatnonzero(kinds[1:] != kinds[:-1]).tolist())
+    for start, stop in pairwise([0, *(place + 1 for place in sorted(last))]):
+        yield start, stop, str(kinds[start])

@@ -9,7 +9,7 @@ from dst_dist.data.dataset import SampleDataset
 from dst_dist.data.state import apply_update, format_state
 from dst_dist.errors import ConfigError
 from dst_dist.heads import HEAD_NAMES
-from dst_dist.inspection.pieces import MARKS, Piece, pieces_of
+from dst_dist.inspection.pieces import MARKS, Piece, pieces_of, sizes_of
 from dst_dist.recipes.loading import load_recipe
 from dst_dist.setup import DataSetup
 
@@ -19,21 +19,11 @@ NUM_NAMED = 5
 
 
 @dataclass(frozen=True)
-class ShownSample:
-    """A sample of the clip that is shown."""
-
-    name: str
-    num_tokens: int
-    num_frames: int
-    pieces: list[Piece]
-
-
-@dataclass(frozen=True)
 class ShownClip:
-    """A clip with its samples; `states` has the dialog state behind each frame with an update."""
+    """A clip with its samples in pieces by name; `states` has the dialog state behind each frame with an update."""
 
     clip: Clip
-    samples: list[ShownSample]
+    samples: dict[str, list[Piece]]
     states: dict[int, str]
 
 
@@ -51,11 +41,7 @@ def shown_clip(words: Sequence[str], split: str, clip_id: str | None = None, epo
     data = setup.datasets(setup.check())[split]
     place = _place_of(data, clip_id)
     numbers = (data.samples["clip"] == place).nonzero()[0].tolist()
-    samples = []
-    for number in numbers:
-        row = data.samples[number]
-        pieces = pieces_of(data, number, epoch)
-        samples.append(ShownSample(data.sample_id(number), int(row["tokens"]), int(row["frames"]), pieces))
+    samples = {data.sample_id(number): pieces_of(data, number, epoch) for number in numbers}
     clip = data.clips.index[place]
     return ShownClip(clip, samples, _states(clip))
 
@@ -84,12 +70,12 @@ def lines_of(shown: ShownClip) -> Iterator[str]:
     clip = shown.clip
     heads = "  ".join(f"{head:>10}" for head in HEAD_NAMES)
     yield f"{clip.id}: {clip.video}, frames {clip.start_frame} to {clip.end_frame - 1} at {clip.fps:g} a second"
-    for sample in shown.samples:
+    for name, pieces in shown.samples.items():
         yield ""
-        yield f"sample {sample.name}: {sample.num_tokens} tokens, {sample.num_frames} frames"
+        yield f"sample {name}: {sizes_of(pieces)}"
         yield f"{'frames':>13} {'seconds':>13}  {heads}"
         frame = clip.start_frame
-        for group in _grouped(sample.pieces):
+        for group in _grouped(pieces):
             yield from _group_lines(group, clip.fps)
             frame = frame if group[-1].frame is None else group[-1].frame
             if group[-1].trained == "dst_gen":
@@ -100,9 +86,7 @@ def lines_of(shown: ShownClip) -> Iterator[str]:
 
 def _grouped(pieces: Sequence[Piece]) -> Iterator[list[Piece]]:
     """Yield frames in a row with the same decisions together, and every text alone."""
-    numbered = list(enumerate(pieces))
-    for key, group in groupby(numbered, lambda one: one[0] if one[1].frame is None else _marks(one[1])):
-        del key
+    for _, group in groupby(enumerate(pieces), lambda one: one[0] if one[1].frame is None else _marks(one[1])):
         yield [piece for _, piece in group]
 
 

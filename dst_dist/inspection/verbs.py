@@ -40,14 +40,15 @@ def declare_show(commands) -> None:
 
 
 def _run_show(options: argparse.Namespace) -> None:
-    from dst_dist.inspection.page import write_page
+    from dst_dist.files import write_whole
+    from dst_dist.inspection.page import page_of
     from dst_dist.inspection.show import lines_of, shown_clip
     from dst_dist.logs import set_up_logging
 
     set_up_logging(is_main=False)
     shown = shown_clip(options.words, options.split, options.clip, options.epoch)
     if options.html is not None:
-        write_page(options.html, shown)
+        write_whole(options.html, page_of(shown))
         print(f"written to {options.html}")
         return
     for line in lines_of(shown):

@@ -7,7 +7,7 @@ import numpy as np
 
 from dst_dist.data.clips import Clip
 from dst_dist.data.conversation import arrange
-from dst_dist.data.state import TRANSITIONS, Transition, apply_update, format_update, without_not_started
+from dst_dist.data.state import TRANSITIONS, Transition, apply_update, without_not_started
 from dst_dist.heads import HEAD_NAMES, HEADS, Head
 from dst_dist.measure.decisions import Metrics, precision_recall_f1, ratios
 from dst_dist.measure.timeline import Timeline, is_asked
@@ -45,7 +45,7 @@ def text_baselines(clips: Iterable[Clip]) -> dict[str, Metrics]:
         for turn in (turn for group in arrange(clip, "continuous", "last") for turn in group.turns):
             if turn.role != "DST_UPDATE":
                 continue
-            by_rule = format_update(rule_update(state, step_ids)) == format_update(turn.transitions)
+            by_rule = tuple(rule_update(state, step_ids)) == turn.transitions
             allowed = [(change,) for change in allowed_transitions(state, step_ids)]
             by_chance = 1 / len(allowed) if turn.transitions in allowed else 0.0
             hits.append((by_chance, float(by_rule)))

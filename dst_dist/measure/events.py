@@ -86,8 +86,7 @@ def tally_stream(
         "written/work_s": float(watched.frame_s.sum()),
         "written/minutes": (clip.end_frame - clip.start_frame) / clip.fps / 60,
     }
-    replies = count_replies(gold.replies, predicted.replies, window_of(clip.dataset), similarity)
-    counted.sums |= {f"reply/{name}": value for name, value in replies.sums().items()}
+    counted.sums |= count_replies(gold.replies, predicted.replies, window_of(clip.dataset), similarity)
     return counted
 
 
@@ -159,8 +158,7 @@ class Tallies:
         }
         metrics |= ratios({key: (sums[part], sums[whole]) for key, (part, whole) in parts.items()})
         metrics |= ratios({"real_time_factor": (sums["written/work_s"], 60 * sums["written/minutes"])})
-        replies = {name.removeprefix("reply/"): value for name, value in sums.items() if name.startswith("reply/")}
-        return metrics | reply_metrics(replies)
+        return metrics | reply_metrics(sums)
 
 
 def _transition_metrics(sums: dict[str, float]) -> Metrics:

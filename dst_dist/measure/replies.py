@@ -85,49 +85,35 @@ def match_replies(
     return [Match(rows[i], columns[j], float(alike[i, j])) for i, j in pairs if saved[i, j] > 0]
 
 
-@dataclass(frozen=True)
-class ReplyCounts:
-    """Counts of one clip's replies.
-
-    Attributes:
-        correct: of the matched pairs.
-        bleu: of the correct pairs' texts, the numbers of gold and predicted words, and of equal and all n-grams for n
-            from 1 to 4; zeros without sacrebleu.
-    """
-
-    matched: int
-    correct: int
-    missed: int
-    redundant: int
-    bleu: tuple[int, ...] = (0,) * 10
-
-    def sums(self) -> dict[str, int]:
-        """Return all numbers by name; they add up over clips."""
-        numbers = dict(vars(self), **{f"bleu/{place}": number for place, number in enumerate(self.bleu)})
-        numbers.pop("bleu")
-        return numbers
-
-
 def count_replies(
     gold: Sequence[Reply], predicted: Sequence[Reply], window: Window, similarity: Similarity
-) -> ReplyCounts:
-    """Count one clip's replies for `reply_metrics`."""
+) -> dict[str, int]:
+    """Return the counts of one clip's replies, which add up over clips, for `reply_metrics`.
+
+    Those of BLEU are about the correct pairs' texts: the numbers of gold and predicted words, and of equal and all
+    n-grams for n from 1 to 4; zeros without sacrebleu.
+    """
     matches = match_replies(gold, predicted, window, similarity)
     correct = [match for match in matches if match.is_correct]
     texts = [(gold[match.gold][1], predicted[match.predicted][1]) for match in correct]
-    missed, redundant = len(gold) - len(matches), len(predicted) - len(matches)
-    if not texts or importlib.util.find_spec("sacrebleu") is None:
-        return ReplyCounts(len(matches), len(correct), missed, redundant)
-    from sacrebleu.metrics import BLEU
+    of_bleu = (0,) * 10
+    if texts and importlib.util.find_spec("sacrebleu") is not None:
+        from sacrebleu.metrics import BLEU
 
-    score = BLEU(force=True).corpus_score([text for _, text in texts], [[text for text, _ in texts]])
-    bleu = (score.ref_len, score.sys_len, *score.counts, *score.totals)
-    return ReplyCounts(len(matches), len(correct), missed, redundant, bleu)
+        score = BLEU(force=True).corpus_score([text for _, text in texts], [[text for text, _ in texts]])
+        of_bleu = (score.ref_len, score.sys_len, *score.counts, *score.totals)
+    return {
+        "reply/matched": len(matches),
+        "reply/correct": len(correct),
+        "reply/missed": len(gold) - len(matches),
+        "reply/redundant": len(predicted) - len(matches),
+    } | {f"reply/bleu/{place}": number for place, number in enumerate(of_bleu)}
 
 
 def reply_metrics(sums: Mapping[str, float]) -> Metrics:
-    """Return the metrics `reply/*` of `ReplyCounts.sums` added up over clips; empty sums if nothing was compared."""
-    matched, correct, missed, redundant = (sums.get(name, 0) for name in ("matched", "correct", "missed", "redundant"))
+    """Return the metrics `reply/*` of `count_replies` added up over clips; none if nothing was compared."""
+    names = ("matched", "correct", "missed", "redundant")
+    matched, correct, missed, redundant = (sums.get(f"reply/{name}", 0) for name in names)
     gold, predicted = matched + missed, matched + redundant
     parts = precision_recall_f1(correct, predicted, gold) | {
         "jaccard": (correct, matched + missed + redundant),
@@ -135,10 +121,10 @@ def reply_metrics(sums: Mapping[str, float]) -> Metrics:
         "redundant": (redundant, predicted),
     }
     metrics = ratios(parts, "reply/")
-    if sums.get("bleu/0"):
+    if sums.get("reply/bleu/0"):
         from sacrebleu.metrics import BLEU
 
-        words_gold, words_predicted, *ngrams = (int(sums[f"bleu/{place}"]) for place in range(10))
+        words_gold, words_predicted, *ngrams = (int(sums[f"reply/bleu/{place}"]) for place in range(10))
         # What `corpus_bleu` gives on all the texts that were counted.
         bleu = BLEU.compute_bleu(ngrams[:4], ngrams[4:], words_predicted, words_gold, smooth_method="exp")
         metrics["reply/bleu"] = float(bleu.score)

@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dst_dist.errors import ConfigError
-from dst_dist.logs import say_download
+from dst_dist.sentence_models import load_sentence_model
 
 LEXICAL = "lexical"
 DECIMALS = 6
@@ -45,8 +44,6 @@ class Similarity:
 def open_similarity(name: str, device: str = "cpu") -> Similarity:
     """Return the similarity that `eval.similarity` names: `lexical`, or a sentence model's folder or hub name.
 
-    With `HF_HUB_OFFLINE=1` a hub name is read from the local cache.
-
     Raises:
         ConfigError: if the extra is not installed, or the model cannot be loaded.
     """
@@ -70,7 +67,7 @@ def lexical() -> Similarity:
 
 def _sentence_model(name: str, device: str) -> Similarity:
     """Return the cosine of two embeddings of a sentence-transformers model."""
-    model = _load(name, device)
+    model = load_sentence_model("eval.similarity", name, device, LEXICAL)
 
     def read(texts: list[str]) -> np.ndarray:
         embeddings = model.encode(texts, batch_size=128, convert_to_numpy=True, show_progress_bar=False)
@@ -82,26 +79,3 @@ def _sentence_model(name: str, device: str) -> Similarity:
         return np.round(np.stack(gold) @ np.stack(predicted).T, DECIMALS)
 
     return Similarity(name, read, compare)
-
-
-def _load(name: str, device: str) -> Any:
-    try:
-        from sentence_transformers import SentenceTransformer
-        from sentence_transformers.util import is_sentence_transformer_model
-    except ImportError as error:
-        raise ConfigError(
-            f"eval.similarity: {name} needs sentence-transformers, which cannot be imported ({error}): "
-            f"pip install 'dst-dist[replies]', or leave eval.similarity at {LEXICAL}"
-        ) from error
-    say_download("eval.similarity", name)
-    try:
-        # Any other model would be loaded too, as one that averages its tokens.
-        if is_sentence_transformer_model(name):
-            return SentenceTransformer(name, device=device)
-        reason = "no modules.json there"
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = str(error)
-    raise ConfigError(
-        f"eval.similarity: {name} is no sentence-transformers model that can be loaded ({reason}); give a folder of "
-        f"one, or download it where there is internet: hf download {name}"
-    )

@@ -28,10 +28,9 @@ def largest_micro_batches(
     data: SampleDataset, plan: BatchPlan, limits: Limits, num_processes: int, num_steps: int | None = None
 ) -> Largest:
     """Return the largest micro-batches of the first `num_steps` steps, otherwise of STEPS_LOOKED_AT in an epoch."""
-    tokens, frames = data.samples["tokens"], data.samples["frames"]
     found, num_a_step = [], 0
     for _, _, draws in plan.steps(0, num_steps or min(STEPS_LOOKED_AT, plan.steps_per_epoch)):
-        dealt = pack(draws, tokens, frames, limits, num_processes, data.frame_cost)
+        dealt = pack(draws, data.samples, limits, num_processes, data.frame_cost)
         num_a_step = max(num_a_step, *map(len, dealt))
         nonempty = [members for of_process in dealt for members in of_process if members]
         found += [(shape_of(data.samples[[draw.sample for draw in members]]), members) for members in nonempty]

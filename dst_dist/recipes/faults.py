@@ -19,9 +19,8 @@ PLAINLY = {
 
 def describe(fault: Any, recipe: type[BaseModel]) -> str:
     """Return one of pydantic's faults as a sentence: key, fault and value, and for an unknown key a near one."""
-    names = [part for part in fault["loc"] if isinstance(part, str)]
     # The location names validators too, which are no keys of the recipe.
-    names = [name for name in names if "[" not in name]
+    names = [part for part in fault["loc"] if isinstance(part, str) and "[" not in part]
     key = ".".join(names) or "recipe"
     if fault["type"] == "extra_forbidden":
         return f"{key}: unknown key; {did_you_mean(names, recipe)}"
@@ -77,8 +76,7 @@ def field_of(section: type[BaseModel], names: list[str]) -> FieldInfo | None:
     field = section.model_fields.get(names[0])
     if field is None or len(names) == 1:
         return field
-    below = field.annotation
-    return field_of(below, names[1:]) if isinstance(below, type) and issubclass(below, BaseModel) else None
+    return field_of(field.annotation, names[1:]) if is_section(field.annotation) else None
 
 
 def places_of(section: type[BaseModel], above: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
@@ -86,6 +84,11 @@ def places_of(section: type[BaseModel], above: tuple[str, ...] = ()) -> list[tup
     places = []
     for name, field in section.model_fields.items():
         places.append((*above, name))
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+        if is_section(field.annotation):
             places += places_of(field.annotation, (*above, name))
     return places
+
+
+def is_section(annotation: Any) -> bool:
+    """Return whether a field's type is a section of keys."""
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)

@@ -1,33 +1,17 @@
 """Shows the recipe's keys: one explained, all as a JSON schema for editors, and a packaged recipe to copy."""
 
 import json
-from importlib import resources
 from typing import Any, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel
 
 from dst_dist.config import Recipe
 from dst_dist.errors import ConfigError
-from dst_dist.recipes.faults import did_you_mean
-from dst_dist.recipes.loading import packaged_recipes
+from dst_dist.recipes.faults import did_you_mean, field_of, is_section
+from dst_dist.recipes.loading import FOLDER, packaged_recipes
 
 SCHEMA_LINE = "# yaml-language-server: $schema="
 """The first line of a recipe: editors that know it complete and check keys."""
-FOLDER = resources.files("dst_dist") / "recipes"
-
-
-def sections(section: type[BaseModel] = Recipe, name: str = "") -> list[tuple[str, type[BaseModel]]]:
-    """Return a section and all below it, each with its name in the recipe; the top level's is empty."""
-    found = [(name, section)]
-    for key, field in section.model_fields.items():
-        if is_section(field.annotation):
-            found += sections(field.annotation, f"{name}.{key}".lstrip("."))
-    return found
-
-
-def is_section(annotation: Any) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
 def choices(annotation: Any) -> list[str]:
@@ -49,14 +33,13 @@ def explain(key: str) -> str:
     Raises:
         ConfigError: if there is no such key, with the nearest right one.
     """
-    by_name = dict(sections())
-    if key and key in by_name:
-        below = [f"{key}.{name}" for name in by_name[key].model_fields]
-        return "\n\n".join([f"{key}: {by_name[key].__doc__.splitlines()[0]}", *map(explain, below)])
-    section, _, name = key.rpartition(".")
-    if section not in by_name or name not in by_name[section].model_fields:
-        raise ConfigError(f"{key}: no such key; {did_you_mean(key.split('.'), Recipe)}")
-    field = by_name[section].model_fields[name]
+    names = key.split(".")
+    field = field_of(Recipe, names)
+    if field is None:
+        raise ConfigError(f"{key}: no such key; {did_you_mean(names, Recipe)}")
+    if is_section(section := field.annotation):
+        below = [f"{key}.{name}" for name in section.model_fields]
+        return "\n\n".join([f"{key}: {section.__doc__.splitlines()[0]}", *map(explain, below)])
     words = choices(field.annotation)
     lines = [f"{key}={spelled(field.default)}", field.description, f"One of {', '.join(words)}." if words else ""]
     return "\n    ".join(filter(None, lines))

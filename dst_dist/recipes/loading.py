@@ -4,6 +4,8 @@ import difflib
 import os
 import re
 from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -12,16 +14,17 @@ import yaml
 from pydantic import ValidationError
 
 from dst_dist.config import Recipe
-from dst_dist.errors import ConfigError
+from dst_dist.errors import ConfigError, collect
 from dst_dist.paths import expanded
 from dst_dist.recipe_types import is_path
 from dst_dist.recipes.faults import describe, field_of
 
+FOLDER = resources.files("dst_dist") / "recipes"
+
 
 def packaged_recipes() -> list[str]:
     """Return the names of the recipes that come with the package."""
-    folder = resources.files("dst_dist") / "recipes"
-    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+    return sorted(entry.name.removesuffix(".yaml") for entry in FOLDER.iterdir() if entry.name.endswith(".yaml"))
 
 
 def load_recipe(words: Sequence[str]) -> Recipe:
@@ -60,10 +63,9 @@ def output_dir_of(words: Sequence[str]) -> str | None:
     value = merged.get("output_dir", None if is_unclear else Recipe().output_dir)
     if not isinstance(value, str) or not value:
         return None
-    try:
+    with suppress(ValueError):
         return expanded(value)
-    except ValueError:
-        return None
+    return None
 
 
 def _merge_sources(words: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
@@ -71,8 +73,8 @@ def _merge_sources(words: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
     faults: list[str] = []
     merged: dict[str, Any] = {}
     for word in sorted(words, key=_is_override):
-        source = _read_override(word, faults) if _is_override(word) else _read_file(word, faults)
-        _merge(merged, source)
+        read = _read_override if _is_override(word) else _read_file
+        _merge(merged, collect(faults, partial(read, word)) or {})
     return merged, faults
 
 
@@ -82,54 +84,45 @@ def _is_override(word: str) -> bool:
 
 
 def _is_file(word: str) -> bool:
-    try:
+    with suppress(ValueError):
         return os.path.isfile(expanded(word))
-    except ValueError:
-        return False
+    return False
 
 
-def _read_file(word: str, faults: list[str]) -> dict[str, Any]:
-    """Return the content of a packaged recipe or a YAML file, empty after a fault."""
+def _read_file(word: str) -> dict[str, Any]:
+    """Return the content of a packaged recipe or a YAML file. Raises ConfigError."""
     names = packaged_recipes()
     if word.startswith("-"):
-        faults.append(f"{word}: unknown option; keys of the recipe are written like optim.learning_rate=2e-5")
-        return {}
+        raise ConfigError(f"{word}: unknown option; keys of the recipe are written like optim.learning_rate=2e-5")
     try:
-        path = resources.files("dst_dist") / "recipes" / f"{word}.yaml" if word in names else Path(expanded(word))
+        path = FOLDER / f"{word}.yaml" if word in names else Path(expanded(word))
     except ValueError as error:
-        faults.append(f"recipe {word}: {error}")
-        return {}
+        raise ConfigError(f"recipe {word}: {error}") from error
     if word not in names and not path.is_file():
         near = difflib.get_close_matches(word, names, 1)
         hint = f"did you mean {near[0]}? " if near else ""
-        faults.append(f"recipe {word}: no such file; {hint}packaged recipes: {', '.join(names)}")
-        return {}
+        raise ConfigError(f"recipe {word}: no such file; {hint}packaged recipes: {', '.join(names)}")
     try:
         content = _parse(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        faults.append(f"recipe {word}: cannot be read: {error}")
-        return {}
+        raise ConfigError(f"recipe {word}: cannot be read: {error}") from error
     except ValueError as error:
-        faults.append(f"recipe {word}: not valid YAML: {error}")
-        return {}
+        raise ConfigError(f"recipe {word}: not valid YAML: {error}") from error
     if content is not None and not isinstance(content, dict):
-        faults.append(f"recipe {word}: must be a mapping of sections, found {type(content).__name__}")
-        return {}
+        raise ConfigError(f"recipe {word}: must be a mapping of sections, found {type(content).__name__}")
     return content or {}
 
 
-def _read_override(word: str, faults: list[str]) -> dict[str, Any]:
-    """Return `section.key=value` as nested mappings, empty after a fault."""
+def _read_override(word: str) -> dict[str, Any]:
+    """Return `section.key=value` as nested mappings. Raises ConfigError."""
     key, _, text = word.partition("=")
     names = key.split(".")
     if not all(names):
-        faults.append(f"{word}: write section.key=value, for example optim.learning_rate=2e-5")
-        return {}
+        raise ConfigError(f"{word}: write section.key=value, for example optim.learning_rate=2e-5")
     try:
         value = _value_of(names, text)
     except ValueError as error:
-        faults.append(f"{word}: the value is not valid YAML: {error}")
-        return {}
+        raise ConfigError(f"{word}: the value is not valid YAML: {error}") from error
     for part in reversed(names):
         value = {part: value}
     return value

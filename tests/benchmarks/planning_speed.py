@@ -42,7 +42,7 @@ def plain_ms(draws: list[Draw], table: np.ndarray, num_processes: int) -> float:
     sizes = table["tokens"].tolist(), table["frames"].tolist()
     plans = []
     taken = best_ms(lambda: plans.append(plain_pack(draws, *sizes, LIMITS, num_processes)), 1)
-    assert plans[0] == pack(draws, table["tokens"], table["frames"], LIMITS, num_processes)
+    assert plans[0] == pack(draws, table, LIMITS, num_processes)
     return taken
 
 

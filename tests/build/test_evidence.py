@@ -2,7 +2,8 @@
 
 import pytest
 
-from dst_dist.build.evidence import Line, Said, read_evidence
+from dst_dist.build.dialogs import Turn
+from dst_dist.build.evidence import Line, read_evidence
 
 
 @pytest.mark.parametrize(
@@ -32,7 +33,7 @@ def test_nested_lines_belong_to_the_line_above(dash):
     nested = ("[6.0s-7.0s] grab stand", "[8.0s] unfold (ERROR: bent)", '[8.5s] student: "so?"')
     found = read_evidence("\n".join(["[5.0s-9.0s] fit stand", *(f"{dash}{text}" for text in nested)]))
     assert found.lines == [Line(5.0, 9.0, "fit stand", nested=["grab stand", "unfold"])]
-    assert found.said == [Said(8.5, "user", "so?")]
+    assert found.said == [Turn(role="user", time=8.5, content="so?")]
 
 
 def test_dummies_summaries_and_order():

@@ -2,17 +2,17 @@
 
 import pytest
 
-from dst_dist.build.evidence import Said
 from dst_dist.build.hearing import hear
 from dst_dist.build.similarity import tfidf
 from dst_dist.build.speech import read_sentences
 from dst_dist.build.steps import Step
+from tests.build.found import spoken
 
 STEPS = [Step(1, "Fill the pot with soil."), Step(2, "Dig a hole in the soil."), Step(3, "Set the plant in the hole.")]
 
 
 def heard(role: str, text: str):
-    return hear(read_sentences([Said(1.0, role, text)]), STEPS, tfidf)
+    return hear(read_sentences([spoken(1.0, role, text)]), STEPS, tfidf)
 
 
 @pytest.mark.parametrize(
@@ -53,5 +53,5 @@ def test_what_a_cue_is_about(text, begun, subject):
 )
 def test_a_cue_that_is_a_word_of_the_step_tells_it(text):
     steps = [Step(1, "Remove the wheel from the frame."), Step(2, "Pull out the old inner tube.")]
-    found = hear(read_sentences([Said(1.0, "assistant", text)]), steps, tfidf)
+    found = hear(read_sentences([spoken(1.0, "assistant", text)]), steps, tfidf)
     assert [tell.step for tell in found.tells] == [0]

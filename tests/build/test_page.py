@@ -3,7 +3,7 @@
 import re
 from html.parser import HTMLParser
 
-from dst_dist.build.page import intervals, write_page
+from dst_dist.build.page import intervals, page_of
 from tests.build.raw import build_videos, turn, video
 
 ALL = "boil water\n[10.0s-14.0s] pour milk\n[15.0s-20.0s] stir\n[22.0s-25.0s] plays chess\n"
@@ -19,7 +19,7 @@ class Tags(HTMLParser):
 
 
 def page(folder, *videos) -> str:
-    return write_page(folder / "build.html", build_videos(folder, *videos)).read_text()
+    return "".join(page_of(build_videos(folder, *videos)))
 
 
 def test_it_shows_what_was_found_beside_the_evidence(tmp_path):

@@ -35,7 +35,7 @@ def test_a_file_that_is_no_json_is_code_2(tmp_path, capsys, kind):
         ([video(conversations=[])], [], "no clip is left"),
         ([{"reason_to_exclude": "x"}], [], "no clip is left"),
         ([video(conversations=None)], [], "conversations"),
-        ([video()], ["--similarity", "no/such-model"], "--similarity no/such-model"),
+        ([video()], ["--similarity", "no/such-model"], "--similarity: no/such-model"),
         ([video()], ["--llm", "http://localhost:1/v1"], "--llm-model"),
         ([video()], ["--llm", "http://localhost:1/v1", "--llm-model", "x"], "OPENAI_API_KEY"),
     ],

@@ -53,7 +53,9 @@ def test_a_sentence_models_cosines_are_added(monkeypatch):
         def encode(self, texts, **_):
             return np.array([vectors[text] for text in texts], np.float32)
 
+    util = SimpleNamespace(is_sentence_transformer_model=lambda name: True)
     monkeypatch.setitem(sys.modules, "sentence_transformers", SimpleNamespace(SentenceTransformer=Model))
+    monkeypatch.setitem(sys.modules, "sentence_transformers.util", util)
     similarity = open_similarity("some/model")
     scores = compare(similarity, ["a", "b"], [Step(1, "Cut."), Step(2, "Fry.")])
     # The words have nothing in common.

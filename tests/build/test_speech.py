@@ -2,12 +2,12 @@
 
 import pytest
 
-from dst_dist.build.evidence import Said
 from dst_dist.build.speech import ALONGSIDE, BACK, DONE, GIVE_UP, HOLD, TELL, UNDO, read_sentences, without_cue
+from tests.build.found import spoken
 
 
 def acts(role: str, text: str, labels: str = "") -> list[str | None]:
-    return [sentence.act for sentence in read_sentences([Said(1.0, role, text, labels)])]
+    return [sentence.act for sentence in read_sentences([spoken(1.0, role, text, labels)])]
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_what_a_sentence_does(role, text, found):
 
 @pytest.mark.parametrize("word", ["Before", "After", "Once", "When", "As soon as", "If", "But before", "And once"])
 def test_what_comes_before_or_after_is_no_part_of_an_instruction(word):
-    (sentence,) = read_sentences([Said(1.0, "assistant", f"{word} you pour the milk, cut the apple.")])
+    (sentence,) = read_sentences([spoken(1.0, "assistant", f"{word} you pour the milk, cut the apple.")])
     assert (sentence.text, sentence.act) == ("cut the apple.", TELL)
 
 
@@ -70,7 +70,7 @@ def test_what_comes_before_or_after_is_no_part_of_an_instruction(word):
     ],
 )
 def test_a_cue_leaves_the_thing_that_it_is_about(text, left):
-    sentence = read_sentences([Said(1.0, "user", text)])[-1]
+    sentence = read_sentences([spoken(1.0, "user", text)])[-1]
     assert without_cue(sentence).split() == left.split()
 
 
@@ -83,5 +83,5 @@ def test_labels_say_what_is_an_instruction(labels, act):
 
 
 def test_an_answer_knows_its_question_and_only_the_next_turn_is_one():
-    said = [Said(1.0, "user", "And the milk?"), Said(1.0, "assistant", "Later."), Said(2.0, "assistant", "Stir.")]
+    said = [spoken(1.0, "user", "And the milk?"), spoken(1.0, "assistant", "Later."), spoken(2.0, "assistant", "Stir.")]
     assert [sentence.answers for sentence in read_sentences(said)] == ["", "And the milk?", ""]

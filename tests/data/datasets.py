@@ -4,7 +4,7 @@ import torch
 
 from dst_dist import config
 from dst_dist.data.batching import Draw, MicroBatchSpec
-from dst_dist.data.dataset import SampleDataset, apply_frame_faults, read_split
+from dst_dist.data.dataset import SampleDataset, apply_frame_faults, cut_split, read_split
 from dst_dist.data.frames_check import check_frames
 from dst_dist.data.samples import COUNT_NAMES, Limits, SampleMaker
 from dst_dist.data.token_writer import TokenWriter
@@ -22,7 +22,7 @@ def make_dataset(root, names=("kitchen", "toys", DIALOGS), limits=ROOMY, rate=1.
     clips = read_split(data, "train")
     clips = apply_frame_faults(clips, check_frames(clips.index), on_missing)
     maker = SampleMaker(TokenWriter(demo_tokenizer(), 1), data, config.Labels(), limits)
-    return SampleDataset(clips, maker, SIZE, seed, rate, on_missing)
+    return SampleDataset(cut_split(clips, maker), maker, SIZE, seed, rate, on_missing)
 
 
 def spec_of(dataset, *samples, epoch=0):

@@ -109,7 +109,7 @@ def test_the_same_samples_make_the_same_step_on_any_number_of_processes():
 def test_micro_batches_keep_the_limits_and_every_process_has_as_many(num_processes, number):
     table = make_table(number, seed=number)
     draws = [Draw(sample, 0) for sample in range(number)]
-    dealt = pack(draws, table["tokens"], table["frames"], LIMITS, num_processes)
+    dealt = pack(draws, table, LIMITS, num_processes)
     assert len(dealt) == num_processes
     assert len({len(own) for own in dealt}) == 1
     assert sorted(draw for own in dealt for members in own for draw in members) == draws
@@ -126,7 +126,7 @@ def test_micro_batches_keep_the_limits_and_every_process_has_as_many(num_process
 def test_no_process_waits_long_for_another(num_processes):
     for seed in range(20):
         table = make_table(128, seed, largest=2048)
-        dealt = pack([Draw(i, 0) for i in range(128)], table["tokens"], table["frames"], LIMITS, num_processes)
+        dealt = pack([Draw(i, 0) for i in range(128)], table, LIMITS, num_processes)
         cost = table["tokens"] + ENCODED_FRAME_COST * table["frames"]
         work = np.array([[sum(cost[draw.sample] for draw in members) for members in own] for own in dealt])
         assert work.sum(axis=1).max() <= 1.1 * work.sum(axis=1).mean()
@@ -137,7 +137,7 @@ def test_no_process_waits_long_for_another(num_processes):
 def test_few_micro_batches_are_empty_and_few_are_half_empty():
     for seed in range(20):
         table = make_table(512, seed)
-        dealt = pack([Draw(i, 0) for i in range(512)], table["tokens"], table["frames"], LIMITS, 8)
+        dealt = pack([Draw(i, 0) for i in range(512)], table, LIMITS, 8)
         fewest = max(table["tokens"].sum() / LIMITS.tokens, table["frames"].sum() / LIMITS.frames) / 8
         assert len(dealt[0]) <= 1.25 * fewest + 1
         assert all(members for own in dealt for members in own)
@@ -145,26 +145,26 @@ def test_few_micro_batches_are_empty_and_few_are_half_empty():
 
 def test_samples_that_never_share_a_micro_batch():
     tokens, frames = np.full(30, 5000), np.full(30, 10)
-    dealt = pack([Draw(i, 0) for i in range(30)], tokens, frames, LIMITS, 4)
+    dealt = pack([Draw(i, 0) for i in range(30)], {"tokens": tokens, "frames": frames}, LIMITS, 4)
     assert [len(own) for own in dealt] == [8] * 4
     assert all(len(members) <= 1 for own in dealt for members in own)
     tokens, frames = np.full(30, 10), np.full(30, 400)
-    assert len(pack([Draw(i, 0) for i in range(30)], tokens, frames, LIMITS, 4)[0]) == 8
+    assert len(pack([Draw(i, 0) for i in range(30)], {"tokens": tokens, "frames": frames}, LIMITS, 4)[0]) == 8
 
 
 def test_a_sample_of_exactly_the_limits_fits_and_a_larger_one_is_refused():
     draws = [Draw(0, 0)]
-    assert pack(draws, np.array([8192]), np.array([600]), LIMITS, 1) == [[draws]]
+    assert pack(draws, {"tokens": np.array([8192]), "frames": np.array([600])}, LIMITS, 1) == [[draws]]
     for tokens, frames in ((8193, 1), (1, 601)):
         with pytest.raises(AssertionError, match="limits"):
-            pack(draws, np.array([tokens]), np.array([frames]), LIMITS, 1)
+            pack(draws, {"tokens": np.array([tokens]), "frames": np.array([frames])}, LIMITS, 1)
 
 
 def test_packing_does_not_depend_on_the_order_of_the_draws():
     table = make_table(64)
     draws = [Draw(sample, repeat) for sample in range(32) for repeat in range(2)]
-    dealt = pack(draws, table["tokens"], table["frames"], LIMITS, 3)
-    assert pack(draws[::-1], table["tokens"], table["frames"], LIMITS, 3) == dealt
+    dealt = pack(draws, table, LIMITS, 3)
+    assert pack(draws[::-1], table, LIMITS, 3) == dealt
 
 
 def test_a_micro_batch_names_its_step_and_the_largest_of_its_round():
@@ -288,12 +288,12 @@ def loads_of(dealt, tokens):
 
 def test_a_process_with_the_largest_micro_batch_gets_the_smallest_too():
     tokens = np.array([90, 80, 70, 60])
-    dealt = pack([Draw(i, 0) for i in range(4)], tokens, np.ones(4, int), Limits(100, 10), 2)
+    dealt = pack([Draw(i, 0) for i in range(4)], {"tokens": tokens, "frames": np.ones(4, int)}, Limits(100, 10), 2)
     assert loads_of(dealt, tokens) == [[90, 60], [80, 70]]
 
 
 def test_when_a_round_more_is_needed_all_of_them_share_the_work():
     tokens = np.array([50, 50, 40, 30, 30])
     # Two micro-batches of 100 would hold the sum of 200, but no choice of these makes 100 twice by largest first.
-    dealt = pack([Draw(i, 0) for i in range(5)], tokens, np.ones(5, int), Limits(100, 10), 1)
+    dealt = pack([Draw(i, 0) for i in range(5)], {"tokens": tokens, "frames": np.ones(5, int)}, Limits(100, 10), 1)
     assert loads_of(dealt, tokens) == [[80, 70, 50]]

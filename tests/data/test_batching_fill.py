@@ -59,5 +59,5 @@ def test_a_plan_is_that_of_the_plain_rule(kind, num_processes):
         }.get(kind, tokens // 10)
         draws = [Draw(int(sample), repeat) for sample in rng.permutation(number + 1)[:number] for repeat in (0, 1)]
         limits = Limits(int(rng.integers(400, 900)), int(rng.integers(40, 90)))
-        found = pack(draws, tokens, frames, limits, num_processes)
+        found = pack(draws, {"tokens": tokens, "frames": frames}, limits, num_processes)
         assert found == plain_pack(draws, tokens.tolist(), frames.tolist(), limits, num_processes)

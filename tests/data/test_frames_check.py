@@ -35,7 +35,7 @@ def test_faultless_frames(tmp_path):
     faults = check_frames(index)
     assert (faults.clips, faults.missing) == ({}, {})
     size = (tmp_path / "kitchen/frames/tea.arrow").stat().st_size
-    assert faults.num_bytes == {"kitchen/frames/tea.arrow": size}
+    assert {video: stat.size for video, stat in faults.files.items()} == {"kitchen/frames/tea.arrow": size}
 
 
 def test_faults_are_those_of_the_clips_own_frames(tmp_path):

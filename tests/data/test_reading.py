@@ -5,8 +5,7 @@ import re
 from pathlib import Path
 
 from dst_dist.data import frames_finder, reading
-from dst_dist.data.reading import count_shared_videos
-from dst_dist.data.reading_log import Report
+from dst_dist.data.reading import shared_videos
 from tests.data.clip_files import read
 from tests.data.handmade import make_root, proassist_clip, prospect_clip, write_proassist, write_prospect
 
@@ -52,10 +51,8 @@ def test_ids_are_taken_as_given_and_told_apart_when_made(tmp_path):
 def test_videos_in_two_splits_are_counted(tmp_path):
     root = make_root(tmp_path)
     write_prospect(root, [prospect_clip(clip_idx=1), prospect_clip(clip_idx=2)], split="val")
-    report = Report()
     splits = {"train": read(root, "kitchen", "toys")[0], "val": read(root, "kitchen", split="val")[0]}
-    count_shared_videos(splits, report)
-    assert report.lines() == ["1 videos in two splits, for example: kitchen/frames/tea.arrow in train and val"]
+    assert shared_videos(splits) == ["1 videos in two splits, for example: kitchen/frames/tea.arrow in train and val"]
 
 
 def test_moving_the_data_keeps_the_fingerprint(tmp_path):

@@ -71,8 +71,8 @@ def test_an_update_applies_in_order_and_counts_what_is_illegal():
 
 
 def test_update_text():
-    assert format_update([Transition("S1", "start")]) == '[{"id": "S1", "transition": "start"}]'
-    assert format_update([Transition("Schritt ö", "complete"), Transition("S2", "start")]) == (
+    assert format_update((Transition("S1", "start"),)) == '[{"id": "S1", "transition": "start"}]'
+    assert format_update((Transition("Schritt ö", "complete"), Transition("S2", "start"))) == (
         '[{"id": "Schritt ö", "transition": "complete"}, {"id": "S2", "transition": "start"}]'
     )
 

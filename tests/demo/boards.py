@@ -6,8 +6,9 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from dst_dist.data.images import encode_jpeg
 from dst_dist.demo.objects import COLOURS, SHAPES
-from dst_dist.demo.painter import STATUS_COLOURS, encode_jpeg
+from dst_dist.demo.painter import STATUS_COLOURS
 
 KINDS = [(colour, shape) for colour in COLOURS for shape in SHAPES]
 MIN_MATCH, MIN_LIGHT = 0.7, 300
@@ -44,7 +45,7 @@ def _templates(background: np.ndarray) -> np.ndarray:
     cells = [drawn[4:12, 16 * i + 4 : 16 * i + 12] for i in range(len(KINDS))]
     for cell, (colour, shape) in zip(cells, KINDS, strict=True):
         cell[SHAPES[shape]] = COLOURS[colour]
-    drawn[:] = pixels_of(encode_jpeg(drawn.astype(np.uint8), 75)) - background
+    drawn[:] = pixels_of(encode_jpeg(Image.fromarray(drawn.astype(np.uint8)), 75)) - background
     rows = np.stack(cells).reshape(len(KINDS), -1)
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 

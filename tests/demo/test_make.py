@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from dst_dist.data.reading import count_shared_videos, read_clips
+from dst_dist.data.reading import read_clips, shared_videos
 from dst_dist.data.state import apply_update, without_not_started
 from dst_dist.demo.make import Sizes, make_demo
 from dst_dist.demo.painter import FRAME_SIZE
@@ -118,9 +118,7 @@ def test_the_state_is_carried_from_clip_to_clip(demo):
 
 def test_splits_share_no_video_and_no_goal(demo):
     splits = {split: clips_of(demo, split) for split in ("train", "val", "test")}
-    report = read_clips(demo, NAMES, "train", strict=True)[2]
-    count_shared_videos(splits, report)
-    assert report.lines() == []
+    assert read_clips(demo, NAMES, "train", strict=True)[2].lines() == shared_videos(splits) == []
     goals = [{(clip.domain, clip.goal) for clip in index} for index in splits.values()]
     assert all(goals) and sum(map(len, goals)) == len(set.union(*goals))
 

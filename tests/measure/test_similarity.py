@@ -7,7 +7,6 @@ import pytest
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.metrics.pairwise import cosine_similarity
 
-from dst_dist.errors import ConfigError
 from dst_dist.measure.similarity import Similarity, lexical, open_similarity
 
 TEXTS = [
@@ -66,9 +65,3 @@ def test_a_text_is_read_once():
 def test_lexical_similarity_needs_no_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
     assert open_similarity("lexical").name == "lexical"
-
-
-def test_a_sentence_model_without_the_extra_raises(monkeypatch):
-    monkeypatch.setitem(sys.modules, "sentence_transformers", None)
-    with pytest.raises(ConfigError, match=r"eval\.similarity: some/model needs.*pip install 'dst-dist\[replies\]'"):
-        open_similarity("some/model")

@@ -69,14 +69,14 @@ def test_cosines_are_the_models_own(similarity, stock):
 def test_paraphrases_are_correct_matches_which_words_alone_do_not_show(similarity):
     gold = [(10.0 * i, gold_text) for i, (gold_text, _) in enumerate(PARAPHRASES)]
     predicted = [(10.0 * i + 1, predicted_text) for i, (_, predicted_text) in enumerate(PARAPHRASES)]
-    assert count_replies(gold, predicted, WINDOW, similarity).correct == len(PARAPHRASES)
-    assert count_replies(gold, predicted, WINDOW, lexical()).correct < len(PARAPHRASES)
+    assert count_replies(gold, predicted, WINDOW, similarity)["reply/correct"] == len(PARAPHRASES)
+    assert count_replies(gold, predicted, WINDOW, lexical())["reply/correct"] < len(PARAPHRASES)
 
 
 def test_replies_about_other_things_are_not(similarity):
     for gold_text, predicted_text in UNRELATED:
         counts = count_replies([(1.0, gold_text)], [(1.0, predicted_text)], WINDOW, similarity)
-        assert (counts.matched, counts.correct) == (1, 0)
+        assert (counts["reply/matched"], counts["reply/correct"]) == (1, 0)
 
 
 def test_a_contradiction_counts_as_the_model_says(similarity, stock):

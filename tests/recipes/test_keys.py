@@ -8,9 +8,9 @@ import yaml
 from dst_dist.config import Recipe
 from dst_dist.errors import ConfigError
 from dst_dist.recipes import keys
-from dst_dist.recipes.faults import places_of
+from dst_dist.recipes.faults import is_section, places_of
 from dst_dist.recipes.loading import load_recipe, packaged_recipes
-from tests.pages import SCHEMA
+from tests.pages import SCHEMA, sections
 
 
 def test_a_key_has_its_default_its_sentence_and_its_choices():
@@ -43,11 +43,11 @@ def test_an_unknown_key_names_the_nearest(key, meant):
 def test_the_schema_is_fresh_and_has_every_key_with_its_sentence():
     assert SCHEMA.read_text() == keys.schema(), "run python -m tests.pages"
     schema = json.loads(keys.schema())
-    for name, section in keys.sections():
+    for name, section in sections().items():
         at = schema["$defs"][section.__name__] if name else schema
         assert at["additionalProperties"] is False
         for key, field in section.model_fields.items():
-            if not keys.is_section(field.annotation):
+            if not is_section(field.annotation):
                 assert at["properties"][key]["description"] == field.description
 
 

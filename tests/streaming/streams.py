@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from dst_dist.data.clips import Turn
-from dst_dist.data.conversation import arrange, turn_text
+from dst_dist.data.conversation import arrange
 from dst_dist.data.frames import FrameReader
 from dst_dist.data.samples import Limits, SampleMaker
 from dst_dist.data.token_writer import TokenWriter
@@ -120,7 +120,7 @@ class Scripted(Stream):
     def _decide(self):
         yield self._feed(wants_token=False)
         for turn in self.script.pop(0):
-            ids = self.writer.turn(turn.role, turn_text(turn))
+            ids = self.writer.turn(turn.role, turn.text)
             self._put([*ids.header, *ids.body, *ids.end])
         return []
 

@@ -29,7 +29,7 @@ Name = Annotated[str, Field(min_length=1)]
 Text = Annotated[str, AfterValidator(_not_blank)]
 FrameNumber = Annotated[int, Field(ge=0, le=MAX_FRAME)]
 
-_SURROGATE = re.compile("[\ud800-\udfff]")
+SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Raw(pydantic.BaseModel):
@@ -41,7 +41,7 @@ class Raw(pydantic.BaseModel):
     @classmethod
     def _writable(cls, value: Any) -> Any:
         # JSON can spell half of a surrogate pair, which is no character: it can be neither tokenized nor printed.
-        if isinstance(value, str) and _SURROGATE.search(value):
+        if isinstance(value, str) and SURROGATE.search(value):
             raise ValueError("must be Unicode text, without halves of surrogate pairs")
         return value
 
