@@ -31,6 +31,8 @@ def array(*values):
         ([1, 0], [0.4, 0.8], 0.2),
         # Equal scores are decided together.
         ([1, 0, 1], [0.6, 0.2, 0.6], 0.4),
+        # At least 0.9: 1 of 1 right, 1 of 2 found, F1 2/3; at least 0.6: 2 of 4 right, 2 of 2 found, F1 2/3 too.
+        ([1, 0, 0, 1, 0], [0.9, 0.8, 0.7, 0.6, 0.4], 0.5),
     ],
 )
 def test_best_threshold_by_hand(labels, probabilities, threshold):
