@@ -13,15 +13,14 @@ from dst_dist.bench.synthetic import SyntheticDataset
 from dst_dist.config import Recipe
 from dst_dist.data.batching import BatchPlan, MicroBatchSampler, PackedBatch
 from dst_dist.data.dataset import make_loader
-from dst_dist.data.samples import Limits
 from dst_dist.devices import on_cpu
 from dst_dist.features import use_features
 from dst_dist.launched import is_main
 from dst_dist.model.loading import load_model
 from dst_dist.model.operations import costs_of
 from dst_dist.model.trainable import parameter_groups, unwrap
-from dst_dist.plan.auto import decided, device_memory, memory_of
-from dst_dist.plan.fit import Fit
+from dst_dist.plan.auto import decided, device_memory
+from dst_dist.plan.fit import Fit, fit
 from dst_dist.plan.micro_batches import largest_micro_batches
 from dst_dist.recipes.loading import load_recipe
 from dst_dist.run_folder import RunFolder
@@ -155,8 +154,7 @@ class Bench:
 
     def _planned(self) -> Fit:
         """Return what `dst-dist plan` says for the micro-batches of these steps."""
-        limits = Limits(self.recipe.train.max_tokens, self.setup.limits.frames)
-        num_steps = WARM_UP_STEPS + self.num_steps
-        largest = largest_micro_batches(self.data, self.plan, limits, self.engine.num_processes, num_steps)
-        room = device_memory(self.engine.device)
-        return memory_of(self.setup, self.engine.launch_file, self.engine.num_sharing, room, self.recipe, largest)
+        engine, num_steps = self.engine, WARM_UP_STEPS + self.num_steps
+        largest = largest_micro_batches(self.data, engine.num_processes, self.recipe, num_steps)
+        config, room = self.setup.model_files.config, device_memory(engine.device)
+        return fit(config, engine.launch_file, engine.num_sharing, room, self.recipe, largest)

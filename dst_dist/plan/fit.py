@@ -42,7 +42,7 @@ def usable(device_bytes: int) -> int:
 
 
 def fit(
-    recipe: Recipe, config: SmolVLMConfig, engine: str, num_processes: int, largest: Largest, device_bytes: int
+    config: SmolVLMConfig, engine: str, num_processes: int, device_bytes: int, recipe: Recipe, largest: Largest
 ) -> Fit:
     """Return the memory of a process under a recipe without `auto`.
 
@@ -51,6 +51,7 @@ def fit(
 
     Args:
         engine: one of `states.ENGINES`.
+        num_processes: number that share what the engine shards.
     """
     states = states_of(build_model(recipe, config), engine, num_processes)
     several, trained = largest.num_a_step > 1, recipe.finetune.train.vision
