@@ -10,14 +10,13 @@ from torch.profiler import ProfilerActivity, profile
 
 from dst_dist.bench.parts import WatchedEngine, seconds_of_parts
 from dst_dist.bench.synthetic import SyntheticDataset
-from dst_dist.config import Recipe
 from dst_dist.data.batching import BatchPlan, MicroBatchSampler, PackedBatch
 from dst_dist.data.dataset import make_loader
 from dst_dist.devices import on_cpu
 from dst_dist.features import use_features
 from dst_dist.launched import is_main
 from dst_dist.model.loading import load_model
-from dst_dist.model.operations import costs_of
+from dst_dist.model.operations import Operations, costs_of, peak_operations
 from dst_dist.model.trainable import parameter_groups, unwrap
 from dst_dist.plan.auto import decided, device_memory
 from dst_dist.plan.fit import Fit, fit
@@ -27,7 +26,7 @@ from dst_dist.run_folder import RunFolder
 from dst_dist.setup import DataSetup
 from dst_dist.train.optim import build_optimizer, rate_factor, set_rates
 from dst_dist.train.progress import peak_memory_gib
-from dst_dist.train.step import Stopwatch, operations_of, optimizer_step, peak_of_all
+from dst_dist.train.step import Stopwatch, operations_of, optimizer_step
 
 WARM_UP_STEPS = 2
 """Steps before the clock starts: allocators, tuned kernels and data workers get going."""
@@ -42,8 +41,7 @@ class Measured:
     elapsed_s: float
     num_tokens: int
     num_frames: int
-    text_operations: float
-    tower_operations: float
+    work: Operations
     peak_per_s: float | None
     """Operations a second of all devices together, if known."""
     watched_s: float
@@ -70,20 +68,16 @@ class Bench:
         self.engine = WatchedEngine(recipe)
         datasets = self.setup.datasets(self.engine.from_main(faults))
         self.data = SyntheticDataset(recipe, self.setup.model_files) if synthetic else datasets["train"]
-        self.recipe = self._decided(recipe)
-        self._build_model(synthetic)
-        self.plan = BatchPlan(
-            self.data.weights, self.recipe.train.global_batch_size, recipe.seed, self.data.fingerprint
-        )
-        self.steps, self.batches = self._steps_and_batches()
-
-    def _decided(self, recipe: Recipe) -> Recipe:
-        """Return the recipe without `auto`, as a run in its folder would have it."""
-        file = RunFolder(Path(recipe.output_dir)).config_file
-        engine = self.engine.launch_file, self.engine.num_sharing
-        recipe = decided(self.engine, *engine, self.setup, self.data, file)
+        engine, data, earlier = self.engine, self.data, RunFolder(Path(recipe.output_dir)).config_file
+        # Without `auto`, as a run in its folder would have it.
+        self.recipe = recipe = decided(engine, engine.launch_file, engine.num_sharing, self.setup, data, earlier)
         self.setup.use(recipe)
-        return recipe
+        self._build_model(synthetic)
+        plan = BatchPlan(data.weights, recipe.train.global_batch_size, recipe.seed, data.fingerprint)
+        self.steps = plan.steps(0, self.total_steps)
+        own = data.samples, self.setup.limits, engine.rank, engine.num_processes, data.frame_cost
+        sampler = MicroBatchSampler(plan, *own, start=0, stop=self.total_steps)
+        self.batches = make_loader(data, sampler, recipe.data.num_workers, engine.device)
 
     def _build_model(self, synthetic: bool) -> None:
         model = load_model(self.recipe)
@@ -95,13 +89,6 @@ class Bench:
         is_gpu = self.engine.device.type == "cuda"
         self.engine.prepare(model, build_optimizer(parameter_groups(model), self.recipe.optim, fused=is_gpu))
         torch.manual_seed(self.recipe.seed + 1 + self.engine.rank)
-
-    def _steps_and_batches(self) -> tuple[Iterator, Iterator[PackedBatch]]:
-        total, engine, data = self.total_steps, self.engine, self.data
-        own = data.samples, self.setup.limits, engine.rank, engine.num_processes, data.frame_cost
-        sampler = MicroBatchSampler(self.plan, *own, start=0, stop=total)
-        loader = make_loader(data, sampler, self.recipe.data.num_workers, engine.device)
-        return self.plan.steps(0, total), loader
 
     def run(self, trace: Path | None = None) -> Measured:
         """Run all steps and return what they took; the main process writes the profiler's trace (collective)."""
@@ -118,14 +105,12 @@ class Bench:
             profiler.export_chrome_trace(str(trace))
         parts_s = {part: spent_s / WATCHED_STEPS for part, spent_s in seconds_of_parts(profiler.events()).items()}
         table = self.data.samples[rows]
-        work = operations_of(table, self.costs)
         return Measured(
             elapsed_s=elapsed_s,
             num_tokens=int(table["tokens"].sum()),
             num_frames=int(table["frames"].sum()),
-            text_operations=work.text,
-            tower_operations=work.tower,
-            peak_per_s=peak_of_all(self.engine, self.recipe),
+            work=operations_of(table, self.costs),
+            peak_per_s=peak_operations(self.engine.device, self.recipe.train.precision, self.engine.num_processes),
             watched_s=watched_s / WATCHED_STEPS,
             parts_s=parts_s,
             peak_memory_gib=peak_gib,

@@ -14,7 +14,7 @@ from dst_dist.files import write_whole
 from dst_dist.logs import logger
 from dst_dist.model.loading import load_model
 from dst_dist.model.losses import NonFiniteError
-from dst_dist.model.operations import costs_of
+from dst_dist.model.operations import costs_of, peak_operations
 from dst_dist.model.trainable import parameter_groups, unwrap
 from dst_dist.plan.auto import decided
 from dst_dist.setup import Checks, DataSetup
@@ -28,7 +28,7 @@ from dst_dist.train.probe import run_largest
 from dst_dist.train.progress import TrainLog, add_log_file, peak_memory_gib
 from dst_dist.train.resume import frozen_digest, identify, resume
 from dst_dist.train.room import check_room
-from dst_dist.train.step import Stopwatch, optimizer_step, peak_of_all, sizes
+from dst_dist.train.step import Stopwatch, optimizer_step, sizes
 from dst_dist.train.stop import StopRequest
 from dst_dist.train.validation import validate
 
@@ -65,7 +65,8 @@ class Trainer:
         model = load_model(recipe)
         if recipe.data.feature_cache is not None:
             use_features(self.engine, recipe, unwrap(model), self.datasets, lambda: stop.is_asked)
-        self.costs, self.peak = costs_of(model, recipe), peak_of_all(self.engine, recipe)
+        self.costs = costs_of(model, recipe)
+        self.peak = peak_operations(self.engine.device, recipe.train.precision, self.engine.num_processes)
         frozen = frozen_digest(self.engine, model)
         optimizer = build_optimizer(parameter_groups(model), recipe.optim, fused=self.engine.device.type == "cuda")
         self.engine.prepare(model, optimizer)
