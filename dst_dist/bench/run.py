@@ -68,9 +68,9 @@ class Bench:
         self.engine = WatchedEngine(recipe)
         datasets = self.setup.datasets(self.engine.from_main(faults))
         self.data = SyntheticDataset(recipe, self.setup.model_files) if synthetic else datasets["train"]
-        engine, data, earlier = self.engine, self.data, RunFolder(Path(recipe.output_dir)).config_file
+        engine, data, run = self.engine, self.data, RunFolder(Path(recipe.output_dir))
         # Without `auto`, as a run in its folder would have it.
-        self.recipe = recipe = decided(engine, engine.launch_file, engine.num_sharing, self.setup, data, earlier)
+        self.recipe = recipe = decided(engine, engine.launch_file, engine.num_sharing, self.setup, data, run)
         self.setup.use(recipe)
         self._build_model(synthetic)
         plan = BatchPlan(data.weights, recipe.train.global_batch_size, recipe.seed, data.fingerprint)

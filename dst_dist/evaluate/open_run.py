@@ -146,7 +146,7 @@ def _refuse_what_final_contradicts(folder: RunFolder, before: config.Recipe, aft
 
 
 def _named_base(final: Path, was: str, named: str) -> str | None:
-    """Return the `model.name_or_path` named in place of the run's: the base of its adapter, or None if it is the same."""
+    """Return the `model.name_or_path` named in place of the run's, the base of its adapter; None if none is."""
     if named == was:
         return None
     if read_adapter_config(final) is None:

@@ -2,10 +2,8 @@
 
 import os
 from functools import partial
-from pathlib import Path
 
 import torch
-import yaml
 
 from dst_dist import launched
 from dst_dist.config import Recipe
@@ -15,7 +13,7 @@ from dst_dist.logs import logger
 from dst_dist.plan.fit import GIB, decide, fit, with_train
 from dst_dist.plan.micro_batches import largest_micro_batches
 from dst_dist.processes import Processes
-from dst_dist.run_folder import recipe_differences
+from dst_dist.run_folder import RunFolder
 from dst_dist.setup import DataSetup
 
 KEYS = ("gradient_checkpointing", "max_tokens")
@@ -23,7 +21,7 @@ KEYS = ("gradient_checkpointing", "max_tokens")
 
 
 def decided(
-    processes: Processes, engine: str, num_sharing: int, setup: DataSetup, data: SampleDataset, config_file: Path
+    processes: Processes, engine: str, num_sharing: int, setup: DataSetup, data: SampleDataset, run: RunFolder
 ) -> Recipe:
     """Return the recipe with numbers in place of `auto`, the same on every process (collective).
 
@@ -44,7 +42,7 @@ def decided(
     fit_of = partial(fit, setup.model_files.config, engine, num_sharing, device_bytes)
 
     def choose() -> Recipe:
-        kept = _kept(recipe, config_file)
+        kept = _kept(recipe, run)
         chosen = kept or decide(recipe, largest_of, fit_of)
         changed = [key for key in KEYS if getattr(recipe.train, key) == "auto"]
         values = ", ".join(f"{key}: {str(getattr(chosen.train, key)).lower()}" for key in changed)
@@ -67,12 +65,10 @@ def device_memory(device: torch.device) -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // launched.num_node_processes()
 
 
-def _kept(recipe: Recipe, config_file: Path) -> Recipe | None:
+def _kept(recipe: Recipe, run: RunFolder) -> Recipe | None:
     """Return the recipe with the choices of an earlier start of the same run, if there was one."""
-    if not config_file.is_file():
+    if not run.has_recipe(recipe.model_dump(mode="json")):
         return None
-    earlier = yaml.safe_load(config_file.read_text())
-    if recipe_differences(earlier, recipe.model_dump(mode="json")):
-        return None
-    choices = {key: earlier["train"][key] for key in KEYS if getattr(recipe.train, key) == "auto"}
+    earlier = run.read_config()["train"]
+    choices = {key: earlier[key] for key in KEYS if getattr(recipe.train, key) == "auto"}
     return None if "auto" in choices.values() else with_train(recipe, **choices)

@@ -56,7 +56,7 @@ class Trainer:
         self.datasets = setup.datasets(checks)
         self.data = self.datasets["train"]
         engine = self.engine.launch_file, self.engine.num_sharing
-        self.recipe = recipe = decided(self.engine, *engine, setup, self.data, run.config_file)
+        self.recipe = recipe = decided(self.engine, *engine, setup, self.data, run)
         setup.use(recipe)
         self.plan = BatchPlan(self.data.weights, recipe.train.global_batch_size, recipe.seed, self.data.fingerprint)
         self.num_steps = recipe.train.max_steps or recipe.train.num_epochs * self.plan.steps_per_epoch
