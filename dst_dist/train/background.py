@@ -1,4 +1,4 @@
-"""Runs work in threads while training goes on, and the removal of old checkpoints in one."""
+"""Runs work in threads, beside which training can go on, and the removal of old checkpoints in one."""
 
 import shutil
 from collections.abc import Callable, Sequence

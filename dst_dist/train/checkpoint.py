@@ -53,7 +53,7 @@ class Begun:
     is_best: bool
     temporary: Path | None = None
     """Folder that it is written in; None if the checkpoint exists already and only the links move."""
-    own_files: "Future[Written] | None" = None
+    own_files: Future[Written] | None = None
     """Done when this process's files are written."""
 
 
@@ -62,8 +62,8 @@ class Checkpoints:
 
     Args:
         keep: the number of newest checkpoints that stay; the one that `best` points at stays too.
-        background: whether a thread writes each save from a copy, if there is host memory for one, and another one
-            removes old checkpoints; `remover.wait` waits for that.
+        background: whether training goes on while a save is written, from a copy if there is host memory for one, and
+            while old checkpoints are removed; `remover.wait` waits for that.
     """
 
     def __init__(self, run: RunFolder, keep: int, background: bool = False):
@@ -94,7 +94,7 @@ class Checkpoints:
 
     @property
     def is_writing(self) -> bool:
-        """Whether this process's thread has not yet written its part of the save that was begun."""
+        """Whether this process's part of the save that was begun is not written yet."""
         return self._begun is not None and self._begun.own_files is not None and not self._begun.own_files.done()
 
     def drop(self) -> None:
@@ -103,7 +103,7 @@ class Checkpoints:
             logger.warning("%s was not complete and is dropped; the one before it stays the newest", self._begun.target)
 
     def complete(self, engine: Engine) -> tuple[Path, float] | None:
-        """Write what was begun, or wait until it is written, and give it its name (collective).
+        """Wait until what was begun is written, and give it its name (collective).
 
         Returns:
             its folder, and the seconds that the slowest process wrote; None if no save was begun.

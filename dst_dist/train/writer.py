@@ -38,7 +38,7 @@ class Writer:
         """`background` is the same on every process, and False from the first save on if there is no memory."""
         self._copy: HostCopy | None = None
 
-    def begin(self, engine: Engine, folder: Path, training: dict[str, Any]) -> "Future[Written]":
+    def begin(self, engine: Engine, folder: Path, training: dict[str, Any]) -> Future[Written]:
         """Begin to write the state as it is now, in a thread (collective).
 
         Unless `background` is true afterwards, the state must not change until the thread is done.
