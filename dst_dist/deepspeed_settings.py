@@ -91,16 +91,15 @@ def _read(file: str, faults: list[str]) -> dict[str, Any]:
         return {}
     try:
         settings = json.loads(Path(file).read_text(encoding="utf-8"))
+        if isinstance(settings, dict):
+            return settings
+        fault = "must hold a JSON object"
     except FileNotFoundError:
-        faults.append(f"deepspeed_config_file {file}: no such file from here; start from the repository's root")
-        return {}
+        fault = "no such file from here; start from the repository's root"
     except (OSError, ValueError) as error:
-        faults.append(f"deepspeed_config_file {file}: cannot be read as JSON: {error}")
-        return {}
-    if not isinstance(settings, dict):
-        faults.append(f"deepspeed_config_file {file}: must hold a JSON object")
-        return {}
-    return settings
+        fault = f"cannot be read as JSON: {error}"
+    faults.append(f"deepspeed_config_file {file}: {fault}")
+    return {}
 
 
 def _without_auto(settings: dict[str, Any]) -> dict[str, Any]:

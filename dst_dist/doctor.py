@@ -6,9 +6,10 @@ Under `accelerate launch` the processes also test whether they reach each other.
 import os
 import platform
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib.metadata import version
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -46,22 +47,12 @@ class Finding(NamedTuple):
 
 
 def examine(folder: Path) -> Iterator[Finding]:
-    """Yield the findings; under a launcher those of this process (collective).
+    """Return the findings; under a launcher those of this process (collective).
 
     Args:
         folder: where runs are to go.
     """
-    parts: tuple[Callable[[], Iterator[Finding]], ...] = (
-        _versions,
-        _devices,
-        _processes,
-        _offload,
-        _host,
-        lambda: _folder(folder),
-        _surroundings,
-    )
-    for part in parts:
-        yield from part()
+    return chain(_versions(), _devices(), _processes(), _offload(), _host(), _folder(folder), _surroundings())
 
 
 def exit_code(findings: list[Finding]) -> int:

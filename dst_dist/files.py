@@ -35,8 +35,11 @@ def write_whole(path: Path, parts: str | Iterable[str]) -> None:
 
 def flush(path: Path) -> None:
     """Put a file's content on the disk, or the names in a folder, where the file system can."""
-    with _where_possible():
+    try:
         sync(path)
+    except OSError as error:
+        if error.errno in FAILURES:
+            raise
 
 
 def sync(path: Path) -> None:
@@ -46,12 +49,6 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def flush_open(descriptor: int) -> None:
-    """Put an open file's content on the disk, where the file system can."""
-    with _where_possible():
-        os.fsync(descriptor)
 
 
 def point_to(path: Path, target: Path) -> None:
@@ -69,16 +66,6 @@ def pointed_to(path: Path) -> Path | None:
     if path.is_symlink():
         return path.readlink()
     return Path(path.read_text().strip()) if path.is_file() else None
-
-
-@contextmanager
-def _where_possible() -> Iterator[None]:
-    """Do without what the file system cannot do; raise OSError if it can and fails."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in FAILURES:
-            raise
 
 
 def free_bytes(folder: Path) -> int | None:

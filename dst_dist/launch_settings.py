@@ -141,7 +141,11 @@ def read_launch_settings(recipe: Recipe) -> LaunchSettings:
         rule = rules.get(variable, _rule_of_unknown(variable))
         if _plain(environment[variable]) not in rule.agree:
             faults.append(f"{_flag(variable)} is {environment[variable]} ({variable}): {rule.remedy}")
-    faults += _lost_processes(environment)
+    # As the launcher does for CPUs.
+    if launched.is_by_accelerate() and "WORLD_SIZE" not in environment and "MASTER_ADDR" in environment:
+        faults.append(
+            "num_processes is over 1, but one was started, as for --cpu and MULTI_CPU: use launch/cpu_ddp.yaml"
+        )
     reshards = _is_true(environment, "FSDP_RESHARD_AFTER_FORWARD")
     num_sharing = None
     if engine == "fsdp" and _is_true(environment, "ACCELERATE_USE_PARALLELISM_CONFIG"):
@@ -195,13 +199,6 @@ def _relevant(environment: Mapping[str, str], engine: str) -> set[str]:
         found.add("ACCELERATE_USE_PARALLELISM_CONFIG")
     # How fp8 is done; whether it is, mixed_precision says.
     return {variable for variable in found if not variable.startswith("ACCELERATE_FP8_")}
-
-
-def _lost_processes(environment: Mapping[str, str]) -> list[str]:
-    """Return a fault if several processes were asked for and the launcher started one, as it does for CPUs."""
-    if launched.is_by_accelerate() and "WORLD_SIZE" not in environment and "MASTER_ADDR" in environment:
-        return ["num_processes is over 1, but one was started, as for --cpu and MULTI_CPU: use launch/cpu_ddp.yaml"]
-    return []
 
 
 def _num_sharing(value: str, faults: list[str]) -> int:

@@ -93,11 +93,8 @@ class RunFolder:
                         yield json.loads(line)
 
     def steps_done(self) -> int:
-        """Return the optimizer steps done, from the last line of the metrics; 0 if it cannot be read."""
-        try:
-            return json.loads(self.metrics_file.read_text().splitlines()[-1])["step"]
-        except (OSError, ValueError, LookupError):
-            return 0
+        """Return the optimizer steps done, the last in the metrics; 0 without any."""
+        return max((line["step"] for line in self.metrics()), default=0)
 
 
 def recipe_differences(was: dict[str, Any], now: dict[str, Any]) -> dict[str, str]:

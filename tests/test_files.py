@@ -6,17 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dst_dist.files import (
-    flush,
-    flush_open,
-    free_bytes,
-    free_name,
-    point_to,
-    pointed_to,
-    replacing,
-    sha256,
-    write_whole,
-)
+from dst_dist.files import flush, free_bytes, free_name, point_to, pointed_to, replacing, sha256, write_whole
 from tests.refusing import refused
 
 
@@ -74,8 +64,6 @@ def test_a_file_system_that_cannot_flush_is_done_without(tmp_path, number):
     with refused("flush file", number, tmp_path), refused("flush folder", number, tmp_path.parent):
         write_whole(file, "text")
         flush(tmp_path)
-        with open(file) as opened:
-            flush_open(opened.fileno())
     assert file.read_text() == "text"
 
 

@@ -46,7 +46,7 @@ def test_differences_name_both_values():
     }
 
 
-@pytest.mark.parametrize("content, steps", [('{"step": 3}\n{"step": 4}\n', 4), ("", 0), ('{"step": 4}\n{"st', 0)])
+@pytest.mark.parametrize("content, steps", [('{"step": 3}\n{"step": 4}\n', 4), ("", 0), ('{"step": 4}\n{"st', 4)])
 def test_steps_done(run, content, steps):
     assert run.steps_done() == 0
     run.metrics_file.write_text(content)

@@ -1,9 +1,10 @@
 """Measures where the time of a step goes: named regions around the parts of the trainer's step, and their sums."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.autograd import DeviceType
@@ -18,8 +19,6 @@ PARTS = ("data", "tower", "text forward", "backward", "optimizer")
 """Parts that have a region of their own; communication is taken out of them, and the rest of the step is `other`."""
 NETWORK = ("nccl", "gloo:", "c10d::")
 """Beginnings of the names of collectives, on a GPU and on a CPU."""
-Span = tuple[float, float]
-"""Begin and end in microseconds."""
 
 
 class WatchedEngine(Engine):
@@ -52,21 +51,7 @@ class WatchedEngine(Engine):
         tower = unwrap(model).model.vision_model
         super().prepare(model, optimizer)
         for part, module in (("text forward", self.model), ("tower", tower)):
-            self._watch_forward(part, module)
-
-    def _watch_forward(self, part: str, module: nn.Module) -> None:
-        opened = []
-
-        def before(*_: Any) -> None:
-            region = self.region(part)
-            region.__enter__()
-            opened.append(region)
-
-        def after(*_: Any) -> None:
-            opened.pop().__exit__(None, None, None)
-
-        module.register_forward_pre_hook(before)
-        module.register_forward_hook(after)
+            module.forward = self.region(part)(module.forward)
 
     def backward(self, loss: torch.Tensor) -> None:
         with self.region("backward"):
@@ -92,18 +77,28 @@ def seconds_of_parts(events: Iterable[Any]) -> dict[str, float]:
     on_host, on_device = [], []
     for event in events:
         (on_host if event.device_type == DeviceType.CPU else on_device).append(event)
-    found = {part: _named(on_host, PREFIX + part) for part in (*PARTS, "step")}
-    # The tower runs within the model's forward.
-    found["text forward"] = without(found["text forward"], found["tower"])
     # On a GPU its kernels say what is done, not the calls that ask for them.
     work = on_device or on_host
-    network = _union(_span(event) for event in work if event.name.startswith(NETWORK))
-    waiting = without(network, _union(_span(event) for event in work if _computes(event)))
-    parts = {part: _length(without(found[part], waiting)) for part in PARTS}
-    total = _length(found["step"])
-    parts["communication"] = total - _length(without(found["step"], waiting))
-    parts["other"] = total - sum(parts.values())
-    return {part: microseconds / 1e6 for part, microseconds in parts.items()}
+    groups = {part: [event for event in on_host if event.name == PREFIX + part] for part in (*PARTS, "step")}
+    groups["network"] = [event for event in work if event.name.startswith(NETWORK)]
+    groups["computing"] = [event for event in work if _computes(event)]
+    spans = {name: [(one.time_range.start, one.time_range.end) for one in group] for name, group in groups.items()}
+    edges = np.unique([edge for of_group in spans.values() for span in of_group for edge in span])
+    runs = {name: _is_covered(of_group, edges) for name, of_group in spans.items()}
+    # The tower runs within the model's forward.
+    runs["text forward"] &= ~runs["tower"]
+    waits, seconds = runs["network"] & ~runs["computing"], np.diff(edges) / 1e6
+    parts = {part: float(seconds[runs[part] & ~waits].sum()) for part in PARTS}
+    parts["communication"] = float(seconds[runs["step"] & waits].sum())
+    parts["other"] = float(seconds[runs["step"]].sum()) - sum(parts.values())
+    return parts
+
+
+def _is_covered(spans: Sequence[tuple[float, float]], edges: np.ndarray) -> np.ndarray:
+    """Return whether some span covers the stretch between each two edges, bool [len(edges) - 1]; spans end at edges."""
+    places = np.searchsorted(edges, np.array(spans).reshape(-1, 2))
+    begun, ended = (np.bincount(column, minlength=len(edges)).cumsum() for column in places.T)
+    return (begun > ended)[:-1]
 
 
 def _computes(event: Any) -> bool:
@@ -111,43 +106,3 @@ def _computes(event: Any) -> bool:
     if event.device_type == DeviceType.CPU:
         return event.name.startswith("aten::")
     return not event.is_user_annotation and not event.name.startswith(NETWORK)
-
-
-def _span(event: Any) -> Span:
-    return event.time_range.start, event.time_range.end
-
-
-def _named(events: Iterable[Any], name: str) -> list[Span]:
-    return _union(_span(event) for event in events if event.name == name)
-
-
-def _union(spans: Iterable[Span]) -> list[Span]:
-    """Return spans in order that do not touch and cover the same time."""
-    joined: list[Span] = []
-    for begin, end in sorted(spans):
-        if joined and begin <= joined[-1][1]:
-            joined[-1] = joined[-1][0], max(joined[-1][1], end)
-        else:
-            joined.append((begin, end))
-    return joined
-
-
-def without(spans: list[Span], others: list[Span]) -> list[Span]:
-    """Return what is left of spans outside of others; both in order, none touching another of its own."""
-    left, place = [], 0
-    for begin, end in spans:
-        while place < len(others) and others[place][1] <= begin:
-            place += 1
-        at = place
-        while at < len(others) and others[at][0] < end:
-            if others[at][0] > begin:
-                left.append((begin, others[at][0]))
-            begin = max(begin, others[at][1])
-            at += 1
-        if begin < end:
-            left.append((begin, end))
-    return left
-
-
-def _length(spans: Iterable[Span]) -> float:
-    return sum(end - begin for begin, end in spans)

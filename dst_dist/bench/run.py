@@ -10,25 +10,23 @@ from torch.profiler import ProfilerActivity, profile
 
 from dst_dist.bench.parts import WatchedEngine, seconds_of_parts
 from dst_dist.bench.synthetic import SyntheticDataset
-from dst_dist.config import Recipe
 from dst_dist.data.batching import BatchPlan, MicroBatchSampler, PackedBatch
 from dst_dist.data.dataset import make_loader
-from dst_dist.data.samples import Limits
 from dst_dist.devices import on_cpu
 from dst_dist.features import use_features
 from dst_dist.launched import is_main
 from dst_dist.model.loading import load_model
-from dst_dist.model.operations import costs_of
+from dst_dist.model.operations import Operations, costs_of, peak_operations
 from dst_dist.model.trainable import parameter_groups, unwrap
-from dst_dist.plan.auto import decided, device_memory, memory_of
-from dst_dist.plan.fit import Fit
+from dst_dist.plan.auto import decided, device_memory
+from dst_dist.plan.fit import Fit, fit
 from dst_dist.plan.micro_batches import largest_micro_batches
 from dst_dist.recipes.loading import load_recipe
 from dst_dist.run_folder import RunFolder
 from dst_dist.setup import DataSetup
 from dst_dist.train.optim import build_optimizer, rate_factor, set_rates
 from dst_dist.train.progress import peak_memory_gib
-from dst_dist.train.step import Stopwatch, operations_of, optimizer_step, peak_of_all
+from dst_dist.train.step import Stopwatch, operations_of, optimizer_step
 
 WARM_UP_STEPS = 2
 """Steps before the clock starts: allocators, tuned kernels and data workers get going."""
@@ -43,8 +41,7 @@ class Measured:
     elapsed_s: float
     num_tokens: int
     num_frames: int
-    text_operations: float
-    tower_operations: float
+    work: Operations
     peak_per_s: float | None
     """Operations a second of all devices together, if known."""
     watched_s: float
@@ -71,20 +68,16 @@ class Bench:
         self.engine = WatchedEngine(recipe)
         datasets = self.setup.datasets(self.engine.from_main(faults))
         self.data = SyntheticDataset(recipe, self.setup.model_files) if synthetic else datasets["train"]
-        self.recipe = self._decided(recipe)
-        self._build_model(synthetic)
-        self.plan = BatchPlan(
-            self.data.weights, self.recipe.train.global_batch_size, recipe.seed, self.data.fingerprint
-        )
-        self.steps, self.batches = self._steps_and_batches()
-
-    def _decided(self, recipe: Recipe) -> Recipe:
-        """Return the recipe without `auto`, as a run in its folder would have it."""
-        file = RunFolder(Path(recipe.output_dir)).config_file
-        engine = self.engine.launch_file, self.engine.num_sharing
-        recipe = decided(self.engine, *engine, self.setup, self.data, file)
+        engine, data, run = self.engine, self.data, RunFolder(Path(recipe.output_dir))
+        # Without `auto`, as a run in its folder would have it.
+        self.recipe = recipe = decided(engine, engine.launch_file, engine.num_sharing, self.setup, data, run)
         self.setup.use(recipe)
-        return recipe
+        self._build_model(synthetic)
+        plan = BatchPlan(data.weights, recipe.train.global_batch_size, recipe.seed, data.fingerprint)
+        self.steps = plan.steps(0, self.total_steps)
+        own = data.samples, self.setup.limits, engine.rank, engine.num_processes, data.frame_cost
+        sampler = MicroBatchSampler(plan, *own, start=0, stop=self.total_steps)
+        self.batches = make_loader(data, sampler, recipe.data.num_workers, engine.device)
 
     def _build_model(self, synthetic: bool) -> None:
         model = load_model(self.recipe)
@@ -96,13 +89,6 @@ class Bench:
         is_gpu = self.engine.device.type == "cuda"
         self.engine.prepare(model, build_optimizer(parameter_groups(model), self.recipe.optim, fused=is_gpu))
         torch.manual_seed(self.recipe.seed + 1 + self.engine.rank)
-
-    def _steps_and_batches(self) -> tuple[Iterator, Iterator[PackedBatch]]:
-        total, engine, data = self.total_steps, self.engine, self.data
-        own = data.samples, self.setup.limits, engine.rank, engine.num_processes, data.frame_cost
-        sampler = MicroBatchSampler(self.plan, *own, start=0, stop=total)
-        loader = make_loader(data, sampler, self.recipe.data.num_workers, engine.device)
-        return self.plan.steps(0, total), loader
 
     def run(self, trace: Path | None = None) -> Measured:
         """Run all steps and return what they took; the main process writes the profiler's trace (collective)."""
@@ -119,14 +105,12 @@ class Bench:
             profiler.export_chrome_trace(str(trace))
         parts_s = {part: spent_s / WATCHED_STEPS for part, spent_s in seconds_of_parts(profiler.events()).items()}
         table = self.data.samples[rows]
-        work = operations_of(table, self.costs)
         return Measured(
             elapsed_s=elapsed_s,
             num_tokens=int(table["tokens"].sum()),
             num_frames=int(table["frames"].sum()),
-            text_operations=work.text,
-            tower_operations=work.tower,
-            peak_per_s=peak_of_all(self.engine, self.recipe),
+            work=operations_of(table, self.costs),
+            peak_per_s=peak_operations(self.engine.device, self.recipe.train.precision, self.engine.num_processes),
             watched_s=watched_s / WATCHED_STEPS,
             parts_s=parts_s,
             peak_memory_gib=peak_gib,
@@ -155,8 +139,7 @@ class Bench:
 
     def _planned(self) -> Fit:
         """Return what `dst-dist plan` says for the micro-batches of these steps."""
-        limits = Limits(self.recipe.train.max_tokens, self.setup.limits.frames)
-        num_steps = WARM_UP_STEPS + self.num_steps
-        largest = largest_micro_batches(self.data, self.plan, limits, self.engine.num_processes, num_steps)
-        room = device_memory(self.engine.device)
-        return memory_of(self.setup, self.engine.launch_file, self.engine.num_sharing, room, self.recipe, largest)
+        engine, num_steps = self.engine, WARM_UP_STEPS + self.num_steps
+        largest = largest_micro_batches(self.data, engine.num_processes, self.recipe, num_steps)
+        config, room = self.setup.model_files.config, device_memory(engine.device)
+        return fit(config, engine.launch_file, engine.num_sharing, room, self.recipe, largest)

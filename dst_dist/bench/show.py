@@ -57,8 +57,8 @@ def table(measured: Measured, num_steps: int, num_processes: int) -> Iterator[st
 
 def _arithmetic(measured: Measured, num_processes: int) -> Iterator[str]:
     """Yield the rate of arithmetic of each part, and on a known card its share of the peak."""
-    work = {"text model": measured.text_operations, "vision tower": measured.tower_operations}
-    for name, operations in {"all": sum(work.values()), **work}.items():
+    work = measured.work
+    for name, operations in {"all": work.total, "text model": work.text, "vision tower": work.tower}.items():
         rate = operations / measured.elapsed_s
         line = f"  {'arithmetic, ' + name:26} {rate / num_processes / TERA:10.3g} TFLOP/s a process"
         if measured.peak_per_s is not None:

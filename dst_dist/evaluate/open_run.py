@@ -64,10 +64,11 @@ class FinishedRun:
             raise ConfigError(
                 f"{run_folder}: goes on with another recipe, final/ is of the earlier one; wait until it is done"
             )
-        _refuse_what_final_contradicts(folder, overrides)
+        was, now = (load_recipe([str(folder.config_file), *words]) for words in ((), overrides))
+        _refuse_what_final_contradicts(folder, was, now)
         if any(word.startswith("output_dir=") for word in overrides):
             logger.warning("output_dir is not used here: what is written goes to %s", folder.path)
-        base = _named_base(folder, overrides)
+        base = _named_base(folder.final, was.model.name_or_path, now.model.name_or_path)
         recipe = load_recipe([str(folder.config_file), *overrides, f"model.name_or_path={folder.final}"])
         if split is not None and not getattr(recipe.data, split):
             raise ConfigError(f"data.{split} is empty in {folder.config_file}; add data.{split}=[...]")
@@ -129,9 +130,9 @@ def _round_frozen_parts(model: SmolVLMForDST, recipe: config.Recipe) -> None:
             module.to(torch.bfloat16)
 
 
-def _refuse_what_final_contradicts(folder: RunFolder, overrides: Sequence[str]) -> None:
+def _refuse_what_final_contradicts(folder: RunFolder, before: config.Recipe, after: config.Recipe) -> None:
     """Raise ConfigError with every override of FIXED keys: it would change the model's inputs, and not the model."""
-    was, now = (load_recipe([str(folder.config_file), *words]).model_dump(mode="json") for words in ([], overrides))
+    was, now = before.model_dump(mode="json"), after.model_dump(mode="json")
     final = read_settings(str(folder.final)).get("tokens_per_frame")
     if final is not None and now["model"]["tokens_per_frame"] != final:
         was["model"]["tokens_per_frame"] = final
@@ -144,11 +145,9 @@ def _refuse_what_final_contradicts(folder: RunFolder, overrides: Sequence[str]) 
         raise ConfigError(faults)
 
 
-def _named_base(folder: RunFolder, overrides: Sequence[str]) -> str | None:
-    """Return the `model.name_or_path` that `overrides` name in place of the run's: the base of its adapter, or None."""
-    recipe_file, final = str(folder.config_file), folder.final
-    named = load_recipe([recipe_file, *overrides]).model.name_or_path
-    if named == load_recipe([recipe_file]).model.name_or_path:
+def _named_base(final: Path, was: str, named: str) -> str | None:
+    """Return the `model.name_or_path` named in place of the run's, the base of its adapter; None if none is."""
+    if named == was:
         return None
     if read_adapter_config(final) is None:
         raise ConfigError(

@@ -94,10 +94,8 @@ def stream_lines(streamer: Streamer, frames: Iterable[torch.Tensor]) -> Iterator
         yield f"  state: {format_state(streamer.state, streamer.step_ids)}"
     counts = Counter(streamer.counts) + Counter({"turns after the video's end": sum(map(len, given.values()))})
     remarks = "".join(f"; {number} {kind}" for kind, number in counts.items())
-    if num_frames:
-        yield f"  {_speed(streamer.work_s / num_frames, task.fps)}{remarks}"
-    else:
-        yield f"  no frames{remarks}"
+    speed = _speed(streamer.work_s / num_frames, task.fps) if num_frames else "no frames"
+    yield f"  {speed}{remarks}"
 
 
 def _speed(frame_s: float, fps: float) -> str:

@@ -20,16 +20,16 @@ from dst_dist.model.smolvlm_dst import SmolVLMForDST
 from dst_dist.model.trainable import active_module, unwrap
 
 TERA = 1e12
-PEAK_TERAFLOPS = (
-    (r"H100 PCIe", 756),
-    (r"H[12]00 NVL", 835),
-    (r"G?H[12]00\b", 989),
-    (r"A100\b", 312),
-    (r"L40S\b", 362),
-    (r"RTX 4090$", 165),
-    (r"A10$", 125),
+PEAKS = (
+    (r"H100 PCIe", 756 * TERA),
+    (r"H[12]00 NVL", 835 * TERA),
+    (r"G?H[12]00\b", 989 * TERA),
+    (r"A100\b", 312 * TERA),
+    (r"L40S\b", 362 * TERA),
+    (r"RTX 4090$", 165 * TERA),
+    (r"A10$", 125 * TERA),
 )
-"""Pattern of a card's name, and its bf16 operations a second without sparsity from the maker's data sheet, in 1e12."""
+"""Pattern of a card's name, and its bf16 operations a second without sparsity from the maker's data sheet."""
 
 
 @dataclass(frozen=True)
@@ -111,17 +111,16 @@ def _attention(width: int, goes_on: bool) -> int:
     return 4 * width * (3 if goes_on else 1)
 
 
-def peak_operations(device: torch.device, precision: str) -> float | None:
-    """Return a device's operations a second in bf16; None for another precision, an unknown card, or a CPU."""
+def peak_operations(device: torch.device, precision: str, num_devices: int) -> float | None:
+    """Return the operations a second in bf16 of equal devices; None in another precision, on unknown cards or a CPU."""
     if device.type != "cuda" or precision != "bf16":
         return None
-    return peak_of_card(torch.cuda.get_device_name(device))
+    peak = peak_of_card(torch.cuda.get_device_name(device))
+    return None if peak is None else peak * num_devices
 
 
 def peak_of_card(name: str) -> float | None:
     """Return a card's operations a second in bf16, or None if it is not known or is a slice of a card."""
     if "MIG" in name.split():
         return None
-    peaks = (peak for pattern, peak in PEAK_TERAFLOPS if re.search(rf"\b{pattern}", name))
-    peak = next(peaks, None)
-    return None if peak is None else peak * TERA
+    return next((peak for pattern, peak in PEAKS if re.search(rf"\b{pattern}", name)), None)

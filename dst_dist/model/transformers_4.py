@@ -5,37 +5,34 @@ names a class of tokenizer and a list of special tokens that version 4 does not 
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 
 def keep_config_readable(folder: Path) -> None:
     """Repeat the text model's rotary settings in config.json under the names of transformers 4."""
-    _edit(folder / "config.json", _with_rotary_names)
+    with _edited(folder / "config.json") as config:
+        text = config["text_config"]
+        rotary = dict(text["rope_parameters"])
+        text["rope_theta"] = rotary.pop("rope_theta")
+        if rotary.get("rope_type", "default") != "default":
+            text["rope_scaling"] = rotary
 
 
 def keep_tokenizer_readable(folder: Path) -> None:
     """Name tokenizer class and special tokens in tokenizer_config.json as transformers 4 does; 5 reads both."""
-    _edit(folder / "tokenizer_config.json", _with_tokenizer_names)
+    with _edited(folder / "tokenizer_config.json") as config:
+        if config.get("tokenizer_class") == "TokenizersBackend":
+            config["tokenizer_class"] = "PreTrainedTokenizerFast"
+        if isinstance(config.get("extra_special_tokens"), list):
+            config["additional_special_tokens"] = config.pop("extra_special_tokens")
 
 
-def _edit(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
+@contextmanager
+def _edited(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the content of a JSON file, and write it back as the block has changed it."""
     values = json.loads(path.read_text(encoding="utf-8"))
-    change(values)
+    yield values
     path.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def _with_rotary_names(config: dict[str, Any]) -> None:
-    text = config["text_config"]
-    rotary = dict(text["rope_parameters"])
-    text["rope_theta"] = rotary.pop("rope_theta")
-    if rotary.get("rope_type", "default") != "default":
-        text["rope_scaling"] = rotary
-
-
-def _with_tokenizer_names(config: dict[str, Any]) -> None:
-    if config.get("tokenizer_class") == "TokenizersBackend":
-        config["tokenizer_class"] = "PreTrainedTokenizerFast"
-    if isinstance(config.get("extra_special_tokens"), list):
-        config["additional_special_tokens"] = config.pop("extra_special_tokens")

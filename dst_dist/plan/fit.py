@@ -42,7 +42,7 @@ def usable(device_bytes: int) -> int:
 
 
 def fit(
-    recipe: Recipe, config: SmolVLMConfig, engine: str, num_processes: int, largest: Largest, device_bytes: int
+    config: SmolVLMConfig, engine: str, num_processes: int, device_bytes: int, recipe: Recipe, largest: Largest
 ) -> Fit:
     """Return the memory of a process under a recipe without `auto`.
 
@@ -51,6 +51,7 @@ def fit(
 
     Args:
         engine: one of `states.ENGINES`.
+        num_processes: number that share what the engine shards.
     """
     states = states_of(build_model(recipe, config), engine, num_processes)
     several, trained = largest.num_a_step > 1, recipe.finetune.train.vision
@@ -80,25 +81,20 @@ def decide(recipe: Recipe, largest_of: Callable[[Recipe], Largest], fit_of: Call
     Raises:
         ConfigError: if not even micro-batches of `data.max_seq_len` tokens fit.
     """
-    train = recipe.train
-    if train.gradient_checkpointing == "auto":
-        whole = with_train(recipe, gradient_checkpointing=False)
-        if train.max_tokens == "auto":
-            most = _most_tokens(whole, largest_of, fit_of)
+    asked = recipe.train.gradient_checkpointing
+    choices = (False, True) if asked == "auto" else (asked,)
+    for checkpointing in choices:
+        tried = with_train(recipe, gradient_checkpointing=checkpointing)
+        if recipe.train.max_tokens == "auto":
+            most = _most_tokens(tried, largest_of, fit_of)
             if most is not None:
-                return with_train(whole, max_tokens=most)
-        elif fit_of(whole, largest_of(whole)).fits:
-            return whole
-        return decide(with_train(recipe, gradient_checkpointing=True), largest_of, fit_of)
-    if train.max_tokens != "auto":
-        return recipe
-    most = _most_tokens(recipe, largest_of, fit_of)
-    if most is None:
-        raise ConfigError(
-            f"train.max_tokens: auto: a micro-batch of data.max_seq_len={recipe.data.max_seq_len} tokens does not fit "
-            "into the device's memory; lower data.max_seq_len, or shard more (dst-dist plan shows what takes it)"
-        )
-    return with_train(recipe, max_tokens=most)
+                return with_train(tried, max_tokens=most)
+        elif checkpointing == choices[-1] or fit_of(tried, largest_of(tried)).fits:
+            return tried
+    raise ConfigError(
+        f"train.max_tokens: auto: a micro-batch of data.max_seq_len={recipe.data.max_seq_len} tokens does not fit "
+        "into the device's memory; lower data.max_seq_len, or shard more (dst-dist plan shows what takes it)"
+    )
 
 
 def _most_tokens(recipe: Recipe, largest_of: Callable, fit_of: Callable) -> int | None:

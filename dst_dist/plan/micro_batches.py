@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dst_dist.config import Recipe
 from dst_dist.data.batching import BatchPlan, Draw, pack
 from dst_dist.data.dataset import SampleDataset
 from dst_dist.data.samples import Limits
@@ -25,9 +26,15 @@ class Largest:
 
 
 def largest_micro_batches(
-    data: SampleDataset, plan: BatchPlan, limits: Limits, num_processes: int, num_steps: int | None = None
+    data: SampleDataset, num_processes: int, recipe: Recipe, num_steps: int | None = None
 ) -> Largest:
-    """Return the largest micro-batches of the first `num_steps` steps, otherwise of STEPS_LOOKED_AT in an epoch."""
+    """Return the largest micro-batches of the first `num_steps` steps, otherwise of STEPS_LOOKED_AT in an epoch.
+
+    Args:
+        recipe: with a number for `train.max_tokens`.
+    """
+    plan = BatchPlan(data.weights, recipe.train.global_batch_size, recipe.seed, data.fingerprint)
+    limits = Limits(recipe.train.max_tokens, recipe.train.max_frames)
     found, num_a_step = [], 0
     for _, _, draws in plan.steps(0, num_steps or min(STEPS_LOOKED_AT, plan.steps_per_epoch)):
         dealt = pack(draws, data.samples, limits, num_processes, data.frame_cost)

@@ -4,11 +4,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from transformers import SmolVLMConfig
+
+from dst_dist.config import Recipe
 from dst_dist.data.batching import BatchPlan
 from dst_dist.errors import ConfigError
-from dst_dist.plan.auto import KEYS, largest_of, memory_of
-from dst_dist.plan.fit import GIB, Fit, decide, with_train
-from dst_dist.plan.micro_batches import Largest
+from dst_dist.plan.auto import KEYS
+from dst_dist.plan.fit import GIB, Fit, decide, fit, with_train
+from dst_dist.plan.micro_batches import Largest, largest_micro_batches
 from dst_dist.plan.needs import needs_lines
 from dst_dist.plan.simulate import build_model, logits_bytes
 from dst_dist.plan.states import BETWEEN_NODES, ENGINES, crossing_of, traffic_of
@@ -51,9 +54,9 @@ def plan_lines(words: Sequence[str], machine: Machine) -> Iterator[str]:
     if engine not in ENGINES:
         raise ConfigError(f"--engine {machine.engine}: a plan knows {', '.join(ENGINES)}")
     setup = DataSetup(recipe, splits=("train",))
-    data = setup.datasets(setup.check())["train"]
-    measure = partial(memory_of, setup, engine, machine.num_sharing, int(machine.gpu_gib * GIB))
-    largest = partial(largest_of, setup, data, machine.processes)
+    data, config = setup.datasets(setup.check())["train"], setup.model_files.config
+    measure = partial(fit, config, engine, machine.num_sharing, int(machine.gpu_gib * GIB))
+    largest = partial(largest_micro_batches, data, machine.processes)
     chosen = _decide(recipe, largest, measure)
     plan = BatchPlan(data.weights, recipe.train.global_batch_size, recipe.seed, data.fingerprint)
     steps = recipe.train.max_steps or recipe.train.num_epochs * plan.steps_per_epoch
@@ -64,14 +67,14 @@ def plan_lines(words: Sequence[str], machine: Machine) -> Iterator[str]:
         f"{steps} steps in all"
     )
     longest = int(data.samples["tokens"].max())
-    for line in (*data.notes, *needs_lines(chosen, setup.model_files.config, machine.engine, longest)):
+    for line in (*data.notes, *needs_lines(chosen, config, machine.engine, longest)):
         yield f"  {line}"
     size, memory = largest(chosen), measure(chosen, largest(chosen))
-    yield from memory_lines(size, memory, logits_bytes(chosen, setup.model_files.config, memory.shape))
+    yield from memory_lines(chosen, config, size, memory)
     for key in (key for key in KEYS if getattr(recipe.train, key) == "auto"):
         yield f"  train.{key}: auto is {str(getattr(chosen.train, key)).lower()} here"
     yield from _advice(chosen, largest, measure, memory)
-    model = build_model(recipe, setup.model_files.config)
+    model = build_model(recipe, config)
     several_nodes = machine.processes > machine.processes_per_node
     for kind, num_bytes in traffic_of(model, engine, size.num_a_step, machine.num_sharing).items():
         if several_nodes or kind != BETWEEN_NODES:
@@ -92,9 +95,10 @@ def _decide(recipe, largest, measure):
         return with_train(recipe, gradient_checkpointing=True, max_tokens=recipe.data.max_seq_len)
 
 
-def memory_lines(largest: Largest, memory: Fit, logits: int) -> Iterator[str]:
+def memory_lines(recipe: Recipe, config: SmolVLMConfig, largest: Largest, memory: Fit) -> Iterator[str]:
     """Yield lines for people: the largest micro-batches, and the memory of a process by part."""
     by_tokens, by_frames, states, work = largest.by_tokens, largest.by_frames, memory.states, memory.micro_batch
+    logits = logits_bytes(recipe, config, memory.shape)
     yield (
         f"  largest micro-batches: {by_tokens.num_tokens} tokens with {by_tokens.num_frames} frames, "
         f"{by_frames.num_frames} frames with {by_frames.num_tokens} tokens; {largest.num_a_step} a step"

@@ -90,17 +90,16 @@ class LiveBytes(TorchDispatchMode):
         self.now -= num_bytes
 
 
-def build_model(recipe: Recipe, config: SmolVLMConfig, num_layers: int | None = None) -> nn.Module:
+def build_model(recipe: Recipe, config: SmolVLMConfig, depths: tuple[int, int] | None = None) -> nn.Module:
     """Return the model that the recipe trains, on the meta device: shapes, dtypes and what is trained, no weights.
 
     Args:
-        num_layers: of the text model, if not its own; the tower then has one.
+        depths: layers of the text model and of the tower, if not its own.
     """
     config = copy.deepcopy(config)
     config.tokens_per_frame = recipe.model.tokens_per_frame
-    if num_layers is not None:
-        config.text_config.num_hidden_layers = num_layers
-        config.vision_config.num_hidden_layers = 1
+    if depths is not None:
+        config.text_config.num_hidden_layers, config.vision_config.num_hidden_layers = depths
     with torch.device("meta"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model = SmolVLMForDST(config)
@@ -119,7 +118,7 @@ def micro_batch_memory(
         recipe: with `train.gradient_checkpointing` decided.
         has_gradients: whether an earlier micro-batch of the step left gradients, which then are not counted here.
     """
-    size, model = config.vision_config.image_size, unwrap(build_model(recipe, config, 1))
+    size, model = config.vision_config.image_size, unwrap(build_model(recipe, config, (1, 1)))
     if recipe.data.feature_cache is None:
         frames = shape.num_frames * 3 * size * size
         tower = _tower_bytes(recipe, config, min(shape.num_frames, recipe.model.vision_batch_size), shape.num_frames)
@@ -150,7 +149,7 @@ def _at_depth(num_layers: int, few: int, more: int) -> int:
 def _peak_of_layers(
     recipe: Recipe, config: SmolVLMConfig, shape: MicroBatchShape, layers: int, has_gradients: bool
 ) -> int:
-    model = build_model(recipe, config, layers)
+    model = build_model(recipe, config, (layers, 1))
     with FakeTensorMode(allow_non_fake_inputs=True), LiveBytes() as live:
         materialize(model)
         if has_gradients:
@@ -201,10 +200,7 @@ def _tower_bytes(recipe: Recipe, config: SmolVLMConfig, num_at_once: int, num_fr
 
 
 def _tower_peak(recipe: Recipe, config: SmolVLMConfig, layers: int, num_frames: int) -> int:
-    config = copy.deepcopy(config)
-    config.vision_config.num_hidden_layers = layers
-    config.text_config.num_hidden_layers = 1
-    model = build_model(recipe, config)
+    model = build_model(recipe, config, (1, layers))
     with FakeTensorMode(allow_non_fake_inputs=True), LiveBytes() as live:
         materialize(model)
         size = config.vision_config.image_size
@@ -218,14 +214,5 @@ def _tower_peak(recipe: Recipe, config: SmolVLMConfig, layers: int, num_frames: 
 
 def materialize(model: nn.Module) -> None:
     """Give a model on the meta device tensors of the current mode, on the CPU; shared ones stay shared."""
-    made: dict[int, nn.Parameter] = {}
-    for module in model.modules():
-        for name, parameter in module._parameters.items():
-            if parameter is not None:
-                if id(parameter) not in made:
-                    empty = torch.empty(parameter.shape, dtype=parameter.dtype, device="cpu")
-                    made[id(parameter)] = nn.Parameter(empty, requires_grad=parameter.requires_grad)
-                module._parameters[name] = made[id(parameter)]
-        for name, buffer in module._buffers.items():
-            if buffer is not None:
-                module._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype, device="cpu")
+    model.to_empty(device="cpu")
+    unwrap(model).tie_weights()

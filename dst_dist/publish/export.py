@@ -44,9 +44,10 @@ def export_run(run_folder: Path, to: Path, merge: bool, push: str | None = None)
         raise ConfigError(f"{run_folder}: not a finished run, it should hold config.yaml and final/")
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise ConfigError(f"--to {to}: there is something already; name a new folder")
-    recipe = load_recipe([str(run.config_file), f"model.name_or_path={run.final}", "train.compile=false"])
+    fixed = f"model.name_or_path={run.final}", "train.compile=false", "train.precision=fp32"
+    recipe = load_recipe([str(run.config_file), *fixed])
     files = ModelFiles.read(recipe)
-    trained = load_model(recipe.model_copy(update={"train": recipe.train.model_copy(update={"precision": "fp32"})}))
+    trained = load_model(recipe)
     before = probe(trained.eval())
     keeps_adapter = read_adapter_config(run.final) is not None and not merge
     if keeps_adapter:

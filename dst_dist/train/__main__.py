@@ -42,7 +42,9 @@ def main(arguments: list[str]) -> int:
         return _refuse_recipe(options)
     run = HeldFolder(Path(folder), options.status_file)
     try:
-        code = _train(options, run)
+        stop = StopRequest(run, watches_file=is_main())
+        with stop.listening():
+            code = _check_and_train(options, run, stop)
     except DstDistError as error:
         run.write_status(BAD_USAGE, str(error))
         return _refuse(error)
@@ -75,13 +77,6 @@ def _refuse_recipe(options: argparse.Namespace) -> int:
             write_status_file(options.status_file, BAD_USAGE, str(error), step=0, replaces=True)
         return _refuse(error)
     raise AssertionError("a recipe without faults names its folder")
-
-
-def _train(options: argparse.Namespace, run: HeldFolder) -> int:
-    """Train, or stop on request meanwhile."""
-    stop = StopRequest(run, watches_file=is_main())
-    with stop.listening():
-        return _check_and_train(options, run, stop)
 
 
 def _check_and_train(options: argparse.Namespace, run: HeldFolder, stop: StopRequest) -> int:

@@ -1,4 +1,4 @@
-"""Runs work in threads while training goes on, and the removal of old checkpoints in one."""
+"""Runs work in threads, beside which training can go on, and the removal of old checkpoints in one."""
 
 import shutil
 from collections.abc import Callable, Sequence
@@ -25,17 +25,15 @@ class Remover:
 
     Args:
         background: whether `remove_all` returns before they are gone.
-        fault: see `Checkpoints`.
     """
 
-    def __init__(self, background: bool, fault: Callable[[str], None]):
-        self.background, self.fault = background, fault
+    def __init__(self, background: bool):
+        self.background = background
         self._removal: Future | None = None
 
     def remove(self, path: Path) -> None:
         """Remove a folder; if that fails, log a warning: a later start tries again."""
         try:
-            self.fault("inside prune")
             shutil.rmtree(path)
         except OSError as error:
             logger.warning("%s could not be removed: %s", path, error)
@@ -43,11 +41,9 @@ class Remover:
     def remove_all(self, paths: Sequence[Path]) -> None:
         """Remove folders, as `remove` does, after those of the call before."""
         self.wait()
-        if self.background and paths:
-            self._removal = in_thread(0, lambda: [self.remove(path) for path in paths])
-        else:
-            for path in paths:
-                self.remove(path)
+        self._removal = in_thread(0, lambda: [self.remove(path) for path in paths])
+        if not self.background:
+            self.wait()
 
     def wait(self) -> None:
         """Wait until the folders are gone."""

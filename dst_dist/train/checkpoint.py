@@ -10,7 +10,7 @@ import json
 import re
 import secrets
 import shutil
-from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from dst_dist.train.background import Remover
 from dst_dist.train.engine import Engine
 from dst_dist.train.engine_state import restore, set_random_state, trained_shapes
 from dst_dist.train.state_files import StretchReader
-from dst_dist.train.writer import TRAINING, Writer, Writing
+from dst_dist.train.writer import TRAINING, Writer, Written
 
 MANIFEST = "MANIFEST.json"
 NAME = re.compile(r"step-\d{8,}")
@@ -53,7 +53,8 @@ class Begun:
     is_best: bool
     temporary: Path | None = None
     """Folder that it is written in; None if the checkpoint exists already and only the links move."""
-    own_files: Writing | None = None
+    own_files: Future[Written] | None = None
+    """Done when this process's files are written."""
 
 
 class Checkpoints:
@@ -61,17 +62,13 @@ class Checkpoints:
 
     Args:
         keep: the number of newest checkpoints that stay; the one that `best` points at stays too.
-        fault: called with a name at each instant at which a crash would do most harm; for tests.
-        background: whether a thread writes each save from a copy, if there is host memory for one, and another one
-            removes old checkpoints; `remover.wait` waits for that.
+        background: whether training goes on while a save is written, from a copy if there is host memory for one, and
+            while old checkpoints are removed; `remover.wait` waits for that.
     """
 
-    def __init__(
-        self, run: RunFolder, keep: int, fault: Callable[[str], None] = lambda point: None, background: bool = False
-    ):
-        self.run, self.folder = run, run.checkpoints
-        self.keep, self.fault = keep, fault
-        self._writer, self.remover = Writer(background, fault), Remover(background, fault)
+    def __init__(self, run: RunFolder, keep: int, background: bool = False):
+        self.run, self.folder, self.keep = run, run.checkpoints, keep
+        self._writer, self.remover = Writer(background), Remover(background)
         self._begun: Begun | None = None
 
     def begin(self, engine: Engine, step: int, training: dict[str, Any], is_best: bool) -> bool:
@@ -97,8 +94,8 @@ class Checkpoints:
 
     @property
     def is_writing(self) -> bool:
-        """Whether this process's thread has not yet written its part of the save that was begun."""
-        return self._begun is not None and self._begun.own_files is not None and self._begun.own_files.goes_on
+        """Whether this process's part of the save that was begun is not written yet."""
+        return self._begun is not None and self._begun.own_files is not None and not self._begun.own_files.done()
 
     def drop(self) -> None:
         """Log that a save that was begun, if there is one, will never be complete."""
@@ -106,7 +103,7 @@ class Checkpoints:
             logger.warning("%s was not complete and is dropped; the one before it stays the newest", self._begun.target)
 
     def complete(self, engine: Engine) -> tuple[Path, float] | None:
-        """Write what was begun, or wait until it is written, and give it its name (collective).
+        """Wait until what was begun is written, and give it its name (collective).
 
         Returns:
             its folder, and the seconds that the slowest process wrote; None if no save was begun.
@@ -124,7 +121,7 @@ class Checkpoints:
     def _complete(self, engine: Engine, save: Begun) -> float:
         """Wait for every process's files, rename the folder, and return the longest time of writing (collective)."""
         try:
-            parts = engine.on_every(save.own_files.wait)
+            parts = engine.on_every(save.own_files.result)
             files = {name: entry for part in parts for name, entry in part.files.items()}
             engine.on_main(lambda: self._give_name(save.temporary, save.target, files))
         except OSError:
@@ -136,13 +133,9 @@ class Checkpoints:
 
     def _give_name(self, temporary: Path, target: Path, files: dict[str, dict[str, Any]]) -> None:
         """Write the manifest, then give the folder its name."""
-        self.fault("before manifest")
         write_whole(temporary / MANIFEST, json.dumps({"files": files}, indent=2) + "\n")
-        self.fault("after manifest")
         flush(temporary)
-        self.fault("before rename")
         temporary.rename(target)
-        self.fault("after rename")
         flush(self.folder)
 
     def _link_and_prune(self, target: Path, is_best: bool) -> None:
@@ -150,21 +143,16 @@ class Checkpoints:
         self._link("last", target)
         if is_best:
             self._link("best", target)
-        self.fault("before prune")
         best = pointed_to(self.run.path / "best")
         good = [path for path in self.existing() if (path / MANIFEST).is_file()]
         old = [path for path in good[: -self.keep] if best is None or path.name != best.name]
         self.remover.remove_all([aside for path in old if (aside := _set_aside(path)) is not None])
-        self.fault("after prune")
 
     def _link(self, name: str, target: Path) -> None:
-        self.fault(f"before link {name}")
         temporary = self.run.path / f".{name}{UNFINISHED}"
         temporary.unlink(missing_ok=True)
         point_to(temporary, target.relative_to(self.run.path))
-        self.fault(f"inside link {name}")
         temporary.replace(self.run.path / name)
-        self.fault(f"after link {name}")
 
     def link_again(self, last: Path, best_step: int) -> None:
         """Set both links after a start: an earlier one may have been cut before it moved them. For the main process.
@@ -196,7 +184,8 @@ class Checkpoints:
         for path in reversed(engine.from_main(self.existing())):
             faults = {text for part in engine.gather_objects(_verify_own_share(path, engine)) for text in part}
             if not faults:
-                engine.on_main(lambda: _rename_broken(broken))
+                # Training will reach their steps again.
+                engine.on_main(lambda: [path.rename(free_name(path, "broken")) for path in broken])
                 return path
             broken[path] = "; ".join(sorted(faults))
             logger.warning("%s cannot be used, the one before is tried: %s", path, broken[path])
@@ -249,12 +238,6 @@ def _file_fault(file: Path, entry: FileEntry) -> str | None:
         return None if sha256(file) == entry.sha256 else f"{file.name} was changed"
     except OSError as error:
         return f"{file.name} cannot be read ({error.strerror})"
-
-
-def _rename_broken(paths: dict[Path, str]) -> None:
-    """Rename damaged checkpoints, since training will reach their steps again."""
-    for path in paths:
-        path.rename(free_name(path, "broken"))
 
 
 def read_manifest(path: Path) -> dict[str, FileEntry]:

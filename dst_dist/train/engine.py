@@ -63,9 +63,7 @@ class Engine(Processes):
     @property
     def kind(self) -> str:
         """`deepspeed`, `fsdp`, `hsdp`, or `ddp`, which on one process is plain training."""
-        if self.accelerator.parallelism_config is not None:
-            return "hsdp"
-        return {DistributedType.DEEPSPEED: "deepspeed", DistributedType.FSDP: "fsdp"}.get(self.type, "ddp")
+        return "deepspeed" if self.type == DistributedType.DEEPSPEED else self.launch_file.removesuffix("_no_reshard")
 
     @property
     def launch_file(self) -> str:

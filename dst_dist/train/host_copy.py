@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
 
 import torch
@@ -27,11 +28,8 @@ class HostCopy:
 
     def __init__(self, state: Sequence[Stretch], device: torch.device):
         self.device = device
-        self.starts, size = [], 0
-        for stretch in state:
-            self.starts.append(size)
-            size += math.ceil(stretch.values.nbytes / ALIGNMENT) * ALIGNMENT
-        self.num_bytes = size
+        sizes = (math.ceil(stretch.values.nbytes / ALIGNMENT) * ALIGNMENT for stretch in state)
+        *self.starts, self.num_bytes = accumulate(sizes, initial=0)
 
     @property
     def fits(self) -> bool:

@@ -14,7 +14,7 @@ from dst_dist.files import write_whole
 from dst_dist.logs import logger
 from dst_dist.model.loading import load_model
 from dst_dist.model.losses import NonFiniteError
-from dst_dist.model.operations import costs_of
+from dst_dist.model.operations import costs_of, peak_operations
 from dst_dist.model.trainable import parameter_groups, unwrap
 from dst_dist.plan.auto import decided
 from dst_dist.setup import Checks, DataSetup
@@ -28,7 +28,7 @@ from dst_dist.train.probe import run_largest
 from dst_dist.train.progress import TrainLog, add_log_file, peak_memory_gib
 from dst_dist.train.resume import frozen_digest, identify, resume
 from dst_dist.train.room import check_room
-from dst_dist.train.step import Stopwatch, optimizer_step, peak_of_all, sizes
+from dst_dist.train.step import Stopwatch, optimizer_step, sizes
 from dst_dist.train.stop import StopRequest
 from dst_dist.train.validation import validate
 
@@ -46,8 +46,8 @@ class Trainer:
         recipe = setup.recipe
 
         # Processes
-        self.engine = Engine(recipe)
-        checks = self.engine.from_main(checks)
+        self.engine = engine = Engine(recipe)
+        checks = engine.from_main(checks)
         # The main process came here because it holds the folder.
         run.may_write_status = True
         stop.joined()
@@ -55,8 +55,7 @@ class Trainer:
         # Data, and the order of its samples
         self.datasets = setup.datasets(checks)
         self.data = self.datasets["train"]
-        engine = self.engine.launch_file, self.engine.num_sharing
-        self.recipe = recipe = decided(self.engine, *engine, setup, self.data, run.config_file)
+        self.recipe = recipe = decided(engine, engine.launch_file, engine.num_sharing, setup, self.data, run)
         setup.use(recipe)
         self.plan = BatchPlan(self.data.weights, recipe.train.global_batch_size, recipe.seed, self.data.fingerprint)
         self.num_steps = recipe.train.max_steps or recipe.train.num_epochs * self.plan.steps_per_epoch
@@ -64,33 +63,34 @@ class Trainer:
         # Model and optimizer
         model = load_model(recipe)
         if recipe.data.feature_cache is not None:
-            use_features(self.engine, recipe, unwrap(model), self.datasets, lambda: stop.is_asked)
-        self.costs, self.peak = costs_of(model, recipe), peak_of_all(self.engine, recipe)
-        frozen = frozen_digest(self.engine, model)
-        optimizer = build_optimizer(parameter_groups(model), recipe.optim, fused=self.engine.device.type == "cuda")
-        self.engine.prepare(model, optimizer)
+            use_features(engine, recipe, unwrap(model), self.datasets, lambda: stop.is_asked)
+        self.costs = costs_of(model, recipe)
+        self.peak = peak_operations(engine.device, recipe.train.precision, engine.num_processes)
+        frozen = frozen_digest(engine, model)
+        optimizer = build_optimizer(parameter_groups(model), recipe.optim, fused=engine.device.type == "cuda")
+        engine.prepare(model, optimizer)
         if recipe.train.probe:
-            run_largest(self.engine, setup, self.data)
-        torch.manual_seed(recipe.seed + 1 + self.engine.rank)
+            run_largest(engine, setup, self.data)
+        torch.manual_seed(recipe.seed + 1 + engine.rank)
 
         # Run folder
         self.checkpoints = Checkpoints(run, recipe.checkpoint.keep, background=recipe.checkpoint.background)
         self.open_folder(allowed)
 
         # Where an earlier start of this run was cut
-        self.identity = identify(recipe, self.data, setup.model_files, frozen, self.engine)
-        self.progress = resume(self.engine, self.checkpoints, self.identity, allowed)
+        self.identity = identify(recipe, self.data, setup.model_files, frozen, engine)
+        self.progress = resume(engine, self.checkpoints, self.identity, allowed)
         self.progress.compare_by(recipe, self.datasets.get("val"))
         run.step = self.start_step = self.progress.step
-        if self.engine.is_main:
+        if engine.is_main:
             if self.progress.step < self.num_steps:
-                check_room(self.engine, self.checkpoints)
+                check_room(engine, self.checkpoints)
             run.write_config(recipe.to_yaml())
             write_whole(run.videos_file, sorted(f"{video}\n" for video in self.data.clips.index.videos()))
 
         # Logs
-        self.log = TrainLog(self.engine, run, recipe, self.num_steps, self.progress.step)
-        describe(self.engine, recipe, self.datasets, setup.limits, self.plan, self.num_steps)
+        self.log = TrainLog(engine, run, recipe, self.num_steps, self.progress.step)
+        describe(engine, recipe, self.datasets, setup.limits, self.plan, self.num_steps)
 
     def run(self) -> int:
         """Train to the end, or until asked to stop, and return the exit code (collective)."""

@@ -5,9 +5,10 @@ import torch
 from dst_dist.data.batching import MicroBatchSpec
 from dst_dist.data.dataset import SampleDataset
 from dst_dist.logs import logger
-from dst_dist.plan.auto import device_memory, largest_of, memory_of
+from dst_dist.plan.auto import device_memory
+from dst_dist.plan.fit import fit
+from dst_dist.plan.micro_batches import largest_micro_batches
 from dst_dist.plan.show import memory_lines
-from dst_dist.plan.simulate import logits_bytes
 from dst_dist.setup import DataSetup
 from dst_dist.train.engine import Engine
 from dst_dist.train.engine_state import forget_moments
@@ -25,7 +26,7 @@ def run_largest(engine: Engine, setup: DataSetup, data: SampleDataset) -> None:
         RuntimeError: if memory runs out, with the plan of the run.
     """
     recipe = setup.recipe
-    largest = largest_of(setup, data, engine.num_processes, recipe)
+    largest = largest_micro_batches(data, engine.num_processes, recipe)
     by_tokens, by_frames = largest.draws
     specs = [
         MicroBatchSpec(0, 0, by_tokens, largest.by_tokens.num_frames, is_last=False),
@@ -38,9 +39,9 @@ def run_largest(engine: Engine, setup: DataSetup, data: SampleDataset) -> None:
     except RuntimeError as error:
         if not isinstance(error.__cause__, torch.OutOfMemoryError):
             raise
-        fit = memory_of(setup, engine.launch_file, engine.num_sharing, device_memory(engine.device), recipe, largest)
-        logits = logits_bytes(recipe, setup.model_files.config, fit.shape)
-        planned = "\n".join(memory_lines(largest, fit, logits))
+        config, room = setup.model_files.config, device_memory(engine.device)
+        memory = fit(config, engine.launch_file, engine.num_sharing, room, recipe, largest)
+        planned = "\n".join(memory_lines(recipe, config, largest, memory))
         raise RuntimeError(f"train.probe: {error}\nThe plan of this run:\n{planned}") from error
     forget_moments(engine)
     logger.info(

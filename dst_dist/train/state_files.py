@@ -16,7 +16,7 @@ import torch
 from safetensors import safe_open
 
 from dst_dist.errors import CheckpointError
-from dst_dist.files import flush_open
+from dst_dist.files import flush
 
 DTYPES = {torch.float32: "F32", torch.uint8: "U8"}
 CHUNK_BYTES = 1 << 24
@@ -63,7 +63,7 @@ def write_flushed(path: Path, pieces: Iterable[bytes | memoryview]) -> str:
             while left:
                 left = left[file.write(left) :]
             hashed.result()
-        flush_open(file.fileno())
+    flush(path)
     return digest.hexdigest()
 
 

@@ -15,7 +15,7 @@ from dst_dist.heads import HEAD_NAMES
 from dst_dist.model.compiling import compile_error_named
 from dst_dist.model.losses import TERMS, Counts, NonFiniteError, compute_loss, weighted_sum
 from dst_dist.model.memory_errors import memory_error_of_batch, memory_error_of_update
-from dst_dist.model.operations import Costs, Operations, peak_operations
+from dst_dist.model.operations import Costs, Operations
 from dst_dist.model.smolvlm_dst import DSTOutput
 from dst_dist.plan.micro_batches import shape_of
 from dst_dist.train.engine import Engine
@@ -155,9 +155,3 @@ def operations_of(table: np.ndarray, costs: Costs) -> Operations:
     """Return the operations of samples, given by their rows of the table."""
     shape = shape_of(table)
     return costs.of(shape.segment_lengths, shape.num_frames, shape.num_lm, shape.num_decisions)
-
-
-def peak_of_all(engine: Engine, recipe: Recipe) -> float | None:
-    """Return the operations a second of all devices, which are taken to be equal; None if this one's are not known."""
-    peak = peak_operations(engine.device, recipe.train.precision)
-    return None if peak is None else peak * engine.num_processes

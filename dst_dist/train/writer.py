@@ -1,11 +1,9 @@
-"""Writes this process's files of a checkpoint: in a thread from a copy in host memory, or while training waits."""
+"""Writes this process's files of a checkpoint: from a copy in host memory, or while training waits."""
 
 import json
 import time
-from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,48 +26,30 @@ class Written:
     elapsed_s: float
 
 
-@dataclass(frozen=True)
-class Writing:
-    """A process's files that a thread writes, or that `wait` writes."""
-
-    write: Callable[[], Written]
-    thread: Future | None = None
-
-    @property
-    def goes_on(self) -> bool:
-        """Whether a thread is not done yet."""
-        return self.thread is not None and not self.thread.done()
-
-    def wait(self) -> Written:
-        """Return the files when they are written. Raises the error of writing them, such as OSError."""
-        return self.write() if self.thread is None else self.thread.result()
-
-
 class Writer:
     """Writes the files of one process, save after save, each of them after the one before is done.
 
     Args:
-        background: whether to write in a thread if there is host memory for a copy; the first save decides.
-        fault: see `Checkpoints`.
+        background: whether training goes on meanwhile if there is host memory for a copy; the first save decides.
     """
 
-    def __init__(self, background: bool, fault: Callable[[str], None]):
-        self.background, self.fault = background, fault
+    def __init__(self, background: bool):
+        self.background = background
         """`background` is the same on every process, and False from the first save on if there is no memory."""
         self._copy: HostCopy | None = None
 
-    def begin(self, engine: Engine, folder: Path, training: dict[str, Any]) -> Writing:
-        """Begin to write the state as it is now (collective). In the foreground it must not change before `wait`."""
+    def begin(self, engine: Engine, folder: Path, training: dict[str, Any]) -> Future[Written]:
+        """Begin to write the state as it is now, in a thread (collective).
+
+        Unless `background` is true afterwards, the state must not change until the thread is done.
+        """
         state, random = stretches(held_state(engine)), random_state(engine.device)
         if self.background and self._copy is None:
             self._decide(engine, state)
         if self._copy is not None:
             state = self._copy.take(state)
         text = json.dumps({**training, "shapes": trained_shapes(engine)}, indent=2) + "\n" if engine.is_main else None
-        write = partial(self._write, engine.rank, folder, state, random, text)
-        if self._copy is None:
-            return Writing(write)
-        return Writing(write, in_thread(engine.rank, write))
+        return in_thread(engine.rank, lambda: _write(engine.rank, folder, state, random, text))
 
     def _decide(self, engine: Engine, state: list[Stretch]) -> None:
         """Take host memory for copies if there is enough for all processes (collective)."""
@@ -87,23 +67,17 @@ class Writer:
                 size_gib,
             )
 
-    def _write(
-        self, rank: int, folder: Path, state: list[Stretch], random: list[Stretch], training: str | None
-    ) -> Written:
-        """Write the files, flushed. Without collectives: it runs in a thread.
 
-        Args:
-            training: content of training.json, on the main process.
-        """
-        started_s = time.perf_counter()
-        self.fault("before state")
-        state_file, random_file = (f"{kind}-{rank:05d}.safetensors" for kind in ("state", "random"))
-        digests = {state_file: write_stretches(folder / state_file, state)}
-        self.fault("after state")
-        digests[random_file] = write_stretches(folder / random_file, random)
-        self.fault("after random")
-        if training is not None:
-            digests[TRAINING] = write_flushed(folder / TRAINING, [training.encode()])
-            self.fault("after training")
-        files = {name: {"bytes": (folder / name).stat().st_size, "sha256": digest} for name, digest in digests.items()}
-        return Written(files, time.perf_counter() - started_s)
+def _write(rank: int, folder: Path, state: list[Stretch], random: list[Stretch], training: str | None) -> Written:
+    """Write the files, flushed. Without collectives: it runs in a thread.
+
+    Args:
+        training: content of training.json, on the main process.
+    """
+    started_s = time.perf_counter()
+    stretches_of = {f"state-{rank:05d}.safetensors": state, f"random-{rank:05d}.safetensors": random}
+    digests = {name: write_stretches(folder / name, of_file) for name, of_file in stretches_of.items()}
+    if training is not None:
+        digests[TRAINING] = write_flushed(folder / TRAINING, [training.encode()])
+    files = {name: {"bytes": (folder / name).stat().st_size, "sha256": digest} for name, digest in digests.items()}
+    return Written(files, time.perf_counter() - started_s)

@@ -4,14 +4,14 @@ from types import SimpleNamespace
 
 from dst_dist.bench.run import Measured
 from dst_dist.bench.show import table
+from dst_dist.model.operations import Operations
 from dst_dist.plan.fit import GIB
 
 MEASURED = Measured(
     elapsed_s=10.0,
     num_tokens=40_000,
     num_frames=500,
-    text_operations=3e15,
-    tower_operations=1e15,
+    work=Operations(text=3e15, tower=1e15),
     peak_per_s=2 * 989e12,
     watched_s=3.0,
     parts_s={"data": 0.5, "backward": 1.5},

@@ -59,8 +59,9 @@ def plain_save(engine: OneProcess, file: Path) -> None:
 
 def still_seconds(checkpoints: Checkpoints, engine: OneProcess, step: int) -> float:
     """Return how long training stands still for a save: for its beginning, and when it is written for its end."""
-    began = seconds(lambda: checkpoints.begin(engine, step, {}, False))
-    while checkpoints.is_writing:
+    goes_on = []
+    began = seconds(lambda: goes_on.append(checkpoints.begin(engine, step, {}, False)))
+    while goes_on[0] and checkpoints.is_writing:
         time.sleep(0.01)
     ended = seconds(lambda: checkpoints.complete(engine))
     # Before the next save has to remove it.

@@ -113,6 +113,7 @@ def test_the_right_card_and_no_guess(name, peak):
 
 def test_a_cpu_and_another_precision_have_no_peak(monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA H200")
-    assert peak_operations(torch.device("cpu"), "bf16") is None
-    assert peak_operations(torch.device("cuda"), "fp32") is None
-    assert peak_operations(torch.device("cuda"), "bf16") == 989e12
+    assert peak_operations(torch.device("cpu"), "bf16", 1) is None
+    assert peak_operations(torch.device("cuda"), "fp32", 1) is None
+    assert peak_operations(torch.device("cuda"), "bf16", 1) == 989e12
+    assert peak_operations(torch.device("cuda"), "bf16", 8) == 8 * 989e12

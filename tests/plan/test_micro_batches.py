@@ -4,9 +4,8 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from dst_dist.data.batching import BatchPlan
+from dst_dist.config import Recipe
 from dst_dist.data.cutting import SAMPLE_DTYPE
-from dst_dist.data.samples import Limits
 from dst_dist.plan.micro_batches import full_micro_batch, largest_micro_batches, shape_of
 from dst_dist.plan.simulate import MicroBatchShape
 
@@ -17,7 +16,12 @@ def dataset(*rows):
     names = "tokens", "frames", "lm", *SAMPLE_DTYPE.names[-4:-2]
     for name, column in zip(names, zip(*rows, strict=True), strict=True):
         table[name] = column
-    return SimpleNamespace(samples=table, frame_cost=1)
+    return SimpleNamespace(samples=table, frame_cost=1, weights=np.ones(len(rows), int), fingerprint="0" * 64)
+
+
+def recipe_of(max_tokens, max_frames):
+    sizes = {"global_batch_size": 3, "max_tokens": max_tokens, "max_frames": max_frames}
+    return Recipe.model_validate({"data": {"max_seq_len": max_tokens}, "train": sizes})
 
 
 def test_a_shape_adds_up_its_samples():
@@ -27,13 +31,12 @@ def test_a_shape_adds_up_its_samples():
 
 def test_the_most_tokens_and_the_most_frames_may_be_in_two_micro_batches():
     data = dataset((100, 1, 10, 1, 0), (10, 50, 2, 1, 49), (20, 20, 2, 1, 19))
-    plan = BatchPlan(np.ones(3, int), 3, 0, "0" * 64)
-    largest = largest_micro_batches(data, plan, Limits(100, 50), 1)
+    largest = largest_micro_batches(data, 1, recipe_of(100, 50))
     assert largest.by_tokens == MicroBatchShape((100,), 1, 10, 1)
     assert largest.by_frames == MicroBatchShape((10,), 50, 2, 50)
     assert largest.num_a_step == 3
-    assert largest_micro_batches(data, plan, Limits(200, 100), 1).num_a_step == 1
-    assert largest_micro_batches(data, plan, Limits(100, 50), 3).num_a_step == 1
+    assert largest_micro_batches(data, 1, recipe_of(200, 100)).num_a_step == 1
+    assert largest_micro_batches(data, 3, recipe_of(100, 50)).num_a_step == 1
 
 
 def test_a_full_micro_batch_is_in_the_measure_of_a_real_one():

@@ -44,8 +44,8 @@ def test_a_node_shares_with_hybrid_sharding_and_all_processes_otherwise():
 
 @pytest.mark.parametrize("per_node, is_said", [("4", True), ("8", False)])
 def test_what_crosses_nodes_is_said_where_there_are_several(capsys, demo_words, monkeypatch, per_node, is_said):
-    seen, intact = [], show.memory_of
-    monkeypatch.setattr(show, "memory_of", lambda *given: (seen.append(given[1:3]), intact(*given))[1])
+    seen, intact = [], show.fit
+    monkeypatch.setattr(show, "fit", lambda *given: (seen.append(given[1:3]), intact(*given))[1])
     code, out = plan(capsys, demo_words, "--engine", "hsdp", "--processes-per-node", per_node)
     assert code == 0 and set(seen) == {("hsdp", int(per_node))}
     for line in ("in a step, gradients reduced between nodes: ", "sent by a node to others in a step: "):

@@ -42,7 +42,7 @@ def test_live_bytes_by_hand():
 
 def real(recipe, layers):
     """Return the saved bytes after the forward and the peak of a micro-batch with real tensors."""
-    model = build_model(recipe, config_of(layers), layers)
+    model = build_model(recipe, config_of(layers), (layers, 1))
     saved = {}
 
     def pack(tensor):

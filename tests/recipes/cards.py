@@ -59,7 +59,7 @@ def _measure(model: str, engine: str, processes: int, card_gib: float) -> Callab
     config = SHAPES[model].config()
 
     def measure(recipe: Recipe, largest: Largest) -> Fit:
-        return planned.fit(recipe, config, engine, processes, largest, int(card_gib * GIB))
+        return planned.fit(config, engine, processes, int(card_gib * GIB), recipe, largest)
 
     return measure
 

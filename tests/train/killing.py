@@ -9,10 +9,10 @@ Environment variables:
 
 import contextlib
 import errno
-import functools
 import hashlib
 import json
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable
@@ -20,8 +20,9 @@ from pathlib import Path
 
 from dst_dist.exit import leave
 from dst_dist.train import __main__ as program
-from dst_dist.train import final, loop, state_files, step
-from dst_dist.train.checkpoint import Checkpoints
+from dst_dist.train import checkpoint, final, loop, state_files, step, writer
+from dst_dist.train.background import Remover
+from dst_dist.train.checkpoint import UNFINISHED, Checkpoints
 from dst_dist.train.engine_state import held_state, stretches
 from dst_dist.train.state_files import write_stretches
 
@@ -88,28 +89,78 @@ class Faults:
 @contextlib.contextmanager
 def installed(fault: Fault):
     """Make trainings in this process call `fault` at each point."""
-    intact = loop.Checkpoints, state_files._pieces, final.save_model, step.compute_loss
 
-    def pieces(head, of_stretches):
-        for number, piece in enumerate(intact[1](head, of_stretches)):
+    def pieces(intact, head, of_stretches):
+        for number, piece in enumerate(intact(head, of_stretches)):
             if number == 1:
                 fault("inside file")
             yield piece
 
-    def save_model(model, weights, folder):
-        intact[2](model, weights, folder)
-        fault("inside final")
+    def write_stretches(intact, path, of_stretches):
+        is_state = path.name.startswith("state-")
+        if is_state:
+            fault("before state")
+        digest = intact(path, of_stretches)
+        fault("after state" if is_state else "after random")
+        return digest
 
-    def compute_loss(*arguments):
-        fault(AT_WORK)
-        return intact[3](*arguments)
+    def flush(intact, path):
+        is_temporary = UNFINISHED in path.name
+        if not is_temporary:
+            fault("after rename")
+        intact(path)
+        if is_temporary:
+            fault("before rename")
 
-    loop.Checkpoints, state_files._pieces = functools.partial(Checkpoints, fault=fault), pieces
-    final.save_model, step.compute_loss = save_model, compute_loss
-    try:
+    def link(intact, checkpoints, name, target):
+        fault(f"before link {name}")
+        intact(checkpoints, name, target)
+        fault(f"after link {name}")
+
+    def point_to(intact, path, target):
+        intact(path, target)
+        fault(f"inside link {path.name.split('.')[1]}")
+
+    def rmtree(intact, path, **options):
+        if not options:
+            fault("inside prune")
+        intact(path, **options)
+
+    def passing(before=None, after=None):
+        def call(intact, *arguments):
+            if before is not None:
+                fault(before)
+            result = intact(*arguments)
+            if after is not None:
+                fault(after)
+            return result
+
+        return call
+
+    around = [
+        (state_files, "_pieces", pieces),
+        (writer, "write_stretches", write_stretches),
+        (writer, "write_flushed", passing(after="after training")),
+        (checkpoint, "write_whole", passing("before manifest", "after manifest")),
+        (checkpoint, "flush", flush),
+        (Checkpoints, "_link", link),
+        (checkpoint, "point_to", point_to),
+        (checkpoint, "pointed_to", passing("before prune")),
+        (shutil, "rmtree", rmtree),
+        (Remover, "remove_all", passing(after="after prune")),
+        (final, "save_model", passing(after="inside final")),
+        (step, "compute_loss", passing(AT_WORK)),
+    ]
+    with contextlib.ExitStack() as stack:
+        for place, name, call in around:
+            stack.callback(setattr, place, name, getattr(place, name))
+            setattr(place, name, wrapped(getattr(place, name), call))
         yield
-    finally:
-        loop.Checkpoints, state_files._pieces, final.save_model, step.compute_loss = intact
+
+
+def wrapped(intact: Callable, call: Callable) -> Callable:
+    """Return a function that calls `call` with the intact one before its arguments; it may stand in a class."""
+    return lambda *arguments, **options: call(intact, *arguments, **options)
 
 
 def record_ids(folder: Path) -> None:

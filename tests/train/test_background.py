@@ -1,5 +1,6 @@
 """Threads beside training: they end with their work, raise what it raised, and remove old checkpoints."""
 
+import shutil
 import threading
 import time
 
@@ -30,9 +31,11 @@ def test_what_the_work_raised_is_raised_again():
 
 
 @pytest.mark.parametrize("background", [False, True])
-def test_folders_are_gone_after_the_wait(tmp_path, caplog, background):
+def test_folders_are_gone_after_the_wait(tmp_path, caplog, monkeypatch, background):
     may_remove = threading.Event()
-    remover = Remover(background, lambda point: may_remove.wait(20))
+    intact = shutil.rmtree
+    monkeypatch.setattr(shutil, "rmtree", lambda path: may_remove.wait(20) and intact(path))
+    remover = Remover(background)
     paths = [tmp_path / name for name in ("a", "never there", "b")]
     for path in (paths[0], paths[2]):
         (path / "inside").mkdir(parents=True)

@@ -15,13 +15,14 @@ from dst_dist.files import sha256
 from dst_dist.run_folder import RunFolder
 from dst_dist.train.checkpoint import MANIFEST, Checkpoints, load, read_manifest, read_training
 from tests.train.fake_engine import on_processes
+from tests.train.killing import installed
 
 
-def saved(folder, steps, number=2, keep=2, best=(), fault=lambda point: None, background=False):
+def saved(folder, steps, number=2, keep=2, best=(), background=False):
     """Save checkpoints of these steps; return the results and engines of `on_processes`."""
 
     def work(engine):
-        checkpoints = Checkpoints(RunFolder(folder), keep, fault, background)
+        checkpoints = Checkpoints(RunFolder(folder), keep, background)
         for step in steps:
             engine.step()
             assert checkpoints.begin(engine, step, {"progress": {"step": step}}, step in best) == background
@@ -82,7 +83,8 @@ def test_everything_is_on_the_disk_before_the_rename(tmp_path, monkeypatch):
         intact(descriptor)
 
     monkeypatch.setattr(os, "fsync", fsync)
-    saved(tmp_path, [1], number=1, fault=lambda point: events.append(point))
+    with installed(events.append):
+        saved(tmp_path, [1], number=1)
     # Text files are flushed under a temporary name: `.training.json.<random letters>`.
     events = [re.sub(r"^\.(.+)\.[^.]+$", r"\1", event) for event in events]
     events = [event for event in events if "." in event or event in ("checkpoints", "before rename", "after rename")]

@@ -40,7 +40,7 @@ def test_the_points_are_all_passed(tmp_path, background):
     """The list that the other tests go through is complete."""
     passed = set()
     with installed(passed.add):
-        saved(tmp_path, [1, 2, 3], number=2, best=(2,), fault=passed.add, background=background)
+        saved(tmp_path, [1, 2, 3], number=2, best=(2,), background=background)
     assert passed == set(POINTS_OF_A_SAVE)
 
 
@@ -62,13 +62,17 @@ def faulty_save(folder, kind, point, rank, background):
         of_thread.rank = engine.rank
         for _ in range(3):
             engine.step()
-        checkpoints = Checkpoints(RunFolder(folder), 2, fault, background)
+        checkpoints = Checkpoints(RunFolder(folder), 2, background)
         checkpoints.begin(engine, 3, {"progress": {"step": 3}}, True)
         checkpoints.complete(engine)
         checkpoints.remover.wait()
 
     with installed(fault):
         results, _ = on_processes(2, work)
+        # A process that is killed has no thread left.
+        for thread in threading.enumerate():
+            if thread.name.startswith(THREAD):
+                thread.join()
     return results
 
 
