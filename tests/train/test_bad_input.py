@@ -191,8 +191,8 @@ def test_faults_of_model_data_frames_and_lengths_at_once(world, capsys):
         (["--frobnicate"], "--frobnicate: unknown option"),
     ],
 )
-def test_without_a_launcher_it_exits_2(world, extra, expected):
-    done = launch(None, world.words(*extra), world.run)
+def test_without_a_launcher_it_exits_2(starter, world, extra, expected):
+    done = starter.run(None, world.words(*extra), world.run, num_processes=1)
     assert done.returncode == 2
     assert done.status["code"] == 2
     assert expected in done.output

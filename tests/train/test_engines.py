@@ -13,7 +13,7 @@ from dst_dist.setup import DataSetup
 from tests.launching import TINY_RUN, launch
 from tests.train import comparing
 
-NUM_STEPS = 20
+NUM_STEPS = 12
 GLOBAL_BATCH = 8
 FRAMES_PER_SAMPLE = 16
 MANY_TOKENS = {1: 400, 2: 250}
