@@ -50,7 +50,7 @@ class Launched:
 
 
 def launch(
-    engine: str | Path | None,
+    engine: str | Path,
     words: Sequence[str],
     folder: Path,
     num_processes: int = 2,
@@ -61,7 +61,7 @@ def launch(
     """Train to the end through `accelerate launch`, from the repository's root.
 
     Args:
-        engine: name of a file in `launch/`, path of another one, or None for plain `python -m`.
+        engine: name of a file in `launch/`, or path of another one.
         words: recipes and `key=value` words; `output_dir` is set to `folder`.
         module: what `-m` runs, and words before the recipe.
         env: environment variables to add.
@@ -119,9 +119,7 @@ def end_with_parent() -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-def _command(engine: str | Path | None, num_processes: int) -> list[str]:
-    if engine is None:
-        return [sys.executable]
+def _command(engine: str | Path, num_processes: int) -> list[str]:
     file = engine if isinstance(engine, Path) else REPOSITORY / "launch" / f"{engine}.yaml"
     accelerate = str(Path(sys.executable).with_name("accelerate"))
     numbers = ["--num_processes", str(num_processes), "--main_process_port", str(free_port())]

@@ -84,7 +84,11 @@ class Starter:
         module: Sequence[str] = ("dst_dist.train",),
         env: Mapping[str, str] | None = None,
     ) -> Job:
-        """Start a training in the background; arguments as of `tests.launching.launch`, but `engine` is a name."""
+        """Start a training in the background; arguments as of `tests.launching.launch`.
+
+        Args:
+            engine: name of a file in `launch/`, or None for a single process without a launcher.
+        """
         folder.parent.mkdir(parents=True, exist_ok=True)
         self.number += 1
         log = folder.with_name(f"{folder.name}.{self.number}.output")
