@@ -141,7 +141,7 @@ class DataSetup:
     def _make(self, split: str, finder: FramesFinder, maker: SampleMaker | None) -> tuple[Clips, FrameFaults]:
         """Read and check a split, and cut it if there is a maker."""
         data = self.recipe.data
-        clips = read_split(data, split, finder)
+        clips = read_split(data, split, finder, self._num_workers)
         certificates = Certificates(self._cache.certificates_file)
         faults = check_frames(clips.index, data.check, certificates, self._num_workers)
         self._write(certificates.save)

@@ -45,16 +45,16 @@ class Clips:
     """The table of samples, SAMPLE_DTYPE; None before the clips are cut."""
 
 
-def read_split(data: config.Data, split: str, finder: FramesFinder | None = None) -> Clips:
+def read_split(data: config.Data, split: str, finder: FramesFinder | None = None, num_workers: int = 0) -> Clips:
     """Return the clips of `train`, `val` or `test`; frames are not looked at.
 
     Args:
-        finder: as in `read_clips`.
+        finder, num_workers: as in `read_clips`.
 
     Raises:
         DataError: with every fault found in any file.
     """
-    index, weights, report = read_clips(Path(data.root), getattr(data, split), split, data.strict, finder)
+    index, weights, report = read_clips(Path(data.root), getattr(data, split), split, data.strict, finder, num_workers)
     return Clips(index, weights, report.lines())
 
 

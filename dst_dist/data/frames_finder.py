@@ -17,13 +17,16 @@ WITHOUT_PREFIX = "frames_file entries corrected: found without the prefix up to 
 NOT_FOUND = "frames_file entries without such a file, nor one of its name"
 
 
+Answers = dict[tuple[str, str], tuple[Path, str | None]]
+"""Results of `FramesFinder.find`, by its arguments."""
+
+
 class FramesFinder:
     """Resolves `frames_file` entries below one data root; every entry is looked up once."""
 
     def __init__(self, root: Path):
         self.root = Path(os.path.realpath(root))
-        self.answers: dict[tuple[str, str], tuple[Path, str | None]] = {}
-        """Results of `find`, by its arguments."""
+        self.answers: Answers = {}
 
     def find(self, frames_file: str, dataset: str) -> tuple[Path, str | None]:
         """Find the file as written below the root; else by its name; else by its name from after the first `_`.

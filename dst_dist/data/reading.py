@@ -3,24 +3,37 @@
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
+from itertools import groupby
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
 
 from dst_dist.data.below_root import as_spelled, check_relative, real_path
 from dst_dist.data.clips import Clip, ClipIndex
+from dst_dist.data.forks import in_workers
 from dst_dist.data.formats.proassist import read_proassist
 from dst_dist.data.formats.prospect import read_prospect
 from dst_dist.data.formats.schema import clip_label, shown
-from dst_dist.data.frames_finder import FramesFinder
+from dst_dist.data.frames_finder import Answers, FramesFinder
 from dst_dist.data.json_list import stream_list
 from dst_dist.data.reading_log import ClipLog, FileFaults, Report
 from dst_dist.errors import DataError
 
+CLIPS_PER_BLOCK = 100
+"""Clips that one process reads before the next one's turn."""
+MOST_SHARES = 8
+"""Every process parses all files, which is a sixth of reading them alone, so that more would help little."""
+
 
 def read_clips(
-    root: Path, names: Sequence[str | dict[str, int]], split: str, strict: bool, finder: FramesFinder | None = None
+    root: Path,
+    names: Sequence[str | dict[str, int]],
+    split: str,
+    strict: bool,
+    finder: FramesFinder | None = None,
+    num_workers: int = 0,
 ) -> tuple[ClipIndex, list[int], Report]:
     """Read every file that a recipe names for one split, without looking at frames.
 
@@ -31,6 +44,7 @@ def read_clips(
         split: `train`, `val` or `test`.
         strict: whether a clip that contradicts itself is at fault (recipe `data.strict`).
         finder: of the same root; it remembers where frames files were found.
+        num_workers: as in `in_workers`; the result is the same.
 
     Returns:
         The clips in the order of the files, the weight of each, and what was counted on the way.
@@ -40,10 +54,24 @@ def read_clips(
     """
     reader = _open(root, strict, finder)
     files = reader.list_files(names, split)
-    index = ClipIndex.from_clips(reader.clips(files))
-    if reader.faults:
-        raise DataError(reader.faults)
-    return index, reader.weights, reader.report
+    num_shares = max(1, min(num_workers, MOST_SHARES))
+    read = partial(reader.read_share, files, num_shares)
+    shares: list[_Share] = list(in_workers(read, range(num_shares), [1] * num_shares, "shares of clips", num_workers))
+    if num_shares > 1 and any(share.faults for share in shares):
+        # Faults are named in the order of the files, and one that clips share is named once: by one process.
+        return read_clips(root, names, split, strict, finder)
+    faults = reader.faults + shares[0].faults
+    if faults:
+        raise DataError(faults)
+    found: dict[int, _Block] = {}
+    for share in shares:
+        found |= share.blocks
+        reader.finder.answers |= share.answers
+    blocks = [found[number] for number in sorted(found)]
+    for block in blocks:
+        reader.report.add(block.report)
+    weights = [weight for block in blocks for weight in block.weights]
+    return ClipIndex.joined([block.index for block in blocks]), weights, reader.report
 
 
 def list_files(root: Path, names: Sequence[str | dict[str, int]], split: str) -> dict[str, int]:
@@ -72,15 +100,42 @@ def _open(root: Path, strict: bool = False, finder: FramesFinder | None = None) 
     return _Reader(finder or FramesFinder(root), strict)
 
 
+class _Raw(NamedTuple):
+    """A clip as it is written in a file."""
+
+    content: Any
+    label: str
+    use: int
+    """Number of clips with this label up to it."""
+    is_repeated: bool
+    """Whether its own id is in its file before it."""
+    weight: int
+    faults: FileFaults
+
+
+class _Block(NamedTuple):
+    """Up to CLIPS_PER_BLOCK clips that follow each other in the files."""
+
+    index: ClipIndex
+    weights: list[int]
+    report: Report
+
+
+class _Share(NamedTuple):
+    """The blocks that one process has read, by number; where it found frames files; the faults."""
+
+    blocks: dict[int, _Block]
+    answers: Answers
+    faults: list[str]
+
+
 class _Reader:
-    """Reads the files of one split, and collects the faults, weights and counts of all of them."""
+    """Reads the files of one split."""
 
     def __init__(self, finder: FramesFinder, strict: bool):
         self.root, self.strict = finder.root, strict
         self.finder, self.report = finder, Report()
         self.faults: list[str] = []
-        self.weights: list[int] = []
-        self.num_uses: Counter[str] = Counter()
 
     def list_files(self, names: Sequence[str | dict[str, int]], split: str) -> dict[str, int]:
         """Return the weight of every file that can be read, by its path below the root."""
@@ -115,43 +170,63 @@ class _Reader:
             self.report.count("data files that the disk spells in another way", file)
         return path.relative_to(self.root).as_posix()
 
-    def clips(self, files: dict[str, int]) -> Iterator[Clip]:
-        """Yield every clip without faults; its weight is added to `weights`, its file's faults to `faults`."""
+    def read_share(self, files: dict[str, int], num_shares: int, share: int) -> _Share:
+        """Read one of every `num_shares` blocks of clips. The others are parsed, which says where a clip begins."""
+        blocks, faults = {}, []
+        numbered = enumerate(self._raw_clips(files, faults))
+        for number, members in groupby(numbered, lambda pair: pair[0] // CLIPS_PER_BLOCK):
+            if number % num_shares == share:
+                blocks[number] = self._read_block(raw for _, raw in members)
+        return _Share(blocks, self.finder.answers, faults)
+
+    def _raw_clips(self, files: dict[str, int], faults: list[str]) -> Iterator[_Raw]:
+        """Yield every clip as it is written; a file's faults are added behind its last one."""
+        num_uses: Counter[str] = Counter()
         for file, weight in files.items():
-            faults = FileFaults(file)
-            given_ids: set[str] = set()
-            number = 0
-            for number, raw in enumerate(_read_file(self.root / file, faults), start=1):
-                log = ClipLog(clip_label(raw, number), faults, self.report, self.strict)
-                clip = self._read_clip(raw, log, given_ids)
+            own, given_ids, number = FileFaults(file), set(), 0
+            for number, content in enumerate(_read_file(self.root / file, own), start=1):
+                label = clip_label(content, number)
+                num_uses[label] += 1
+                has_id = isinstance(content, dict) and isinstance(content.get("id"), str)
+                yield _Raw(content, label, num_uses[label], has_id and label in given_ids, weight, own)
+                if has_id:
+                    given_ids.add(label)
+            if not number and not own.texts:
+                own.add("holds no clip; leave it out, or write it again")
+            faults += own.lines()
+
+    def _read_block(self, members: Iterable[_Raw]) -> _Block:
+        report, weights = Report(), []
+
+        def clips() -> Iterator[Clip]:
+            for raw in members:
+                log = ClipLog(raw.label, raw.faults, report, self.strict)
+                clip = self._read_clip(raw, log)
                 if clip is None:
                     continue
-                self.weights.append(weight)
-                self.num_uses[clip.id] += 1
-                if self.num_uses[clip.id] > 1:
+                weights.append(raw.weight)
+                if raw.use > 1:
                     # Public data repeats ids (several dialogs of one video); results need them apart.
                     log.count("clips whose id was taken, numbered #2 and on")
-                    clip = replace(clip, id=f"{clip.id}#{self.num_uses[clip.id]}")
+                    clip = replace(clip, id=f"{clip.id}#{raw.use}")
                 yield clip
-            if not number and not faults.texts:
-                faults.add("holds no clip; leave it out, or write it again")
-            self.faults += faults.lines()
 
-    def _read_clip(self, raw: Any, log: ClipLog, given_ids: set[str]) -> Clip | None:
-        if isinstance(raw, dict):
-            if isinstance(raw.get("id"), str):
-                if raw["id"] in given_ids:
-                    log.fault("this id is used twice in the file; give every clip its own")
-                given_ids.add(raw["id"])
-            if "dst" in raw:
-                return read_prospect(raw, log, self.finder)
-            turns = raw.get("conversation")
+        return _Block(ClipIndex.from_clips(clips()), weights, report)
+
+    def _read_clip(self, raw: _Raw, log: ClipLog) -> Clip | None:
+        if raw.is_repeated:
+            log.fault("this id is used twice in the file; give every clip its own")
+        content = raw.content
+        if isinstance(content, dict):
+            if "dst" in content:
+                return read_prospect(content, log, self.finder)
+            turns = content.get("conversation")
             roles = [turn.get("role") for turn in turns if isinstance(turn, dict)] if isinstance(turns, list) else []
             if "frames" in roles:
-                return read_proassist(raw, log, self.finder)
+                return read_proassist(content, log, self.finder)
         log.fault(
             "is of neither format: a clip is an object with a `conversation` and either its steps under `dst` "
-            f"or turns of the role frames, found {shown(raw)}"
+            f"or turns of the role frames, found {shown(content)}"
         )
         return None
 

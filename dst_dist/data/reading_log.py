@@ -20,6 +20,12 @@ class Report:
         if self.counts[kind] <= EXAMPLES_PER_KIND:
             self.examples[kind].append(example)
 
+    def add(self, other: "Report") -> None:
+        """Add the counts of what was read after this."""
+        self.counts.update(other.counts)
+        for kind, examples in other.examples.items():
+            self.examples[kind] = (self.examples[kind] + examples)[:EXAMPLES_PER_KIND]
+
     def lines(self) -> list[str]:
         """Return one line for each kind."""
         return [
