@@ -1,10 +1,12 @@
 """Shared by all tests: the small demo, and the option that adds the long forms."""
 
+import signal
 from pathlib import Path
 
 import pytest
 
 from dst_dist.demo.make import Sizes, make_demo
+from dst_dist.train.stop import SIGNALS
 
 SMALL = Sizes(train=3, val=2, test=2, proassist=2, clips_per_video=3, frames_per_clip=16)
 
@@ -24,6 +26,15 @@ def pytest_collection_modifyitems(config, items):
     if long:
         config.hook.pytest_deselected(items=long)
         items[:] = [item for item in items if item not in long]
+
+
+@pytest.fixture(autouse=True)
+def _own_signal_handlers():
+    """Undo what a program that a test calls sets for signals: a worker that ignores SIGTERM could not be ended."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,6 @@ The seed alone decides every byte, whatever the number of worker processes.
 
 import base64
 import json
-import multiprocessing
 import random
 from collections import defaultdict
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from typing import Any
 import pyarrow as pa
 from PIL import Image
 
+from dst_dist.data.forks import in_workers
 from dst_dist.data.frames import GREY, write_frames
 from dst_dist.data.images import encode_jpeg
 from dst_dist.demo.dialog import Video, proassist_samples, prospect_clips, render
@@ -72,9 +72,9 @@ def make_demo(
         for record in records:
             record["seq_len"] = len(tokenizer.encode(render(record)))
         _write_records(out / name, records)
-    # Forked: the workers need numpy and Pillow alone, and importing torch anew costs more than the drawing.
-    with multiprocessing.get_context("fork").Pool(workers) as pool:
-        pool.map(partial(draw_frames, out, blank), videos, chunksize=4)
+    num_frames = [len(video.moments) for video in videos]
+    for _ in in_workers(partial(draw_frames, out, blank), videos, num_frames, "frames drawn", workers):
+        pass
 
 
 def plan_videos(seed: int, sizes: Sizes, world: World = SLOTS) -> Iterator[Video]:

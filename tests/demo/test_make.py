@@ -1,6 +1,7 @@
 """The demo on disk: files, splits, what follows from the seed."""
 
 import io
+import signal
 from itertools import groupby
 from pathlib import Path
 
@@ -39,6 +40,13 @@ def tiny(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("tiny")
     make_demo(folder, seed=3, sizes=TINY, workers=1)
     return folder
+
+
+def test_workers_draw_the_same_where_sigterm_is_heard(tiny, tmp_path):
+    """A training hears SIGTERM; its forks must end all the same."""
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    make_demo(tmp_path, seed=3, sizes=TINY, workers=2)
+    assert files_of(tmp_path) == files_of(tiny)
 
 
 def test_the_seed_alone_decides_every_byte(tiny, tmp_path):
