@@ -56,7 +56,8 @@ def read_clips(
     files = reader.list_files(names, split)
     num_shares = max(1, min(num_workers, MOST_SHARES))
     read = partial(reader.read_share, files, num_shares)
-    shares: list[_Share] = list(in_workers(read, range(num_shares), [1] * num_shares, "shares of clips", num_workers))
+    sizes = [sum(os.path.getsize(root / file) for file in files) >> 20] * num_shares
+    shares: list[_Share] = list(in_workers(read, range(num_shares), sizes, "MiB of data files parsed", num_workers))
     if num_shares > 1 and any(share.faults for share in shares):
         # Faults are named in the order of the files, and one that clips share is named once: by one process.
         return read_clips(root, names, split, strict, finder)
