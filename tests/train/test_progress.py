@@ -54,7 +54,7 @@ OUR_LINE = re.compile(r"20\d\d-\d\d-\d\d \d\d:\d\d:\d\d (INFO|WARNING|ERROR) ")
 STEP_LINE = re.compile(r"INFO step (\d+)/\d+ \| loss ")
 # DeepSpeed's remark in the launcher's own process, which is none of ours.
 LAUNCHER_LINE = "[real_accelerator.py"
-NUM_STEPS, LOG_EVERY, EVAL_EVERY = 30, 2, 15
+NUM_STEPS, LOG_EVERY, EVAL_EVERY = 20, 2, 10
 
 
 def words(demo_words, num_steps, *extra):
@@ -79,7 +79,7 @@ def lines_of(folder):
 
 @pytest.fixture(scope="module")
 def run(demo_words, tmp_path_factory):
-    """30 steps on two processes with DeepSpeed, the most talkative of the engines."""
+    """20 steps on two processes with DeepSpeed, the most talkative of the engines."""
     folder = tmp_path_factory.mktemp("logs") / "run"
     extra = [f"log.every_steps={LOG_EVERY}", f"eval.every_steps={EVAL_EVERY}"]
     return launch("cpu_zero2", words(demo_words, NUM_STEPS, *extra), folder).check()
@@ -101,7 +101,7 @@ def test_every_step_has_one_line_with_every_key(run):
 
 def test_every_evaluation_has_one_line_with_every_key(run):
     lines = run.metrics("val")
-    assert [line["step"] for line in lines] == [15, 30]
+    assert [line["step"] for line in lines] == [10, 20]
     for line in lines:
         assert set(VAL_KEYS) <= set(line)
         assert line["loss"] == pytest.approx(sum(line[key] for key in TERMS[1:]))
@@ -119,7 +119,7 @@ def test_tensorboard_has_the_same_words_and_numbers(run):
     for key in ("loss", "loss/dst_update", "num_speaking_negatives", "learning_rate"):
         assert [event.step for event in events.Scalars(key)] == list(shown)
         assert [event.value for event in events.Scalars(key)] == pytest.approx([line[key] for line in shown.values()])
-    assert [event.step for event in events.Scalars("val/loss")] == [15, 30]
+    assert [event.step for event in events.Scalars("val/loss")] == [10, 20]
 
 
 def test_without_a_terminal_there_is_one_line_a_log_step_and_nothing_else(run):
