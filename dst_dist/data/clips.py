@@ -114,9 +114,8 @@ class ClipIndex(Sequence[Clip]):
 
     @classmethod
     def joined(cls, parts: Sequence["ClipIndex"]) -> "ClipIndex":
-        """Return the clips of all parts, one after the other."""
+        """Return the clips of all parts, one at least, one after the other."""
         names = ("contents", "frames", "videos", "paths")
-        parts = parts or [cls.from_clips([])]
         arrays = {name: np.concatenate([part.arrays[name] for part in parts]) for name in names}
         lengths = np.concatenate([np.diff(part.arrays["offsets"]) for part in parts])
         return cls(arrays | {"offsets": np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)})

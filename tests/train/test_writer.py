@@ -65,7 +65,7 @@ def test_without_memory_on_one_process_all_wait_for_the_disk(tmp_path, monkeypat
         for step in (1, 2):
             engine.step()
             assert not checkpoints.begin(engine, step, {}, False)
-            checkpoints.complete(engine)
+            assert checkpoints.complete(engine) is not None and not checkpoints.is_writing
 
     asked = []
     monkeypatch.setattr(HostCopy, "fits", property(lambda copy: asked.append(copy) or len(asked) > 1))
