@@ -4,7 +4,6 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from operator import itemgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +18,6 @@ from dst_dist.heads import HEAD_NAMES, HEAD_ROLES
 
 COUNT_NAMES = ("lm", "dst_gen", *(f"{head}_{kind}" for head in HEAD_NAMES for kind in ("positives", "negatives")))
 """Positions that the loss terms average over: supervised tokens, those of updates, and each head's decisions."""
-_LABELS = itemgetter(*HEAD_NAMES)
 
 
 class Limits(NamedTuple):
@@ -110,17 +108,16 @@ class SampleMaker:
     def _measure(self, groups: list[Group], blind: set[int]) -> tuple[np.ndarray, np.ndarray]:
         """Return the tokens of every group, int64 [groups], and its counts, int64 [groups, COUNT_NAMES]."""
         tokens = np.full(len(groups), self.writer.tokens_per_frame, dtype=np.int64)
-        labels = np.array([_LABELS(group.decision) for group in groups]).reshape(-1, len(HEAD_NAMES))
+        labels = np.array([tuple(group.decision.values()) for group in groups]).reshape(-1, len(HEAD_NAMES))
         if blind:
             labels[[group.frame in blind for group in groups]] = IGNORE
         counts = np.zeros((len(groups), len(COUNT_NAMES)), dtype=np.int64)
         counts[:, 2::2], counts[:, 3::2] = labels == 1, labels == 0
         for index, group in ((index, group) for index, group in enumerate(groups) if group.turns):
-            for turn in group.turns:
-                ids = self.writer.turn(turn.role, turn.text)
-                tokens[index] += len(ids)
-                if turn.role in HEAD_ROLES:
-                    counts[index, :2] += len(ids.body), len(ids.body) * (turn.role == "DST_UPDATE")
+            turns = [(turn.role, self.writer.turn(turn.role, turn.text)) for turn in group.turns]
+            tokens[index] += sum(len(ids) for _, ids in turns)
+            counts[index, 0] = sum(len(ids.body) for role, ids in turns if role in HEAD_ROLES)
+            counts[index, 1] = sum(len(ids.body) for role, ids in turns if role == "DST_UPDATE")
             for decision in group.user_decisions:
                 counts[index, 2:] += [decision[head] == label for head in HEAD_NAMES for label in (1, 0)]
         return tokens, counts

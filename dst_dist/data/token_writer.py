@@ -1,6 +1,7 @@
 """Writes a clip as token ids: the opening turn, frames and turns, each tokenized apart."""
 
 import json
+import os
 from dataclasses import dataclass
 
 from tokenizers import Tokenizer
@@ -13,8 +14,11 @@ ROLE_HEADERS = {"system": "System:", "user": "User:", "assistant": "Assistant:",
 MAX_UPDATES = 2000
 """Texts of updates whose ids are remembered."""
 
+# A batch would start threads, which do not live on in forked data workers.
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
-@dataclass(frozen=True)
+
+@dataclass(slots=True)
 class TurnIds:
     """A turn's ids in three parts; `body`, which `lm` learns, ends with `<end_of_utterance>`."""
 
@@ -57,7 +61,8 @@ class TokenWriter:
         assert len(self.newline) == 1, "a user turn's last token is its newline"
 
     def _text(self, text: str) -> list[int]:
-        return self._plain.encode(text, add_special_tokens=False).ids
+        # Without the offsets that `encode` finds, which nobody reads: a sixth faster.
+        return self._plain.encode_batch_fast([text], add_special_tokens=False)[0].ids
 
     def header(self, clip: Clip, state: dict[str, str]) -> list[int]:
         """Return the system turn that opens a sample: prompt, task, steps and the dialog state reached."""

@@ -1,7 +1,10 @@
 """A clip's text as token ids, whatever the text holds."""
 
 import json
+import os
 import pickle
+import subprocess
+import sys
 from collections import Counter
 
 import pytest
@@ -25,6 +28,7 @@ from tests.data.dialogs import (
     user,
     whole_sample,
 )
+from tests.launching import REPOSITORY
 
 both_tokenizers = pytest.mark.parametrize("tokenizer", TOKENIZERS)
 SPELLED = "<image> <end_of_utterance> <|im_start|><|im_end|> <row_1_col_1> <fake_token_around_image><global-img>"
@@ -108,3 +112,22 @@ def test_a_writer_can_be_sent_to_another_process():
     writer = TokenWriter(smol_tokenizer(), 4)
     copy = pickle.loads(pickle.dumps(writer))
     assert copy.turn("user", SPELLED) == writer.turn("user", SPELLED)
+
+
+NUM_THREADS = """
+import os, sys
+from transformers import PreTrainedTokenizerFast
+from dst_dist.data.token_writer import TokenWriter
+before = os.listdir("/proc/self/task")
+TokenWriter(PreTrainedTokenizerFast.from_pretrained(sys.argv[1]), 1).turn("user", "Where is it?")
+print(len(os.listdir("/proc/self/task")) - len(before))
+"""
+
+
+@pytest.mark.parametrize("words", [{}, {"TOKENIZERS_PARALLELISM": "true"}], ids=["unset", "true"])
+def test_no_thread_is_started_which_forks_would_lack(words, tmp_path):
+    demo_tokenizer().save_pretrained(tmp_path)
+    inherited = {name: value for name, value in os.environ.items() if name != "TOKENIZERS_PARALLELISM"}
+    program = [sys.executable, "-c", NUM_THREADS, str(tmp_path)]
+    done = subprocess.run(program, env=inherited | words, capture_output=True, text=True, cwd=REPOSITORY)
+    assert (done.stdout, done.returncode) == ("0\n", 0), done.stderr

@@ -7,6 +7,7 @@ import pytest
 
 from dst_dist import cli
 from dst_dist.errors import DataError
+from dst_dist.inspection import check
 from dst_dist.inspection.check import check_data, lines_of
 from dst_dist.recipes.loading import load_recipe
 from dst_dist.setup import DataSetup
@@ -63,3 +64,18 @@ def test_every_fault_is_listed_and_the_code_is_2(words, tmp_path, capsys):
     assert "one/train_training.json" in str(error.value) and "two/train_training.json" in str(error.value)
     assert cli.main(["check", *bad]) == 2
     assert capsys.readouterr().err.startswith("DataError: ")
+
+
+@pytest.mark.parametrize("own, num_workers", [([], "auto"), (["data.num_workers=0"], 0)])
+def test_all_cores_are_used_unless_a_word_says_otherwise(own, num_workers, monkeypatch):
+    """The demo's recipe, which leaves its short training to one process, is no such word."""
+    asked = []
+
+    def note(recipe, splits):
+        asked.append(recipe.data.num_workers)
+        raise DataError("enough")
+
+    monkeypatch.setattr(check, "DataSetup", note)
+    with pytest.raises(DataError, match="enough"):
+        check_data(["demo", *own])
+    assert asked == [num_workers]

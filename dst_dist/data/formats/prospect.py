@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Iterable
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
@@ -72,7 +73,7 @@ class _Spoken(RawTurn):
 class _Update(_Spoken):
     content: Annotated[list[_Transition], Field(min_length=1), BeforeValidator(_parse_update)]
 
-    @property
+    @cached_property
     def transitions(self) -> tuple[Transition, ...]:
         return tuple(Transition(change.id, change.transition) for change in self.content)
 
