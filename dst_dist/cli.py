@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dst_dist import recipe_verbs
+from dst_dist.arguments import whole
 from dst_dist.build.verbs import declare_build, declare_frames
 from dst_dist.demo.world import SLOTS, WORLDS
 from dst_dist.errors import ConfigError, DstDistError
@@ -69,7 +70,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def _demo(commands) -> None:
     command = commands.add_parser("demo", help="make the demo: a generated world and a tiny model to learn it")
     command.add_argument("--out", type=path_argument, required=True, help="folder to write")
-    command.add_argument("--seed", type=int, default=0)
+    command.add_argument("--seed", type=whole(0), default=0)
     command.add_argument("--blank", action="store_true", help="make every frame grey: what is learned without looking")
     command.add_argument(
         "--world",

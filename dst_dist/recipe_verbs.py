@@ -2,6 +2,7 @@
 
 import argparse
 
+from dst_dist.arguments import above_zero, gpu_gib, whole
 from dst_dist.launched import is_main
 from dst_dist.paths import path_argument
 
@@ -10,9 +11,9 @@ def declare_train(commands) -> None:
     command = commands.add_parser("train", help="print the accelerate launch line that fits this machine, and run it")
     command.add_argument("words", nargs="+", metavar="recipe", help="recipes, then key=value")
     command.add_argument("--engine", help="a file of launch/, without its ending; otherwise what fits the machine")
-    command.add_argument("--processes", type=_count, help="over all nodes; otherwise one for each GPU")
-    command.add_argument("--nodes", type=_count, default=1, help="run the same command on each")
-    command.add_argument("--node-rank", type=int, help="this node's number, from 0")
+    command.add_argument("--processes", type=whole(1), help="over all nodes; otherwise one for each GPU")
+    command.add_argument("--nodes", type=whole(1), default=1, help="run the same command on each")
+    command.add_argument("--node-rank", type=whole(0), help="this node's number, from 0")
     command.add_argument("--main-address", help="name or address of the node with --node-rank 0")
     command.add_argument(
         "--allow-changed", action="append", default=[], metavar="KEY", help="resume although it differs"
@@ -66,19 +67,17 @@ def declare_plan(commands) -> None:
     command = commands.add_parser("plan", help="say what a recipe will take: steps, memory by part, whether it fits")
     command.add_argument("words", nargs="+", metavar="recipe", help="as for training: recipes, then key=value")
     command.add_argument("--engine", default="zero2", help="a file of launch/, without its ending")
-    command.add_argument("--processes", type=_count, default=8)
-    command.add_argument("--processes-per-node", type=_count, default=8, help="GPUs of a node")
-    command.add_argument("--gpu-gib", type=float, default=80, help="memory of a process's GPU")
-    command.add_argument("--tokens-per-s", type=float, help="rate of one process, from an earlier run's log")
+    command.add_argument("--processes", type=whole(1), default=8)
+    command.add_argument("--processes-per-node", type=whole(1), default=8, help="GPUs of a node")
+    command.add_argument("--gpu", type=gpu_gib, default=80, metavar="80GB", help="memory of a process's GPU")
+    command.add_argument("--tokens-per-s", type=above_zero, help="rate of one process, from an earlier run's log")
     command.set_defaults(run=_run_plan)
 
 
 def _run_plan(options: argparse.Namespace) -> None:
     from dst_dist.plan.show import Machine, plan_lines
 
-    machine = Machine(
-        options.engine, options.processes, options.gpu_gib, options.processes_per_node, options.tokens_per_s
-    )
+    machine = Machine(options.engine, options.processes, options.gpu, options.processes_per_node, options.tokens_per_s)
     for line in plan_lines(options.words, machine):
         print(line, flush=True)
 
@@ -86,18 +85,12 @@ def _run_plan(options: argparse.Namespace) -> None:
 def declare_bench(commands) -> None:
     command = commands.add_parser("bench", help="train a few steps of a recipe, and say how fast and where time goes")
     command.add_argument("words", nargs="+", metavar="recipe", help="as for training: recipes, then key=value")
-    command.add_argument("--steps", type=_count, default=20, help="optimizer steps to time")
+    command.add_argument("--steps", type=whole(1), default=20, help="optimizer steps to time")
     command.add_argument("--synthetic", action="store_true", help="full micro-batches of random tokens and frames")
     command.add_argument(
         "--trace", type=path_argument, metavar="FILE", help="write the profiler's trace, for ui.perfetto.dev"
     )
     command.set_defaults(run=_run_bench)
-
-
-def _count(word: str) -> int:
-    if not word.isdecimal() or int(word) < 1:
-        raise argparse.ArgumentTypeError(f"{word}: say a whole number from 1")
-    return int(word)
 
 
 def _run_bench(options: argparse.Namespace) -> None:
@@ -113,12 +106,12 @@ def declare_slurm(commands) -> None:
     command = commands.add_parser("slurm", help="render the sbatch script of a run, keep it with the run, submit it")
     command.add_argument("words", nargs="+", metavar="recipe", help="as for training: recipes, then key=value")
     command.add_argument("--engine", default="zero2", help="a file of launch/, without its ending")
-    command.add_argument("--nodes", type=int, default=1)
-    command.add_argument("--processes-per-node", type=int, default=8, help="GPUs of a node")
-    command.add_argument("--cpus-per-node", type=int, help="otherwise one for each process and each data worker")
+    command.add_argument("--nodes", type=whole(1), default=1)
+    command.add_argument("--processes-per-node", type=whole(1), default=8, help="GPUs of a node")
+    command.add_argument("--cpus-per-node", type=whole(1), help="otherwise one for each process and each data worker")
     command.add_argument("--time", default="24:00:00", help="limit of one start; the job is queued again until done")
-    command.add_argument("--signal-s", type=int, default=300, help="seconds before the limit to save and stop at")
-    command.add_argument("--max-requeues", type=int, default=50)
+    command.add_argument("--signal-s", type=whole(1), default=300, help="seconds before the limit to save and stop at")
+    command.add_argument("--max-requeues", type=whole(0), default=50)
     command.add_argument(
         "--allow-changed", action="append", default=[], metavar="KEY", help="go on although this differs"
     )

@@ -84,8 +84,6 @@ def _check_job(job: Job) -> None:
         raise ConfigError(
             f"no {', '.join(missing)} here; run it from the repository's root, with one of launch/*.yaml as engine"
         )
-    if min(job.nodes, job.processes_per_node) < 1:
-        raise ConfigError("a job needs at least one node, and one process on each")
     limit_s = time_limit_s(job.time)
     if limit_s is not None and limit_s <= job.signal_s + EARLY_S:
         raise ConfigError(

@@ -66,8 +66,8 @@ def command_of(launch: Launch) -> list[str]:
     file, faults = Path(f"launch/{engine}.yaml"), []
     if not file.is_file():
         faults.append(f"no {file} here; run it from the repository's root, with one of launch/*.yaml as --engine")
-    if launch.nodes < 1 or processes < 1 or processes % max(1, launch.nodes):
-        faults.append(f"--processes {processes} over --nodes {launch.nodes}: each node needs as many, at least one")
+    if processes % launch.nodes:
+        faults.append(f"--processes {processes} over --nodes {launch.nodes}: each node needs as many")
     several = []
     if launch.nodes > 1:
         if launch.node_rank is None or not 0 <= launch.node_rank < launch.nodes:

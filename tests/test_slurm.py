@@ -217,8 +217,6 @@ def test_a_model_inside_output_dir_is_an_error(capsys, tmp_path, sbatch):
     "words, message",
     [
         (["--engine", "zero3"], "no launch/zero3.yaml here"),
-        (["--nodes", "0"], "at least one node"),
-        (["--processes-per-node", "0"], "at least one node"),
         (["--time", "5"], "--time 5 is not well above the 300 s of --signal-s"),
         (["--time", "6:00"], "more --time or a smaller --signal-s"),
         (["--time", "0-2:59:01", "--signal-s", "10740"], "--time 0-2:59:01 is not well above"),

@@ -2,6 +2,7 @@
 
 import argparse
 
+from dst_dist.arguments import above_zero, whole
 from dst_dist.paths import path_argument
 
 
@@ -12,9 +13,9 @@ def declare_build(commands) -> None:
         "--dialogs", type=path_argument, nargs="+", required=True, metavar="FILE", help="raw dialogs, JSON"
     )
     command.add_argument("--out", type=path_argument, required=True, metavar="ROOT", help="the data root to write to")
-    command.add_argument("--fps", type=_positive, metavar="X", help="rows a second of all frames files")
+    command.add_argument("--fps", type=above_zero, metavar="X", help="rows a second of all frames files")
     command.add_argument("--similarity", default="tfidf", metavar="NAME", help="tfidf, or a sentence model")
-    command.add_argument("--clip-seconds", type=_positive, metavar="X", help="cut dialogs into clips of this length")
+    command.add_argument("--clip-seconds", type=above_zero, metavar="X", help="cut dialogs into clips of this length")
     command.add_argument("--llm", metavar="URL", help="an OpenAI-compatible server that is asked about the lines too")
     command.add_argument("--llm-model", metavar="NAME", help="the model's name there; the key is in OPENAI_API_KEY")
     command.set_defaults(run=_run_build)
@@ -27,8 +28,8 @@ def declare_frames(commands) -> None:
     command.add_argument(
         "--out", type=path_argument, required=True, metavar="FOLDER", help="for example data/kitchen/frames"
     )
-    command.add_argument("--fps", type=_positive, default=2.0, metavar="X", help="frames a second")
-    command.add_argument("--size", type=_pixels, metavar="N", help="longer side in pixels; otherwise the video's own")
+    command.add_argument("--fps", type=above_zero, default=2.0, metavar="X", help="frames a second")
+    command.add_argument("--size", type=whole(1), metavar="N", help="longer side in pixels; otherwise the video's own")
     command.set_defaults(run=_run_frames)
 
 
@@ -45,19 +46,3 @@ def _run_build(options: argparse.Namespace) -> None:
     llm = options.llm, options.llm_model
     for line in build_lines(options.dialogs, options.out, options.fps, options.similarity, options.clip_seconds, llm):
         print(line)
-
-
-def _pixels(word: str) -> int:
-    if not word.isdecimal() or int(word) < 1:
-        raise argparse.ArgumentTypeError(f"{word}: say a whole number from 1")
-    return int(word)
-
-
-def _positive(word: str) -> float:
-    try:
-        number = float(word)
-    except ValueError:
-        number = 0.0
-    if not 0 < number < float("inf"):
-        raise argparse.ArgumentTypeError(f"{word}: say a number above 0")
-    return number

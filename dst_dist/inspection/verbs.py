@@ -2,6 +2,7 @@
 
 import argparse
 
+from dst_dist.arguments import whole
 from dst_dist.paths import path_argument
 
 SPLITS = ("train", "val", "test")
@@ -34,7 +35,7 @@ def declare_show(commands) -> None:
     command.add_argument("words", nargs="+", metavar="recipe", help="as for training: recipes, then key=value")
     command.add_argument("--split", choices=SPLITS, default="train")
     command.add_argument("--clip", metavar="ID", help="a clip's id; otherwise the first")
-    command.add_argument("--epoch", type=int, default=0, help="the epoch whose negatives are shown")
+    command.add_argument("--epoch", type=whole(0), default=0, help="the epoch whose negatives are shown")
     command.add_argument("--html", type=path_argument, metavar="FILE", help="write a page with the frames instead")
     command.set_defaults(run=_run_show)
 

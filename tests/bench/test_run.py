@@ -82,13 +82,6 @@ def test_faults_of_the_user(demo_words, tmp_path, capsys, more, message):
     assert message in error and "Traceback" not in error
 
 
-@pytest.mark.parametrize("steps", ["0", "many"])
-def test_steps_are_a_number_from_1(steps, capsys):
-    with pytest.raises(SystemExit):
-        cli.parse(["bench", "demo", "--steps", steps])
-    assert f"{steps}: say a whole number from 1" in capsys.readouterr().err
-
-
 @pytest.mark.long
 def test_launched_processes_and_the_main_one_speaks(demo_words, tmp_path):
     words = ["bench", *words_of(demo_words, tmp_path)[:-1], "--steps", "1"]

@@ -32,7 +32,7 @@ def test_the_parts_add_up_and_the_steps_are_those_of_the_recipe(capsys, demo_wor
 
 
 def test_what_does_not_fit_says_what_to_change(capsys, demo_words):
-    code, out = plan(capsys, demo_words, *AUTO, "--gpu-gib", "1.06")
+    code, out = plan(capsys, demo_words, *AUTO, "--gpu", "1.06")
     assert code == 0 and "does not fit" in out
     assert "shard with fsdp, or use finetune.mode=lora" in out and "auto is true here" in out
 
