@@ -21,13 +21,10 @@ SCRIPTS = ("dom.js", "charts.js", "results.js", "timeline.js", "page.js")
 
 
 def write_report(run_folder: Path, out: Path | None = None) -> Path:
-    """Write the page of a run, which may be unfinished or not evaluated: the page says what is missing.
+    """Write the page of a run and return its file. The run may be unfinished or not evaluated: the page says so.
 
     Args:
         out: the file to write, otherwise `evaluation/report.html` in the run folder.
-
-    Returns:
-        The file that was written.
 
     Raises:
         ConfigError: if the folder is no run folder, or `out` is a folder.

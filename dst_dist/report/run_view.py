@@ -35,7 +35,13 @@ def read_run(run_folder: Path) -> dict[str, Any]:
         "status": {"step": training["last_step"], **status},
         "training": training,
         "evaluations": _read_evaluations(folder),
-        **_tables(),
+        # The package's tables that the page's scripts read.
+        "metrics": {key: asdict(metric) for key, metric in METRICS.items()},
+        "kinds": KINDS,
+        "table_keys": {kind: table_keys(kind) for kind in KINDS},
+        "heads": {head.name: head.label for head in HEADS},
+        "terms": ["loss", *(f"loss/{term}" for term in TERM_NAMES)],
+        "statuses": STATUSES,
         "notes": notes,
     }
 
@@ -56,18 +62,6 @@ def read_json_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
 def _parse(text: str) -> dict[str, Any]:
     """Return a JSON object. NaN and infinity, which browsers cannot read, become None."""
     return json.loads(text, parse_constant=lambda name: None)
-
-
-def _tables() -> dict[str, Any]:
-    """Return the package's tables that the page's scripts read."""
-    return {
-        "metrics": {key: asdict(metric) for key, metric in METRICS.items()},
-        "kinds": KINDS,
-        "table_keys": {kind: table_keys(kind) for kind in KINDS},
-        "heads": {head.name: head.label for head in HEADS},
-        "terms": ["loss", *(f"loss/{term}" for term in TERM_NAMES)],
-        "statuses": STATUSES,
-    }
 
 
 def _dataset_name(entry: str | dict[str, int]) -> str:
