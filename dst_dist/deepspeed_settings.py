@@ -74,15 +74,15 @@ def read_deepspeed(environment: Mapping[str, str], max_grad_norm: float, faults:
     agreed = {**OWN, "gradient_clipping": max_grad_norm}
     # DeepSpeed's own CPU Adam is compiled; a CPU does without.
     settings.setdefault("zero_force_ds_cpu_optimizer", not launched.wants_cpu())
-    for key, value in list(settings.items()):
+    for key, value in settings.items():
         if key in BY_RECIPE and value != agreed.get(key):
             faults.append(f"DeepSpeed JSON: remove {key}; the recipe's {BY_RECIPE[key]} decides")
-        elif key not in BY_RECIPE and key not in FREE and not _is_off(value):
+        elif key not in BY_RECIPE and key not in FREE:
             faults.append(f"DeepSpeed JSON: remove {key}; it is not supported here")
     zero = settings.get("zero_optimization", {})
     zero = {**OWN_ZERO, **(zero if isinstance(zero, dict) else {})}
     _check_zero(zero, environment, faults)
-    return {key: value for key, value in settings.items() if not _is_off(value)} | agreed | {"zero_optimization": zero}
+    return settings | agreed | {"zero_optimization": zero}
 
 
 def _read(file: str, faults: list[str]) -> dict[str, Any]:
@@ -105,12 +105,8 @@ def _read(file: str, faults: list[str]) -> dict[str, Any]:
 def _without_auto(settings: dict[str, Any]) -> dict[str, Any]:
     """Return the settings without those that are `auto` or off, nor sections that are left empty by that."""
     kept = {key: _without_auto(value) if isinstance(value, dict) else value for key, value in settings.items()}
-    return {key: value for key, value in kept.items() if value not in ("auto", {}) and not _is_off(value)}
-
-
-def _is_off(value: Any) -> bool:
-    """Return whether a section is switched off."""
-    return isinstance(value, dict) and value.get("enabled", True) is False
+    off = [key for key, value in kept.items() if isinstance(value, dict) and value.get("enabled", True) is False]
+    return {key: value for key, value in kept.items() if value not in ("auto", {}) and key not in off}
 
 
 def _check_zero(zero: dict[str, Any], environment: Mapping[str, str], faults: list[str]) -> None:
