@@ -40,11 +40,8 @@ def say_download(key: str, name: str) -> None:
     """
     if not os.path.isdir(name) and not huggingface_hub.constants.HF_HUB_OFFLINE:
         logger.info(
-            "%s: asking the hub for %s; without a network it tries for minutes: HF_HUB_OFFLINE=1 takes at once what "
-            "`hf download %s` has fetched",
-            key,
-            name,
-            name,
+            f"{key}: asking the hub for {name}; without a network it tries for minutes: HF_HUB_OFFLINE=1 takes at once "
+            f"what `hf download {name}` has fetched"
         )
 
 

@@ -169,10 +169,8 @@ class DataSetup:
         except OSError as error:
             if not self._has_complained:
                 logger.warning(
-                    "%s: cannot be used (%s), so every start reads and checks the data anew and each process holds "
-                    "its own copy; set data.index_cache to a folder",
-                    self._cache.folder,
-                    error.strerror or error,
+                    f"{self._cache.folder}: cannot be used ({error.strerror or error}), so every start reads and "
+                    "checks the data anew and each process holds its own copy; set data.index_cache to a folder"
                 )
             self._has_complained = True
             return None

@@ -97,6 +97,4 @@ def _warn_of_other_frame_tokens(source: str, tokens_per_frame: int) -> None:
     if (Path(source) / "config.json").is_file():
         earlier = adapters.read_settings(source).get("tokens_per_frame", tokens_per_frame)
         if earlier != tokens_per_frame:
-            logger.warning(
-                "model.tokens_per_frame is %s, but %s was trained with %s", tokens_per_frame, source, earlier
-            )
+            logger.warning(f"model.tokens_per_frame is {tokens_per_frame}, but {source} was trained with {earlier}")

@@ -216,8 +216,8 @@ class Trainer:
             if moved is not None:
                 logger.warning("%s held another run, which is now %s", run.path, moved)
             if run.lacking:
-                count = f"{len(run.lacking)} things that the run does without"
                 logger.warning(
-                    "output_dir %s: its file system lacks %s: it %s", run.path, count, "; ".join(run.lacking)
+                    f"output_dir {run.path}: its file system lacks {len(run.lacking)} things that the run does "
+                    f"without: it {'; '.join(run.lacking)}"
                 )
         self.engine.wait()

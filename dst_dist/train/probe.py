@@ -45,8 +45,6 @@ def run_largest(engine: Engine, setup: DataSetup, data: SampleDataset) -> None:
         raise RuntimeError(f"train.probe: {error}\nThe plan of this run:\n{planned}") from error
     forget_moments(engine)
     logger.info(
-        "train.probe: micro-batches of %d tokens and of %d frames fit, %.2f GiB at the peak",
-        largest.by_tokens.num_tokens,
-        largest.by_frames.num_frames,
-        peak_memory_gib(engine.device),
+        f"train.probe: micro-batches of {largest.by_tokens.num_tokens} tokens and of {largest.by_frames.num_frames} "
+        f"frames fit, {peak_memory_gib(engine.device):.2f} GiB at the peak"
     )

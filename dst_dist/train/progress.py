@@ -42,14 +42,8 @@ def say_jump(run: RunFolder, step: int, num_steps: int, optim: Optim) -> None:
     planned, following = (optim.learning_rate * rate_factor(done, num_steps, optim) for done in (step - 1, step))
     if not math.isclose(rates[step], planned, rel_tol=1e-6):
         logger.warning(
-            "the learning rate jumps: step %d was trained with %.2e and step %d has %.2e; by the recipe as it is, with "
-            "%d steps, it would have been %.2e",
-            step,
-            rates[step],
-            step + 1,
-            following,
-            num_steps,
-            planned,
+            f"the learning rate jumps: step {step} was trained with {rates[step]:.2e} and step {step + 1} has "
+            f"{following:.2e}; by the recipe as it is, with {num_steps} steps, it would have been {planned:.2e}"
         )
 
 

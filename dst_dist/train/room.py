@@ -39,10 +39,6 @@ def check_room(engine: Engine, checkpoints: Checkpoints) -> None:
     wanted = max(1, most - len(checkpoints.existing())) * save + final
     if free < wanted:
         logger.warning(
-            "output_dir: up to %d checkpoints and final/ take %.2f GiB more, %s has %.2f GiB free; if it fills up, the "
-            "run stops and the same command continues",
-            most,
-            wanted / GIB,
-            checkpoints.run.path,
-            free / GIB,
+            f"output_dir: up to {most} checkpoints and final/ take {wanted / GIB:.2f} GiB more, {checkpoints.run.path} "
+            f"has {free / GIB:.2f} GiB free; if it fills up, the run stops and the same command continues"
         )

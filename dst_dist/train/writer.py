@@ -59,12 +59,11 @@ class Writer:
         if self.background:
             copy.allocate()
             self._copy = copy
-            logger.info("checkpoint.background: a save copies up to %.2f GiB a process to host memory", size_gib)
+            logger.info(f"checkpoint.background: a save copies up to {size_gib:.2f} GiB a process to host memory")
         else:
             logger.warning(
-                "checkpoint.background: copies of %.2f GiB a process take too much of the host's available memory; "
-                "training waits while a checkpoint is written",
-                size_gib,
+                f"checkpoint.background: copies of {size_gib:.2f} GiB a process take too much of the host's available "
+                "memory; training waits while a checkpoint is written"
             )
 
 
