@@ -33,11 +33,7 @@ class Console(logging.StreamHandler):
 
 
 def say_download(key: str, name: str) -> None:
-    """Log that the hub is asked for a model that is no folder here; without a network that goes on for minutes.
-
-    Args:
-        key: of the recipe, that names the model.
-    """
+    """Log that the hub is asked for the model of `key` if it is no folder; without a network that takes minutes."""
     if not os.path.isdir(name) and not huggingface_hub.constants.HF_HUB_OFFLINE:
         logger.info(
             f"{key}: asking the hub for {name}; without a network it tries for minutes: HF_HUB_OFFLINE=1 takes at once "

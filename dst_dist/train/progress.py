@@ -5,6 +5,7 @@ import logging
 import math
 import resource
 import sys
+from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -31,11 +32,7 @@ def add_log_file(run: RunFolder) -> None:
 
 
 def say_jump(run: RunFolder, step: int, num_steps: int, optim: Optim) -> None:
-    """Log a warning if the learning rate of a continued run jumps, since its recipe had another curve before.
-
-    Args:
-        step: optimizer steps done.
-    """
+    """Log a warning if the learning rate of a run continued after `step` jumps, since its recipe had another curve."""
     rates = {line["step"]: line["learning_rate"] for line in run.metrics() if "learning_rate" in line}
     if step not in rates or step >= num_steps:
         return
@@ -63,7 +60,7 @@ class TrainLog:
             say_jump(run, start_step, num_steps, recipe.optim)
         self.trackers = Trackers(engine, run, recipe, start_step)
         self.file = open(run.metrics_file, "a", buffering=1) if engine.is_main else None  # noqa: SIM115, see close
-        self.checkpoint_values: dict[str, float] = {}
+        self.checkpoint_values: dict[str, float] = defaultdict(float)
         self.begin_s = 0.0
         show_bar = engine.is_main and sys.stderr.isatty()
         self.bar = tqdm(total=num_steps, initial=start_step, unit="step", disable=not show_bar, dynamic_ncols=True)
@@ -80,7 +77,7 @@ class TrainLog:
 
     def train_step(self, step: int, values: Mapping[str, float]) -> None:
         """Log an optimizer step: each to the file, one in `log.every_steps` to people and trackers."""
-        values, self.checkpoint_values = {**values, **self.checkpoint_values}, {}
+        values, self.checkpoint_values = {**values, **self.checkpoint_values}, defaultdict(float)
         self.write(step, "train", values)
         self.bar.set_postfix_str(f"loss {values['loss']:.3f}", refresh=False)
         self.bar.update()
@@ -97,7 +94,7 @@ class TrainLog:
     def checkpoint_begun(self, elapsed_s: float) -> None:
         """Record the time that training stood still for the beginning of a save."""
         self.begin_s = elapsed_s
-        self._stood_still(elapsed_s)
+        self.checkpoint_values["checkpoint_s"] += elapsed_s
 
     def checkpoint(self, path: Path, write_s: float, elapsed_s: float) -> None:
         """Log a complete save; the times of its end and of its writing are in the next step's line.
@@ -105,14 +102,10 @@ class TrainLog:
         Args:
             elapsed_s: time that training stood still for the end of the save.
         """
-        self._stood_still(elapsed_s)
+        self.checkpoint_values["checkpoint_s"] += elapsed_s
         self.checkpoint_values["checkpoint_write_s"] = write_s
         line = "saved %s: training stood still for %.1f s, writing took %.1f s"
         logger.info(line, path, self.begin_s + elapsed_s, write_s, extra={SHOWN_BY_BAR: True})
-
-    def _stood_still(self, elapsed_s: float) -> None:
-        values = self.checkpoint_values
-        values["checkpoint_s"] = values.get("checkpoint_s", 0.0) + elapsed_s
 
     def close(self) -> None:
         """End the bar and the file."""
