@@ -25,12 +25,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The doctor says it among the rest.
         if options.run is not _run_doctor:
             check_versions()
-        code = options.run(options)
+        return options.run(options) or DONE
     except DstDistError as error:
         let_leader_speak()
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return BAD_USAGE
-    return code or DONE
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:

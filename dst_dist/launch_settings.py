@@ -146,14 +146,13 @@ def read_launch_settings(recipe: Recipe) -> LaunchSettings:
         faults.append(
             "num_processes is over 1, but one was started, as for --cpu and MULTI_CPU: use launch/cpu_ddp.yaml"
         )
-    reshards = _is_true(environment, "FSDP_RESHARD_AFTER_FORWARD")
     num_sharing = None
     if engine == "fsdp" and _is_true(environment, "ACCELERATE_USE_PARALLELISM_CONFIG"):
         num_sharing = _num_sharing(environment["PARALLELISM_CONFIG_DP_SHARD_SIZE"], faults)
     deepspeed = read_deepspeed(environment, recipe.optim.max_grad_norm, faults) if engine == "deepspeed" else {}
     if faults:
         raise ConfigError([f"accelerate launch: {fault}" for fault in faults])
-    return LaunchSettings(engine, deepspeed, reshards, num_sharing)
+    return LaunchSettings(engine, deepspeed, _is_true(environment, "FSDP_RESHARD_AFTER_FORWARD"), num_sharing)
 
 
 def _rules(recipe: Recipe) -> dict[str, Rule]:

@@ -101,11 +101,10 @@ def stream_lines(streamer: Streamer, frames: Iterable[torch.Tensor]) -> Iterator
 def _speed(frame_s: float, fps: float) -> str:
     """Return the time of a frame as text, with whether the model keeps up with `fps` frames a second."""
     ratio = frame_s * fps
-    words = (
-        f"{1 / ratio:.1f} times as fast as the video: it keeps up"
-        if ratio <= 1
-        else (f"{ratio:.1f} times as slow as the video: it falls behind")
-    )
+    if ratio <= 1:
+        words = f"{1 / ratio:.1f} times as fast as the video: it keeps up"
+    else:
+        words = f"{ratio:.1f} times as slow as the video: it falls behind"
     return f"{frame_s * 1000:.1f} ms a frame, {words}"
 
 

@@ -55,14 +55,13 @@ def continued_config(adapter: LoraConfig, wanted: LoraConfig) -> LoraConfig:
     """
     ours, theirs = wanted.to_dict(), adapter.to_dict()
     # peft writes "not used" as None, as an empty value or as False.
-    different = [name for name in ours.keys() - MAY_DIFFER if (ours[name] or None) != (theirs[name] or None)]
-    if different:
-        raise ConfigError(
-            [
-                f"finetune.lora.{RECIPE_KEYS.get(name, name)}: {ours[name]} differs from the adapter's {theirs[name]}; "
-                "go on with the adapter's, merge it into its base (finetune.mode: full), or start from the base model"
-                for name in sorted(different)
-            ]
-        )
+    faults = [
+        f"finetune.lora.{RECIPE_KEYS.get(name, name)}: {ours[name]} differs from the adapter's {theirs[name]}; "
+        "go on with the adapter's, merge it into its base (finetune.mode: full), or start from the base model"
+        for name in sorted(ours.keys() - MAY_DIFFER)
+        if (ours[name] or None) != (theirs[name] or None)
+    ]
+    if faults:
+        raise ConfigError(faults)
     # A connector that was trained earlier and is frozen now is still part of the adapter.
     return replace(wanted, modules_to_save=sorted({*(adapter.modules_to_save or ()), *wanted.modules_to_save}))

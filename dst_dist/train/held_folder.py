@@ -182,11 +182,7 @@ class HeldFolder(RunFolder):
 
 
 def write_status_file(file: Path, code: int, reason: str, step: int, replaces: bool) -> None:
-    """Write how a start ended.
-
-    Args:
-        replaces: whether an existing file is replaced; otherwise it stays.
-    """
+    """Write how a start ended; an existing file stays unless `replaces`."""
     try:
         if replaces or not file.exists():
             write_whole(file, json.dumps({"code": code, "reason": reason, "step": step}, indent=2) + "\n")

@@ -182,8 +182,7 @@ class Trainer:
                 f"eval.patience: {self.progress.num_since_best} evaluations in a row were no better than that of step "
                 f"{self.progress.best_step}; training ends"
             )
-        run, start = self.run_folder, self.setup.model_files
-        write_final(self.engine, self.recipe, run, self.data, start, self.progress)
+        write_final(self.engine, self.recipe, self.run_folder, self.data, self.setup.model_files, self.progress)
 
     def evaluation_is_due(self) -> bool:
         step = self.progress.step

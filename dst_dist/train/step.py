@@ -43,9 +43,6 @@ def optimizer_step(
 ) -> dict[str, Any]:
     """Run forward and backward over a step's micro-batches, then one update; return the values to log (collective).
 
-    Args:
-        counts: positions of the whole global batch, by term.
-
     Raises:
         NonFiniteError: before the update, on all processes, naming samples and, for a loss, the term.
     """
