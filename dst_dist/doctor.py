@@ -46,6 +46,11 @@ class Finding(NamedTuple):
         return f"{line}\n{'':21}{self.remedy}" if self.remedy else line
 
 
+def _slow_if(is_slow: bool, about: str, found: str, remedy: str) -> Finding:
+    """Return a finding that is slow and has a remedy, or neither."""
+    return Finding(about, found, "slow", remedy) if is_slow else Finding(about, found)
+
+
 def examine(folder: Path) -> Iterator[Finding]:
     """Return the findings; under a launcher those of this process (collective).
 
@@ -118,17 +123,11 @@ def _offload() -> Iterator[Finding]:
 
 def _host() -> Iterator[Finding]:
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / GIB / launched.num_node_processes()
-    few = memory < LEAST_MEMORY_GIB
-    yield Finding(
-        "memory",
-        f"{memory:.0f} GiB a process, {num_cores()} cores",
-        "slow" if few else "ok",
-        f"below {LEAST_MEMORY_GIB} GiB: launch fewer processes, or set checkpoint.background=false" if few else "",
-    )
+    remedy = f"below {LEAST_MEMORY_GIB} GiB: launch fewer processes, or set checkpoint.background=false"
+    yield _slow_if(memory < LEAST_MEMORY_GIB, "memory", f"{memory:.0f} GiB a process, {num_cores()} cores", remedy)
     shared = shutil.disk_usage(SHARED_MEMORY).free / GIB if SHARED_MEMORY.is_dir() else 0.0
-    small = shared < LEAST_SHARED_GIB
-    remedy = "docker run --shm-size=8g, or data.num_workers=0" if small else ""
-    yield Finding("shared memory", f"{shared:.2f} GiB free in {SHARED_MEMORY}", "slow" if small else "ok", remedy)
+    remedy = "docker run --shm-size=8g, or data.num_workers=0"
+    yield _slow_if(shared < LEAST_SHARED_GIB, "shared memory", f"{shared:.2f} GiB free in {SHARED_MEMORY}", remedy)
 
 
 def _folder(folder: Path) -> Iterator[Finding]:
@@ -143,9 +142,8 @@ def _folder(folder: Path) -> Iterator[Finding]:
         folder.rmdir()
     for clause in lacking:
         yield Finding("run folders", f"{folder} {clause}", "slow")
-    verdict = "slow" if free < LEAST_DISK_GIB else "ok"
-    remedy = "three checkpoints of a full 2.2B take 80 GiB, of LoRA 3 GiB" if verdict == "slow" else ""
-    yield Finding("run folders", f"{folder} has {free:.0f} GiB free", verdict, remedy)
+    remedy = "three checkpoints of a full 2.2B take 80 GiB, of LoRA 3 GiB"
+    yield _slow_if(free < LEAST_DISK_GIB, "run folders", f"{folder} has {free:.0f} GiB free", remedy)
 
 
 def _surroundings() -> Iterator[Finding]:
