@@ -47,9 +47,12 @@ class Certificates:
         """Remember rows as good, if the file was not written just now."""
         if not len(good) or not stat.is_settled(self._now_ns):
             return
-        by_level = [list(ranges) for ranges in self._ranges(video, stat)]
+        by_level = list(self._ranges(video, stat))
         number = LEVELS.index(level)
-        by_level[number] = _as_ranges(np.union1d(_as_rows(by_level[number]), good))
+        known = [np.arange(first, stop) for first, stop in by_level[number]]
+        rows = np.unique(np.concatenate([good, *known]))
+        runs = np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1)
+        by_level[number] = [[int(run[0]), int(run[-1]) + 1] for run in runs]
         self._files[video] = [*stat, held_bytes, by_level]
         self._has_news = True
 
@@ -68,11 +71,3 @@ class Certificates:
         """Return the good rows of each level."""
         *kept, _, by_level = self._files.get(video, [0, 0, 0, []])
         return by_level if tuple(kept) == stat and by_level else [[] for _ in LEVELS]
-
-
-def _as_rows(ranges: Ranges) -> np.ndarray:
-    return np.concatenate([np.empty(0, np.int64), *(np.arange(first, stop) for first, stop in ranges)])
-
-
-def _as_ranges(rows: np.ndarray) -> Ranges:
-    return [[int(run[0]), int(run[-1]) + 1] for run in np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1)]

@@ -60,10 +60,9 @@ class ArrowFrames:
 
     def __init__(self, path: str, is_skimmed: bool = False):
         try:
-            column, held_bytes = _read_column(path, is_skimmed)
+            column, self.held_bytes = _read_column(path, is_skimmed)
         except (pa.ArrowException, OSError, ValueError) as error:
             raise DataError(f"{path}: cannot be read as Arrow: {error}; write or copy it again") from error
-        self.held_bytes = held_bytes
         self._is_base64 = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
         self._chunks = column.chunks
         self._starts = list(accumulate(map(len, self._chunks), initial=0))
@@ -90,7 +89,12 @@ class ArrowFrames:
         """
         cell = self._cell(row)
         self._check_length(cell)
-        self._check_header_of(cell)
+        try:
+            if not is_plain_header(self._bytes(cell.slice(0, min(len(cell), PLAIN_HEADER_BYTES)))):
+                open_jpeg(self._bytes(cell.slice(0, min(len(cell), HEADER_BYTES))))
+        except DECODE_ERRORS:
+            # Thumbnails and colour profiles can make a header longer.
+            open_jpeg(self._bytes(cell))
         # No other part of the coded image may hold these two bytes.
         if END_OF_IMAGE not in self._bytes(cell.slice(max(0, len(cell) - END_BYTES))):
             decode_jpeg(self._bytes(cell))
@@ -100,15 +104,6 @@ class ArrowFrames:
             raise ValueError("the row is empty")
         if self._is_base64 and len(cell) % 4:
             raise ValueError("base64 text whose length is no multiple of 4: its padding is missing, or it is cut off")
-
-    def _check_header_of(self, cell: pa.Buffer) -> None:
-        try:
-            if is_plain_header(self._bytes(cell.slice(0, min(len(cell), PLAIN_HEADER_BYTES)))):
-                return
-            open_jpeg(self._bytes(cell.slice(0, min(len(cell), HEADER_BYTES))))
-        except DECODE_ERRORS:
-            # Thumbnails and colour profiles can make a header longer.
-            open_jpeg(self._bytes(cell))
 
     def _cell(self, row: int) -> pa.Buffer:
         if not 0 <= row < len(self):

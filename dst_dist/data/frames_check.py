@@ -43,7 +43,9 @@ def check_frames(
     files, faults, tasks = index.files(), FrameFaults(), []
     for (path, video), positions in files.items():
         stat = faults.files[video] = stat_of(path)
-        tasks.append((path, certificates.unseen(video, stat, level, _rows_of(index.frames[positions]))))
+        spans = np.unique(index.frames[positions], axis=0)
+        rows = np.unique(np.concatenate([np.arange(start, end) for start, end in spans]))
+        tasks.append((path, certificates.unseen(video, stat, level, rows)))
     sizes = [len(rows) for _, rows in tasks]
     results = in_workers(partial(_look, level), tasks, sizes, "frames checked", num_workers)
     for ((_, video), positions), (_, looked_at), (wrong, held_bytes) in zip(files.items(), tasks, results, strict=True):
@@ -54,11 +56,6 @@ def check_frames(
         for position in positions.tolist() if wrong else ():
             _note_missing(index, position, video, wrong, faults)
     return faults
-
-
-def _rows_of(frames: np.ndarray) -> np.ndarray:
-    """Return all rows of some [start, end) ranges, ascending, each once."""
-    return np.unique(np.concatenate([np.arange(start, end) for start, end in np.unique(frames, axis=0)]))
 
 
 def _note_missing(index: ClipIndex, position: int, video: str, wrong: dict[int, str], faults: FrameFaults) -> None:

@@ -61,15 +61,12 @@ def _views(mapped: np.ndarray, end: int, forms: dict[str, Any]) -> Arrays:
     """Return the arrays of a mapped file. Raises ValueError if its size is not theirs."""
     arrays = {}
     for name, (form, shape) in forms.items():
-        dtype = np.lib.format.descr_to_dtype(_as_descr(form))
+        # JSON makes lists of the tuples that numpy wants.
+        descr = form if isinstance(form, str) else [tuple(field) for field in form]
+        dtype = np.lib.format.descr_to_dtype(descr)
         start = end + -end % ALIGNMENT_BYTES
         end = start + int(np.prod(shape)) * dtype.itemsize
         arrays[name] = mapped[start:end].view(dtype).reshape(shape)
     if end != len(mapped):
         raise ValueError(f"{len(mapped)} bytes, {end} expected")
     return arrays
-
-
-def _as_descr(form: Any) -> Any:
-    """Return a type's description as numpy wants it: JSON makes lists of its tuples."""
-    return form if isinstance(form, str) else [tuple(field) for field in form]
