@@ -10,7 +10,6 @@ import json
 import os
 import time
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -95,10 +94,7 @@ class IndexCache:
         return None if found is None else _unpack(*found)[0]
 
     def keep(self, key: dict[str, Any], clips: Clips, faults: FrameFaults, finder: FramesFinder) -> str | None:
-        """Write an entry and return its name; None if some file was written just now and may be changing.
-
-        Args:
-            clips: cut.
+        """Write an entry of cut clips and return its name; None if some file was written just now and may be changing.
 
         Raises:
             OSError: if it cannot be written.
@@ -166,8 +162,8 @@ def _unpack(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> tuple[Clip
     """Return what `_pack` was given."""
     missing = {position: tuple(frames) for position, frames in header["missing"]}
     files = {video: Stat(*stat) for video, stat in header["files"].items()}
-    faults = FrameFaults({position: text for position, text in header["faults"]}, missing, files)
-    arrays = dict(arrays)
+    faults = FrameFaults(dict(header["faults"]), missing, files)
     weights, samples = arrays.pop("weights"), arrays.pop("samples")
-    clips = Clips(ClipIndex(arrays, header["fingerprint"]), weights.tolist(), header["notes"], samples=samples)
-    return replace(clips, missing=missing if header["has_placeholders"] else {}, files=files), faults
+    index = ClipIndex(arrays, header["fingerprint"])
+    replaced = missing if header["has_placeholders"] else {}
+    return Clips(index, weights.tolist(), header["notes"], replaced, files, samples), faults
