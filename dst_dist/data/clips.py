@@ -125,7 +125,14 @@ class ClipIndex(Sequence[Clip]):
 
     def __getitem__(self, position: int) -> Clip:
         position = range(len(self))[position]
-        return _decode(self._content(position), os.fsdecode(self._paths[position]))
+        values = json.loads(self._content(position))
+        values.insert(_PATH_PLACE, os.fsdecode(self._paths[position]))
+        *values, steps, initial_state, turns, has_dst = values
+        decoded = (
+            Turn(role, text, tuple(Transition(*change) for change in transitions), first_frame, frame)
+            for role, text, transitions, first_frame, frame in turns
+        )
+        return Clip(*values, tuple(Step(*step) for step in steps), initial_state, tuple(decoded), has_dst)
 
     def subset(self, keep: Sequence[int]) -> "ClipIndex":
         """Return the clips at these positions, in this order."""
@@ -159,14 +166,3 @@ class ClipIndex(Sequence[Clip]):
 
     def _content(self, position: int) -> bytes:
         return self._contents[self._offsets[position] : self._offsets[position + 1]].tobytes()
-
-
-def _decode(content: bytes, frames_path: str) -> Clip:
-    values = json.loads(content)
-    values.insert(_PATH_PLACE, frames_path)
-    *values, steps, initial_state, turns, has_dst = values
-    decoded = (
-        Turn(role, text, tuple(Transition(*change) for change in transitions), first_frame, frame)
-        for role, text, transitions, first_frame, frame in turns
-    )
-    return Clip(*values, tuple(Step(*step) for step in steps), initial_state, tuple(decoded), has_dst)

@@ -6,7 +6,7 @@ Lengths, splits and samples are all computed from groups.
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from operator import itemgetter
 
@@ -74,16 +74,14 @@ def _order_outcomes(turns: list[Turn], counts: Counter) -> list[Turn]:
     ordered: list[Turn] = []
     for is_outcome, group in itertools.groupby(turns, lambda turn: turn.role in HEAD_ROLES):
         members = list(group)
-        ordered += _join_outcome(members, counts) if is_outcome else members
+        if is_outcome:
+            updates = [turn for turn in members if turn.role == "DST_UPDATE"]
+            replies = [turn for turn in members if turn.role == "assistant"]
+            if members != updates + replies:
+                counts["outcomes reordered: the update before the reply"] += 1
+            members = _join(updates, "DST_UPDATE turns", counts) + _join(replies, "replies", counts)
+        ordered += members
     return ordered
-
-
-def _join_outcome(outcome: list[Turn], counts: Counter) -> list[Turn]:
-    updates = [turn for turn in outcome if turn.role == "DST_UPDATE"]
-    replies = [turn for turn in outcome if turn.role == "assistant"]
-    if outcome != updates + replies:
-        counts["outcomes reordered: the update before the reply"] += 1
-    return _join(updates, "DST_UPDATE turns", counts) + _join(replies, "replies", counts)
 
 
 def _join(turns: list[Turn], kind: str, counts: Counter) -> list[Turn]:
@@ -132,17 +130,13 @@ def _label_ranges(by_frame: dict[int, Group], groups: list[Group], head: Head) -
 
     Frames of turns that are no outcome (see `_label_head`) are ignored, unless they are another turn's.
     """
-    labelled = [(label, turn) for group in groups for label, turn in _labels_of_ranges(group.turns, head)]
+    labelled: list[tuple[int, Turn]] = []
+    for group in groups:
+        label = 1
+        for turn in group.turns:
+            if turn.role == head.role:
+                labelled.append((label, turn))
+            label = {"user": 1, "system": IGNORE}.get(turn.role, label)
     for label, turn in sorted(labelled, key=itemgetter(0)):
         for frame in range(turn.first_frame, turn.frame + 1):
             by_frame[frame].decision[head.name] = label
-
-
-def _labels_of_ranges(turns: Sequence[Turn], head: Head) -> Iterator[tuple[int, Turn]]:
-    """Yield a head's turns at a frame, each with the label of the frames in its range."""
-    label = 1
-    for turn in turns:
-        if turn.role == head.role:
-            yield label, turn
-        elif turn.role in ("user", "system"):
-            label = 1 if turn.role == "user" else IGNORE
