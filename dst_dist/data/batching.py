@@ -221,20 +221,15 @@ def micro_batches(
     num_processes: int,
     frame_cost: int = ENCODED_FRAME_COST,
 ) -> list[MicroBatchSpec]:
-    """Return one process's micro-batches of a step.
-
-    Args:
-        samples, frame_cost: as in `pack`.
-    """
+    """Return one process's micro-batches of a step; `samples` and `frame_cost` are as in `pack`."""
     dealt = pack(draws, samples, limits, num_processes, frame_cost)
-    mine = dealt[rank]
     chosen = [draw.sample for draw in draws]
     frames = dict(zip(draws, samples["frames"][chosen].tolist(), strict=True))
     num_frames = [[sum(map(frames.__getitem__, members)) for members in own] for own in dealt]
     rounds = [max(of_round) for of_round in zip(*num_frames, strict=True)]
     return [
-        MicroBatchSpec(step, epoch, members, rounds[index], index == len(mine) - 1)
-        for index, members in enumerate(mine)
+        MicroBatchSpec(step, epoch, members, rounds[index], index == len(rounds) - 1)
+        for index, members in enumerate(dealt[rank])
     ]
 
 

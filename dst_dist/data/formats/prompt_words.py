@@ -56,13 +56,12 @@ class PromptWords:
         Args:
             goal, state: what the opening turn says of the clip; `state` may leave out steps that are not started.
         """
-        places = range(0, len(self._parts), 2)
-        kinds = {place: self._fault(place, goal, state) for place in places}
+        kinds = {place: self._fault(place, goal, state) for place in self._states}
         for place, kind in kinds.items():
             if kind is not None:
                 tell = log.count if kind == TWICE else log.contradiction
                 tell(kind, detail=self._parts[place].strip())
-        kept = [place for place in places if kinds[place] is None and not self._heads_nothing(place, kinds)]
+        kept = [place for place, kind in kinds.items() if kind is None and not self._heads_nothing(place, kinds)]
         return "".join(text for place in kept for text in self._parts[place - (place > kept[0]) : place + 1])
 
     def _heads_nothing(self, place: int, kinds: Mapping[int, str | None]) -> bool:
