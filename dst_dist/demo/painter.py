@@ -65,8 +65,7 @@ class Painter:
         ]
 
     def _draw_plate(self, step: StepPlan, status: str, colour: np.ndarray) -> np.ndarray:
-        plate = np.empty((PLATE, PLATE, 3))
-        plate[:] = self._background
+        plate = np.full((PLATE, PLATE, 3), self._background, float)
         if status == "not_started":
             plate[[0, -1], :] = plate[:, [0, -1]] = colour
         elif status == "paused":
@@ -104,9 +103,7 @@ def status_colours(domain: Domain) -> dict[str, tuple[int, int, int]]:
 
 def empty_board(background: np.ndarray) -> np.ndarray:
     """Return a picture of one colour, float64 [height, width, 3], with the border that `finish` cuts off."""
-    image = np.empty((FRAME_SIZE + 2 * MARGIN, FRAME_SIZE + 2 * MARGIN, 3))
-    image[:] = background
-    return image
+    return np.full((FRAME_SIZE + 2 * MARGIN, FRAME_SIZE + 2 * MARGIN, 3), background, float)
 
 
 def finish(image: np.ndarray, rng: np.random.Generator) -> bytes:

@@ -42,9 +42,8 @@ def text_baselines(clips: Iterable[Clip]) -> dict[str, Metrics]:
     hits: list[tuple[float, float]] = []
     for clip in clips:
         state, step_ids = dict(clip.initial_state), [step.id for step in clip.steps]
-        for turn in (turn for group in arrange(clip, "continuous", "last") for turn in group.turns):
-            if turn.role != "DST_UPDATE":
-                continue
+        groups = arrange(clip, "continuous", "last")
+        for turn in (turn for group in groups for turn in group.turns if turn.role == "DST_UPDATE"):
             by_rule = tuple(rule_update(state, step_ids)) == turn.transitions
             allowed = [(change,) for change in allowed_transitions(state, step_ids)]
             by_chance = 1 / len(allowed) if turn.transitions in allowed else 0.0

@@ -17,7 +17,6 @@ class Event:
     """A turn that the model wrote after a frame: an update (`DST_UPDATE`) or a reply (`assistant`).
 
     Attributes:
-        role: `DST_UPDATE` or `assistant`.
         probability: of the head that decided to write it.
         transitions: empty for a reply, and for an update that could not be read.
         num_illegal: how many of them the dialog state did not allow; these did not change it.
