@@ -15,11 +15,13 @@ from dst_dist.exit import BAD_USAGE, DONE, let_leader_speak
 from dst_dist.inspection.verbs import declare_check, declare_show
 from dst_dist.launched import is_main
 from dst_dist.paths import path_argument
+from dst_dist.terminal import print_any_text
 from dst_dist.versions import check_versions
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return the exit code, 2 for the user's fault, and after `train` the training's own."""
+    print_any_text()
     options = parse(arguments)
     try:
         # The doctor says it among the rest.

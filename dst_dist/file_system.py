@@ -25,7 +25,7 @@ class Ask(NamedTuple):
 
 def _append(folder: Path) -> None:
     for text in ("one\n", "two\n", "thr"):
-        with open(folder / "file", "a") as file:
+        with open(folder / "file", "a", encoding="utf-8") as file:
             file.write(text)
     with open(folder / "file", "rb+") as file:
         file.truncate(8)
@@ -35,20 +35,20 @@ def _append(folder: Path) -> None:
 
 def _replace(folder: Path) -> None:
     for name in ("old", "new"):
-        (folder / name).write_text(name)
+        (folder / name).write_text(name, encoding="utf-8")
     (folder / "new").replace(folder / "old")
-    if (folder / "old").read_text() != "new" or (folder / "new").exists():
+    if (folder / "old").read_text(encoding="utf-8") != "new" or (folder / "new").exists():
         raise OSError(errno.EIO, "the old file is still there")
 
 
 def _rename_folder(folder: Path) -> None:
     (folder / "unfinished").mkdir()
-    (folder / "unfinished" / "file").write_text("")
+    (folder / "unfinished" / "file").write_text("", encoding="utf-8")
     (folder / "unfinished").rename(folder / "finished")
 
 
 def _flush_file(folder: Path) -> None:
-    with open(folder / "flushed", "w") as file:
+    with open(folder / "flushed", "w", encoding="utf-8") as file:
         os.fsync(file.fileno())
 
 

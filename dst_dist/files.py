@@ -58,14 +58,14 @@ def point_to(path: Path, target: Path) -> None:
     except OSError as error:
         if error.errno in FAILURES:
             raise
-        path.write_text(f"{target}\n")
+        path.write_text(f"{target}\n", encoding="utf-8")
 
 
 def pointed_to(path: Path) -> Path | None:
     """Return the target of what `point_to` made; None if there is none."""
     if path.is_symlink():
         return path.readlink()
-    return Path(path.read_text().strip()) if path.is_file() else None
+    return Path(path.read_text(encoding="utf-8").strip()) if path.is_file() else None
 
 
 def free_bytes(folder: Path) -> int | None:

@@ -82,12 +82,12 @@ class RunFolder:
 
     def read_config(self) -> dict[str, Any]:
         """Return the recipe of the folder's run."""
-        return yaml.safe_load(self.config_file.read_text())
+        return yaml.safe_load(self.config_file.read_text(encoding="utf-8"))
 
     def metrics(self) -> Iterator[dict[str, Any]]:
         """Yield the lines of the metrics, oldest first; those that cannot be read are left out."""
         if self.metrics_file.exists():
-            with open(self.metrics_file) as file:
+            with open(self.metrics_file, encoding="utf-8") as file:
                 for line in file:
                     with suppress(ValueError):
                         yield json.loads(line)

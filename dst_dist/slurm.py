@@ -66,7 +66,7 @@ def submit(job: Job, words: list[str], allowed: list[str], dry_run: bool) -> str
         return f"{script}\n# would be written to {path} and submitted by: {shlex.join(command)}"
     try:
         run.path.mkdir(parents=True, exist_ok=True)
-        path.write_text(script)
+        path.write_text(script, encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"output_dir: {run.path} cannot be written: {error.strerror}") from error
     answer = subprocess.run(command, capture_output=True, text=True)
@@ -140,4 +140,4 @@ def _render(job: Job, words: list[str], recipe: Recipe, run: Path) -> str:
     texts = {name: shlex.quote(str(value)) for name, value in values.items()}
     texts["words"] = shlex.join(words)
     texts["gpus"] = "" if job.engine.startswith("cpu_") else f"#SBATCH --gpus-per-node={job.processes_per_node}\n"
-    return re.sub(r"\{\{(\w+)\}\}", lambda found: texts[found[1]], TEMPLATE.read_text())
+    return re.sub(r"\{\{(\w+)\}\}", lambda found: texts[found[1]], TEMPLATE.read_text(encoding="utf-8"))

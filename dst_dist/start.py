@@ -100,4 +100,4 @@ def _run(command: Sequence[str]) -> int:
 
 def _read(file: Path) -> tuple[int, str] | None:
     """Return a file's time in nanoseconds and its content; None if there is none."""
-    return (file.stat().st_mtime_ns, file.read_text()) if file.is_file() else None
+    return (file.stat().st_mtime_ns, file.read_text(encoding="utf-8")) if file.is_file() else None

@@ -24,6 +24,7 @@ BASE = {
     "logs",
     "processes",
     "run_folder",
+    "terminal",
     "versions",
 }
 ARROWS = {
@@ -41,6 +42,7 @@ ARROWS = {
     "recipe_types": {"paths"},
     "versions": {"errors"},
     "arguments": set(),
+    "terminal": set(),
     "config": {"metrics", "recipe_types"},
     "recipes": {"config", "errors", "paths", "recipe_types"},
     "logs": {"devices"},
@@ -69,7 +71,7 @@ ARROWS = {
     "measure": {"heads", "sentence_models", "data"},
     "streaming": {"errors", "heads", "logs", "data", "model", "measure"},
     "train": BASE | {"data", "model", "setup", "features", "plan", "measure"},
-    "evaluate": (BASE - {"exit", "launched", "versions"})
+    "evaluate": (BASE - {"exit", "launched", "terminal", "versions"})
     | {"data", "model", "setup", "features", "measure", "streaming"},
     "report": {"errors", "files", "heads", "metrics", "run_folder", "data"},
     "publish": {"errors", "files", "logs", "metrics", "recipes", "run_folder", "model"},
@@ -109,6 +111,7 @@ ARROWS = {
         "publish",
         "recipe_verbs",
         "report",
+        "terminal",
         "versions",
     },
 }
@@ -234,3 +237,28 @@ def test_programs_of_several_processes_do_not_finalize_python(tmp_path):
     path = tmp_path / "program.py"
     path.write_text("if __name__ == '__main__':\n    sys.exit(main())\n")
     assert not ends_without_finalizing(path)
+
+
+def is_text_call(call: ast.Call) -> bool:
+    """Whether a call reads or writes a text file by Python's own means, with `encoding` or without."""
+    name = call.func.id if isinstance(call.func, ast.Name) else getattr(call.func, "attr", "")
+    modes = [ast.unparse(argument) for argument in (*call.args, *(word.value for word in call.keywords))]
+    owner = ast.unparse(call.func.value) if isinstance(call.func, ast.Attribute) else ""
+    opens = name == "open" and (not owner or "path" in owner.lower() or "file" in owner or owner == "temporary")
+    return name in ("read_text", "write_text") or (opens and not any("b" in mode for mode in modes if "'" in mode))
+
+
+def test_text_files_are_utf_8_whatever_the_system_says():
+    """A run folder that is written under one locale is read under another."""
+    calls = [
+        (name, node)
+        for name, path in modules().items()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and is_text_call(node)
+    ]
+    assert len(calls) > 30
+    assert not [
+        f"{name}:{call.lineno}"
+        for name, call in calls
+        if not any(word.arg == "encoding" and "utf-8" in ast.unparse(word.value) for word in call.keywords)
+    ]

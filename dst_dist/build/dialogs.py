@@ -128,7 +128,7 @@ def read_dialogs(paths: Sequence[Path], report: Report) -> list[Video]:
 
 def _load(path: Path, faults: FileFaults) -> list[Any]:
     try:
-        raw = json.loads(path.read_text("utf-8-sig"))
+        raw = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         faults.add(f"cannot be read: {error.strerror}; name a file of generated dialogs")
         return []

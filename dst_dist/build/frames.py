@@ -81,7 +81,7 @@ def _make(out: Path, fps: float, size: int | None, video: Path) -> tuple[str, tu
 def _is_made(path: Path, asked: dict[str, Any]) -> bool:
     if not (path.is_file() and rate_file(path).is_file()):
         return False
-    written = json.loads(rate_file(path).read_text())
+    written = json.loads(rate_file(path).read_text(encoding="utf-8"))
     return written.pop("num_frames", None) == len(open_frames(str(path))) and written == asked
 
 

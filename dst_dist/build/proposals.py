@@ -64,7 +64,7 @@ class Proposer:
     def _kept(self, task: Task) -> list[int] | None:
         # One edited by hand, or by another version of this code, is asked again.
         with suppress(FileNotFoundError, ValueError):
-            return _read(self._path(task).read_text(), task)
+            return _read(self._path(task).read_text(encoding="utf-8"), task)
         return None
 
     def _path(self, task: Task) -> Path:

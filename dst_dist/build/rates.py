@@ -78,7 +78,7 @@ def _written_beside(frames: Path) -> float | None:
     if not path.is_file():
         return None
     try:
-        fps = float(json.loads(path.read_text())["fps"])
+        fps = float(json.loads(path.read_text(encoding="utf-8"))["fps"])
         reason = f"it says {fps}"
     except (ValueError, KeyError, TypeError) as error:
         fps, reason = 0.0, repr(error)

@@ -32,6 +32,6 @@ def _container_limit() -> float:
     for names in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
         files = [CGROUPS / name for name in names]
         if all(file.is_file() for file in files):
-            quota, period = " ".join(file.read_text() for file in files).split()
+            quota, period = " ".join(file.read_text(encoding="utf-8") for file in files).split()
             return math.inf if quota in ("max", "-1") else int(quota) / int(period)
     return math.inf

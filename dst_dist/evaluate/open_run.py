@@ -167,7 +167,7 @@ def _count_trained_on(folder: RunFolder, split: str | None, data: SampleDataset 
         logger.warning("%s: missing, so it is unknown which videos of data.%s were trained on", file, split)
         return None
     videos = set(data.clips.index.videos())
-    both = sorted(videos & set(file.read_text().splitlines()))
+    both = sorted(videos & set(file.read_text(encoding="utf-8").split("\n")))
     if both:
         logger.warning("%s: %d of %d videos were trained on, for example %s", split, len(both), len(videos), both[0])
     return len(both)

@@ -18,7 +18,7 @@ def weight_files(folder: Path) -> list[str]:
     if (folder / "model.safetensors").is_file() or not index.is_file():
         return ["model.safetensors"]
     try:
-        return sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        return sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise CheckpointError(f"{index}: not readable ({error})") from error
 

@@ -86,7 +86,7 @@ def _measured(run: RunFolder) -> Iterator[str]:
                     "| metric | value | 95 % interval over videos |",
                     "|---|---|---|",
                 ]
-                yield from _rows(json.loads(file.read_text()), table_keys(kind))
+                yield from _rows(json.loads(file.read_text(encoding="utf-8")), table_keys(kind))
 
 
 def _rows(result: Mapping[str, Any], keys: Iterable[str]) -> Iterator[str]:

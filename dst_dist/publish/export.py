@@ -61,7 +61,7 @@ def export_run(run_folder: Path, to: Path, merge: bool, push: str | None = None)
     if furthest > TOLERANCE:
         raise CheckpointError(f"{to}: its logits are {furthest:.1e} from those of {run.final}; do not use it")
     logger.info("logits before and after differ by %.1e at most, as a share of the largest", furthest)
-    write_whole(to / RECIPE, run.config_file.read_text())
+    write_whole(to / RECIPE, run.config_file.read_text(encoding="utf-8"))
     write_whole(to / CARD, model_card(run, to, keeps_adapter, push))
     logger.info("exported to %s", to)
     if push is not None:

@@ -26,7 +26,7 @@ def read_run(run_folder: Path) -> dict[str, Any]:
         raise ConfigError(f"{run_folder}: not a run folder, there is no config.yaml; name the output_dir of a training")
     recipe = folder.read_config()
     training, notes = _read_training(folder.metrics_file)
-    status = _parse(folder.status_file.read_text()) if folder.status_file.is_file() else {}
+    status = _parse(folder.status_file.read_text(encoding="utf-8")) if folder.status_file.is_file() else {}
     return {
         "name": run_folder.resolve().name,
         "model": recipe["model"]["name_or_path"],

@@ -136,7 +136,7 @@ def read_task(path: Path) -> Clip:
 
 def _load(path: Path) -> dict:
     try:
-        raw = json.loads(path.read_text("utf-8-sig"))
+        raw = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: cannot be read as JSON: {error}") from error
     if not isinstance(raw, dict):

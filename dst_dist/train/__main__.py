@@ -11,6 +11,7 @@ from dst_dist.launch_settings import read_launch_settings
 from dst_dist.launched import is_main
 from dst_dist.paths import path_argument
 from dst_dist.recipes.loading import load_recipe, output_dir_of, packaged_recipes
+from dst_dist.terminal import print_any_text
 from dst_dist.train.held_folder import HeldFolder, check_start_model, write_status_file
 from dst_dist.train.stop import StopRequest
 from dst_dist.versions import check_versions
@@ -36,6 +37,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 def main(arguments: list[str]) -> int:
     """Train as the command line says; return the exit code and write it to status.json."""
+    print_any_text()
     options = parse(arguments)
     folder = output_dir_of(options.recipe)
     if folder is None:

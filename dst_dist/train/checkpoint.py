@@ -250,7 +250,7 @@ def read_manifest(path: Path) -> dict[str, FileEntry]:
 
 def read_training(path: Path) -> dict[str, Any]:
     """Return the content of a checkpoint's training.json."""
-    return json.loads((path / TRAINING).read_text())
+    return json.loads((path / TRAINING).read_text(encoding="utf-8"))
 
 
 def load(path: Path, engine: Engine, num_updates: int) -> None:

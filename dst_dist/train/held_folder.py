@@ -50,7 +50,7 @@ class HeldFolder(RunFolder):
         self.may_write_status, self.lacking = False, []
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = open(self.lock_file, "a+")  # noqa: SIM115, held until the process ends
+            self._lock = open(self.lock_file, "a+", encoding="utf-8")  # noqa: SIM115, held until the process ends
             self._hold()
         except OSError as error:
             if not self._status_is_inside:
@@ -90,7 +90,7 @@ class HeldFolder(RunFolder):
         self.may_write_status = True
         try:
             if self.status_file.is_file():
-                self._earlier_status = self.status_file.read_text()
+                self._earlier_status = self.status_file.read_text(encoding="utf-8")
                 self.status_file.unlink()
         except OSError as error:
             raise ConfigError(f"{self.status_file}: cannot be replaced: {error.strerror}") from error
@@ -138,7 +138,7 @@ class HeldFolder(RunFolder):
                 f"({error.strerror}); choose another output_dir, or move what is in it"
             ) from error
         if self._earlier_status is not None and self._status_is_inside:
-            moved.status_file.write_text(self._earlier_status)
+            moved.status_file.write_text(self._earlier_status, encoding="utf-8")
         self.lock()
         if moved.stop_file.exists():
             moved.stop_file.rename(self.stop_file)
@@ -207,7 +207,7 @@ def check_start_model(name: str, output_dir: Path) -> None:
 def _adapter_base(folder: Path) -> str | None:
     """Return the base that a local adapter names, or None; a damaged adapter is reported when the model is checked."""
     try:
-        config = json.loads((folder / "adapter_config.json").read_text())
+        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     base = config.get("base_model_name_or_path") if isinstance(config, dict) else None

@@ -64,7 +64,7 @@ class HostCopy:
 
 def available_memory() -> int:
     """Return the bytes that the processes of this node may still take: of the machine, their job and container."""
-    values = dict(line.split(":") for line in MACHINE.read_text().splitlines())
+    values = dict(line.split(":") for line in MACHINE.read_text(encoding="utf-8").splitlines())
     return min([int(values["MemAvailable"].split()[0]) << 10, *_left_in_groups()])
 
 
@@ -73,17 +73,20 @@ def _left_in_groups() -> list[int]:
     left = []
     for folder, limit_name, usage_name, cache_name in _memory_groups():
         limit, usage, stat = (folder / name for name in (limit_name, usage_name, "memory.stat"))
-        if all(file.is_file() for file in (limit, usage, stat)) and (text := limit.read_text().strip()) != "max":
+        if (
+            all(file.is_file() for file in (limit, usage, stat))
+            and (text := limit.read_text(encoding="utf-8").strip()) != "max"
+        ):
             # The usage counts cached files, which give way.
-            cached = dict(line.split() for line in stat.read_text().splitlines()).get(cache_name, "0")
-            left.append(int(text) - int(usage.read_text()) + int(cached))
+            cached = dict(line.split() for line in stat.read_text(encoding="utf-8").splitlines()).get(cache_name, "0")
+            left.append(int(text) - int(usage.read_text(encoding="utf-8")) + int(cached))
     return left
 
 
 def _memory_groups() -> list[tuple[Path, str, str, str]]:
     """Return folder and file names of this process's memory cgroup and of all above it."""
     groups = []
-    for line in OWN_CGROUPS.read_text().splitlines() if OWN_CGROUPS.is_file() else []:
+    for line in OWN_CGROUPS.read_text(encoding="utf-8").splitlines() if OWN_CGROUPS.is_file() else []:
         _, controllers, path = line.split(":", 2)
         if controllers == "":
             root, names = CGROUPS, ("memory.max", "memory.current", "inactive_file")

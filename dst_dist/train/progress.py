@@ -59,7 +59,7 @@ class TrainLog:
         if engine.is_main:
             say_jump(run, start_step, num_steps, recipe.optim)
         self.trackers = Trackers(engine, run, recipe, start_step)
-        self.file = open(run.metrics_file, "a", buffering=1) if engine.is_main else None  # noqa: SIM115, see close
+        self.file = open(run.metrics_file, "a", buffering=1, encoding="utf-8") if engine.is_main else None  # noqa: SIM115, see close
         self.checkpoint_values: dict[str, float] = defaultdict(float)
         self.begin_s = 0.0
         show_bar = engine.is_main and sys.stderr.isatty()

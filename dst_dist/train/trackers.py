@@ -62,7 +62,7 @@ class Trackers:
 def _read_keys(run: RunFolder, trackers: set[str]) -> dict[str, str]:
     """Return the names of the tracked runs from the run folder; a new `id` is written before a tracker gets it."""
     if run.trackers_file.is_file():
-        return json.loads(run.trackers_file.read_text())
+        return json.loads(run.trackers_file.read_text(encoding="utf-8"))
     keys = {"id": secrets.token_hex(16)}
     if trackers:
         _write_keys(run, keys)
