@@ -79,8 +79,7 @@ def read_deepspeed(environment: Mapping[str, str], max_grad_norm: float, faults:
             faults.append(f"DeepSpeed JSON: remove {key}; the recipe's {BY_RECIPE[key]} decides")
         elif key not in BY_RECIPE and key not in FREE:
             faults.append(f"DeepSpeed JSON: remove {key}; it is not supported here")
-    zero = settings.get("zero_optimization", {})
-    zero = {**OWN_ZERO, **(zero if isinstance(zero, dict) else {})}
+    zero = {**OWN_ZERO, **_section(settings, "zero_optimization", faults)}
     _check_zero(zero, environment, faults)
     return settings | agreed | {"zero_optimization": zero}
 
@@ -103,10 +102,10 @@ def _read(file: str, faults: list[str]) -> dict[str, Any]:
 
 
 def _without_auto(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings without those that are `auto` or off, nor sections that are left empty by that."""
+    """Return the settings without those that are `auto`, null or off, nor sections that are left empty by that."""
     kept = {key: _without_auto(value) if isinstance(value, dict) else value for key, value in settings.items()}
     off = [key for key, value in kept.items() if isinstance(value, dict) and value.get("enabled", True) is False]
-    return {key: value for key, value in kept.items() if value not in ("auto", {}) and key not in off}
+    return {key: value for key, value in kept.items() if value not in ("auto", None, {}) and key not in off}
 
 
 def _check_zero(zero: dict[str, Any], environment: Mapping[str, str], faults: list[str]) -> None:
@@ -117,11 +116,11 @@ def _check_zero(zero: dict[str, Any], environment: Mapping[str, str], faults: li
     stage = environment.get("ACCELERATE_DEEPSPEED_ZERO_STAGE", str(zero["stage"]))
     if stage not in ("1", "2"):
         faults.append(f"zero_stage is {stage}: it must be 1 or 2; to shard weights use launch/fsdp.yaml")
-    device = _device(zero, "offload_optimizer")
+    device = str(_section(zero, "offload_optimizer", faults).get("device", "none"))
     offload = environment.get("ACCELERATE_DEEPSPEED_OFFLOAD_OPTIMIZER_DEVICE", device)
     if offload not in ("none", "cpu"):
         faults.append(f"offload_optimizer_device is {offload}: it must be none or cpu")
-    if _device(zero, "offload_param") != "none":
+    if _section(zero, "offload_param", faults).get("device", "none") != "none":
         faults.append("DeepSpeed JSON: remove zero_optimization.offload_param; launch/fsdp.yaml shards weights")
     if environment.get("ACCELERATE_DEEPSPEED_CONFIG_FILE", "none") == "none":
         zero |= {"stage": int(stage) if stage.isdigit() else stage, "offload_optimizer": {"device": offload}}
@@ -132,7 +131,10 @@ def _check_zero(zero: dict[str, Any], environment: Mapping[str, str], faults: li
         )
 
 
-def _device(zero: Mapping[str, Any], section: str) -> str:
-    """Return where a section puts what it offloads, `none` without it."""
-    where = zero.get(section)
-    return str(where.get("device", "none")) if isinstance(where, dict) else "none"
+def _section(settings: Mapping[str, Any], name: str, faults: list[str]) -> dict[str, Any]:
+    """Return a section, empty without one; a fault if it is no object, which would be passed over."""
+    section = settings.get(name, {})
+    if isinstance(section, dict):
+        return section
+    faults.append(f"DeepSpeed JSON: {name} must be an object, found {json.dumps(section)}")
+    return {}

@@ -131,15 +131,18 @@ def _host() -> Iterator[Finding]:
 
 
 def _folder(folder: Path) -> Iterator[Finding]:
-    was_there = folder.exists()
+    # One process opens a run folder, and it alone can remove what it made.
+    if not launched.is_main():
+        return
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         lacking = try_folder("--out", folder, RUN_FOLDER)
     except DstDistError as error:
         yield Finding("run folders", str(error), "bad", "name another folder with --out")
         return
     free = shutil.disk_usage(folder).free / GIB
-    if not was_there:
-        folder.rmdir()
+    for path in made:
+        path.rmdir()
     for clause in lacking:
         yield Finding("run folders", f"{folder} {clause}", "slow")
     remedy = "three checkpoints of a full 2.2B take 80 GiB, of LoRA 3 GiB"

@@ -148,7 +148,7 @@ def read_launch_settings(recipe: Recipe) -> LaunchSettings:
         )
     num_sharing = None
     if engine == "fsdp" and _is_true(environment, "ACCELERATE_USE_PARALLELISM_CONFIG"):
-        num_sharing = _num_sharing(environment["PARALLELISM_CONFIG_DP_SHARD_SIZE"], faults)
+        num_sharing = _num_sharing(environment.get("PARALLELISM_CONFIG_DP_SHARD_SIZE", "1"), faults)
     deepspeed = read_deepspeed(environment, recipe.optim.max_grad_norm, faults) if engine == "deepspeed" else {}
     if faults:
         raise ConfigError([f"accelerate launch: {fault}" for fault in faults])
@@ -202,10 +202,10 @@ def _relevant(environment: Mapping[str, str], engine: str) -> set[str]:
 
 def _num_sharing(value: str, faults: list[str]) -> int:
     """Return how many processes share the weights; a fault if a node's processes make no whole number of groups."""
-    sharing, on_node = int(value), launched.num_node_processes()
+    sharing, on_node = int(value) if value.isdecimal() else 0, launched.num_node_processes()
     if sharing < 2 or on_node % sharing:
         faults.append(
-            f"{on_node} processes on this node make no groups of {sharing}; pass "
+            f"{on_node} processes on this node make no groups of {value}; pass "
             "--parallelism_config_dp_shard_size with the number of GPUs of a node before -m"
         )
     return sharing

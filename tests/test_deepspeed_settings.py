@@ -81,6 +81,15 @@ FAULTS = {
     "stage 0": ({"zero_optimization": {"stage": 0}}, "zero_stage is 0: it must be 1 or 2"),
     "weights in host memory": ({"zero_optimization": {"offload_param": {"device": "cpu"}}}, "offload_param"),
     "disk": ({"zero_optimization": {"offload_optimizer": {"device": "nvme"}}}, "offload_optimizer_device is nvme"),
+    "no section": ({"zero_optimization": "stage2"}, 'zero_optimization must be an object, found "stage2"'),
+    "no offload": (
+        {"zero_optimization": {"offload_optimizer": "cpu"}},
+        'offload_optimizer must be an object, found "cpu"',
+    ),
+    "no offload of weights": (
+        {"zero_optimization": {"offload_param": True}},
+        "offload_param must be an object, found true",
+    ),
     "no JSON": ("{", "cannot be read as JSON"),
     "a list": ("[]", "must hold a JSON object"),
 }
@@ -93,7 +102,15 @@ def test_what_contradicts_the_recipe_is_refused_by_name(tmp_path, case):
     assert expected in fault
 
 
-@pytest.mark.parametrize("content", [{"fp16": {"enabled": False}}, {"data_efficiency": {"enabled": False}}, {}])
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"fp16": {"enabled": False}},
+        {"data_efficiency": {"enabled": False}},
+        {"zero_optimization": {"offload_optimizer": None}},
+        {},
+    ],
+)
 def test_what_is_switched_off_is_no_fault(tmp_path, content):
     assert read(content, tmp_path)[1] == []
 

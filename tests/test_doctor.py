@@ -30,7 +30,7 @@ def found(monkeypatch, tmp_path):
     monkeypatch.setattr(doctor, "start_processes", Alone)
 
     def examined(about):
-        return [finding for finding in examine(tmp_path / "runs") if finding.about == about]
+        return [finding for finding in examine(tmp_path / "all" / "runs") if finding.about == about]
 
     return examined
 
@@ -86,7 +86,7 @@ def no_links(monkeypatch):
 
 
 def doctor_lacks():
-    doctor.Path("runs").mkdir(exist_ok=True)
+    doctor.Path("all/runs").mkdir(exist_ok=True)
     return ["cannot make symbolic links"]
 
 
@@ -120,7 +120,7 @@ MACHINES = {
 @pytest.mark.parametrize("change, about, verdict, words", MACHINES.values(), ids=MACHINES)
 def test_what_a_machine_lacks_is_found(found, monkeypatch, tmp_path, change, about, verdict, words):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "runs").mkdir()
+    (tmp_path / "all/runs").mkdir(parents=True)
     change(monkeypatch)
     findings = [finding for finding in found(about) if words in finding.found]
     assert [finding.verdict for finding in findings] == [verdict], found(about)
@@ -136,9 +136,11 @@ def test_a_token_is_never_shown(found, monkeypatch, token):
     assert "secret" not in str(finding)
 
 
-def test_nothing_is_left(found, tmp_path):
-    found("run folders")
-    assert list(tmp_path.iterdir()) == []
+def test_nothing_is_left_and_one_process_looks(found, tmp_path, monkeypatch):
+    """Two would remove each other's folder."""
+    assert found("run folders") and list(tmp_path.iterdir()) == []
+    monkeypatch.setenv("RANK", "1")
+    assert not found("run folders")
 
 
 def test_slurm_is_read_from_the_environment(found, monkeypatch):

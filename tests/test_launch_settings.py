@@ -270,8 +270,9 @@ def test_files_as_accelerate_config_writes_them(read, tmp_path, case):
     assert all(any(word in fault for fault in faults) for word in expected)
 
 
-@pytest.mark.parametrize("on_node, sharing", [(4, 8), (6, 4), (2, 1)])
+@pytest.mark.parametrize("on_node, sharing", [(4, 8), (6, 4), (2, 1), (2, "two")])
 def test_groups_that_share_weights_lie_within_a_node(read, monkeypatch, on_node, sharing):
     monkeypatch.setenv("LOCAL_WORLD_SIZE", str(on_node))
-    _, faults = read(told("hsdp", "--parallelism_config_dp_shard_size", str(sharing)))
+    given = told("hsdp", "--parallelism_config_dp_shard_size", "2") | {"PARALLELISM_CONFIG_DP_SHARD_SIZE": str(sharing)}
+    _, faults = read(given)
     assert f"{on_node} processes on this node make no groups of {sharing}" in faults[0]

@@ -53,8 +53,12 @@ def read_json_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
         with path.open(encoding="utf-8") as file:
             for line in file:
                 try:
-                    rows.append(_parse(line))
+                    row = _parse(line)
                 except ValueError:
+                    row = None
+                if isinstance(row, dict):
+                    rows.append(row)
+                else:
                     num_bad += 1
     return rows, num_bad
 

@@ -10,11 +10,11 @@ from tests.report.make_run import make_run, trained
 def test_the_last_line_of_a_step_counts(tmp_path):
     run = trained(tmp_path / "run", num_steps=3)
     with (run / "metrics.jsonl").open("a") as file:
-        file.write('{"step": 3, "split": "train", "loss": 0.5, "grad_norm": NaN}\n{"step": 4, "spl')
+        file.write('{"step": 3, "split": "train", "loss": 0.5, "grad_norm": NaN}\n3\n{"step": 4, "spl')
     data = read_run(run)
     assert data["training"]["series"]["loss"] == {"train": [(1, 8.0), (2, 4.0), (3, 0.5)], "val": [(3, 2.0)]}
     assert "grad_norm" not in data["training"]["series"] and data["notes"] == [
-        "1 lines of metrics.jsonl could not be read."
+        "2 lines of metrics.jsonl could not be read."
     ]
 
 
