@@ -9,6 +9,11 @@ from dst_dist.data.batching import PackedBatch
 from dst_dist.data.forks import leave_signals_to_the_trainer
 
 SHARED_MEMORY = "/dev/shm"
+REMEDIES = {
+    "AF_UNIX path too long": "set TMPDIR to a shorter path",
+    "Too many open files": "raise the limit of open files (ulimit -n)",
+}
+"""What to change, by a part of the error; shared memory is short in all other cases."""
 
 
 def start_worker(worker: int) -> None:
@@ -25,10 +30,14 @@ def _send_fault(queue: Queue, error: Exception, item: Any) -> None:
         os._exit(1)
     size = sum(tensor.nbytes for tensor in vars(batch).values() if hasattr(tensor, "nbytes"))
     free_mib = shutil.disk_usage(SHARED_MEMORY).free / 2**20
+    more = (
+        f"{SHARED_MEMORY} has {free_mib:.1f} MiB left: give the machine more of it (docker run --shm-size=8g), lower "
+        "train.max_frames"
+    )
+    remedy = next((remedy for words, remedy in REMEDIES.items() if words in str(error)), more)
     empty = batch.without_content()
     empty.fault = (
-        f"a data worker could not hand over a micro-batch of {size / 2**20:.1f} MiB through {SHARED_MEMORY}, which has "
-        f"{free_mib:.1f} MiB left: {error}; give the machine more of it (docker run --shm-size=8g), "
-        "set data.num_workers=0, or lower train.max_frames"
+        f"a data worker could not hand over a micro-batch of {size / 2**20:.1f} MiB: {error}; {remedy}, or set "
+        "data.num_workers=0"
     )
     queue.put((number, empty))
