@@ -14,6 +14,10 @@ from dst_dist.config import Recipe
 from dst_dist.deepspeed_settings import read_deepspeed
 from dst_dist.errors import ConfigError
 
+STARTED_BY_OTHERS = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
+"""Variables in which mpirun and srun say how many processes they started. Accelerate reads some, and waits for all."""
+RANKS = ("RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+"""What a launcher says besides WORLD_SIZE."""
 LAYERS = ("SmolVLMEncoderLayer", "LlamaDecoderLayer")
 """The classes that FSDP2 shards one by one."""
 
@@ -146,6 +150,7 @@ def read_launch_settings(recipe: Recipe) -> LaunchSettings:
         faults.append(
             "num_processes is over 1, but one was started, as for --cpu and MULTI_CPU: use launch/cpu_ddp.yaml"
         )
+    _check_ranks(environment, faults)
     num_sharing = None
     if engine == "fsdp" and _is_true(environment, "ACCELERATE_USE_PARALLELISM_CONFIG"):
         num_sharing = _num_sharing(environment.get("PARALLELISM_CONFIG_DP_SHARD_SIZE", "1"), faults)
@@ -198,6 +203,23 @@ def _relevant(environment: Mapping[str, str], engine: str) -> set[str]:
         found.add("ACCELERATE_USE_PARALLELISM_CONFIG")
     # How fp8 is done; whether it is, mixed_precision says.
     return {variable for variable in found if not variable.startswith("ACCELERATE_FP8_")}
+
+
+def _check_ranks(environment: Mapping[str, str], faults: list[str]) -> None:
+    """Add a fault if several processes were started without ranks: each would train alone, or wait for ever."""
+    size = environment.get("WORLD_SIZE", "1")
+    lacking = [variable for variable in RANKS if variable not in environment]
+    if size != "1" and lacking:
+        faults.append(
+            f"WORLD_SIZE is {size}, but {', '.join(lacking)} are not set; let accelerate launch start the processes, "
+            "or set all of them, or none"
+        )
+    for variable in STARTED_BY_OTHERS if "WORLD_SIZE" not in environment else ():
+        if environment.get(variable, "1") != "1":
+            faults.append(
+                f"{variable} is {environment[variable]}: mpirun or srun started several processes, without ranks; let "
+                "it start one accelerate launch on each node, which starts the others, or unset the variable"
+            )
 
 
 def _num_sharing(value: str, faults: list[str]) -> int:
