@@ -8,6 +8,8 @@ from functools import lru_cache
 from dst_dist.build.dialogs import Turn
 
 TELL, DONE, HOLD, BACK, GIVE_UP, UNDO, ALONGSIDE = "tell", "done", "hold", "back", "give up", "undo", "alongside"
+# `For a while` is a time, and joins nothing.
+WHILE = r"(?<!\ba )(?<!\blittle )(?<!\bshort )\bwhile\b"
 
 _SENTENCE = re.compile(r"(?<=[.!?])[\"')]*\s+|\s+-\s+|\s*[;\u2014]\s*|,\s+(?=(?:and )?(?:now|next)\b)", re.IGNORECASE)
 _NOT_YET = re.compile(
@@ -17,7 +19,7 @@ _NOT_YET = re.compile(
 _CUES = (
     (
         ALONGSIDE,
-        r"\bwhile\b|\bmeanwhile\b|\bin the mean ?time\b|\b(on|by) (its|their) own\b|\bby (itself|themselves)\b"
+        rf"{WHILE}|\bmeanwhile\b|\bin the mean ?time\b|\b(on|by) (its|their) own\b|\bby (itself|themselves)\b"
         r"|\bin the background\b",
     ),
     (
@@ -76,6 +78,12 @@ _OWN_ACT = re.compile(
     r"(?!want|need|like|have|think|see|know|wonder|hope|guess|would|can|could|do|don't|did|didn't|not|am)\w+"
 )
 _GO_AHEAD = re.compile(r"\b(now|go ahead|yes|sure|fine|okay)\b")
+_ONLY_FOR_NOW = re.compile(r"^(?!.*\b(leav\w+|stop\w*|enough|that's|let)\b)(?P<told>.*)\bfor now\b")
+_BARE = re.compile(
+    r"^((okay|ok|there|all|both|now)[,.!]? )*"
+    r"(?!(agreed|noted|indeed|interested|confused|excited|worried|scared|tired|surprised|relieved|need|speed|red)\b)"
+    r"\w{2,}ed[.!]*$"
+)
 _ASKED = re.compile(r"\b(can|could|would|will) you\b|\bwhy don't you\b|\bhow about\b")
 
 
@@ -86,7 +94,10 @@ _WRONG = re.compile(
 _FOR_LATER = re.compile(r"\bfor now\b|\blater\b|\baside\b|\bunfinished\b|\bafterwards\b|\bcome back to\b")
 _CLAUSE = re.compile(r",?\s*\b(?:and then|then|after that|finally|afterwards)\b,?\s*", re.IGNORECASE)
 _BEFOREHAND = re.compile(r"^(?:but |and )?(?:before|after|once|when|as soon as|if)\s[^,]+,\s*(?=\S)", re.IGNORECASE)
-_WHILE = re.compile(r"\b(?:while|as)\s+(?P<clause>[^,.]+?)(?:,|[.!]?$)", re.IGNORECASE)
+_WHILE = re.compile(
+    rf"(?:{WHILE}|\bas)\s+(?P<clause>[^,.]+?)(?:,|\s(?=(?:you|we|i) (?:can|could|may|might|should|will)\b)|[.!]?$)",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -173,10 +184,13 @@ def _acts(text: str, turn: Turn) -> list[tuple[str, str | None]]:
 def _act(text: str, turn: Turn) -> str | None:
     if text.endswith("?") and not (turn.role == "assistant" and _ASKED.search(text)):
         return None
+    if turn.role == "assistant":
+        # `Screw it in by hand for now` is work; `leave it for now` is none.
+        text = _ONLY_FOR_NOW.sub(r"\g<told>", text)
     for act, pattern in _PATTERNS:
         if pattern.search(text) and not (act == DONE and _NOT_YET.search(text)):
             return act
-    if _HAVE_DONE.search(text):
+    if _HAVE_DONE.search(text) or (turn.role == "user" and _BARE.search(text)):
         return DONE
     return TELL if _tells(text, turn) else None
 

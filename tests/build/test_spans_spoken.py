@@ -17,6 +17,7 @@ FILL, DIG = (5, "assistant", "Fill the pot with soil."), (20, "assistant", "Now 
         pytest.param([FILL, DIG], ["5 S1 start", "20 S1 complete", "20 S2 start"], id="ends where the next begins"),
         pytest.param([FILL, (15, "user", "Done!"), DIG], ["5 S1 start", "15 S1 complete", "20 S2 start"], id="done"),
         pytest.param([FILL, (5, "assistant", "Well done!")], ["5 S1 start"], id="praise in one breath is no end"),
+        pytest.param([FILL, (9, "user", "Filled."), DIG], ["5 S1 start", "9 S1 complete", "20 S2 start"], id="a word"),
         pytest.param([FILL, (9, "assistant", "Tell me when you are done.")], ["5 S1 start"], id="not yet done"),
         pytest.param(
             [FILL, (10, "user", "Wait, the doorbell."), (30, "user", "I'm back."), (40, "user", "It is done.")],
