@@ -13,8 +13,9 @@ from dst_dist.build.hearing import Cue, Tell, hear
 from dst_dist.build.similarity import Similarity, compare
 from dst_dist.build.speech import Sentence
 from dst_dist.build.steps import Step
+from dst_dist.build.undoing import corrections, undoing
 from dst_dist.build.untimed import place_untimed
-from dst_dist.build.words import GROUP_OF, stem, telling, with_groups
+from dst_dist.build.words import with_groups
 
 NESTED_SHARE = 0.3
 SPOKEN_SHARE = 0.5
@@ -27,15 +28,6 @@ _PREPARING = re.compile(
 )
 NEAR_S = 3.0
 """Seconds between an instruction and the start of the line that it may be about."""
-_UNDOING = re.compile(
-    r"\b(detach\w*|unscrew\w*|disassembl\w*|undo\w*|dismantl\w*|disconnect\w*|unplug\w*|remov\w*"
-    r"|(?:tak|pull|lift)\w*\b.*\b(?:off|out|apart)|loosen\w*|unfasten\w*)\b",
-    re.IGNORECASE,
-)
-_SURELY_UNDOING = re.compile(
-    r"\b(detach\w*|unscrew\w*|disassembl\w*|undo\w*|dismantl\w*|disconnect\w*)\b", re.IGNORECASE
-)
-_JOINING = {GROUP_OF[stem(word)] for word in ("attach", "insert", "screw")}
 
 
 @dataclass(frozen=True)
@@ -98,11 +90,18 @@ def match(task: Task, sentences: Sequence[Sentence], similarity: Similarity, cos
     scores = task.line_scores.copy()
     for row, support in _near_instructions(lines, heard.instructions).items():
         scores[row] += SPOKEN_SHARE * np.maximum(0, support - scores[row])
-    chosen = _shared_by_namesakes(align(scores, costs), steps)
-    pairs = [(line, step, row[step]) for line, step, row in zip(lines, chosen, scores, strict=True) if step is not None]
-    runs = [Run(step, line.start, line.end, _undoes(line, steps[step]), float(score)) for line, step, score in pairs]
+    chosen = align(scores, costs)
+    taken_back, redone = corrections(lines, steps, chosen, scores, sentences)
+    chosen = [(taken_back | redone).get(row, step) for row, step in enumerate(chosen)]
+    chosen = _shared_by_namesakes(chosen, steps)
+    undone = undoing(lines, steps, chosen, taken_back)
+    runs = [
+        Run(step, line.start, line.end, row in undone, float(scores[row, step]))
+        for row, (line, step) in enumerate(zip(lines, chosen, strict=True))
+        if step is not None
+    ]
     unmatched = [line for line, step in zip(lines, chosen, strict=True) if step is None]
-    return Matches(_without_doubtful_undoing(runs, pairs, steps), unmatched, heard.tells, heard.cues)
+    return Matches(runs, unmatched, heard.tells, heard.cues)
 
 
 def _shared_by_namesakes(chosen: Sequence[int | None], steps: Sequence[Step]) -> list[int | None]:
@@ -130,29 +129,3 @@ def _near_instructions(
         if abs(starts[nearest] - time) <= NEAR_S:
             support[nearest] = np.maximum(support.get(nearest, row), row)
     return support
-
-
-def _undoes(line: Line, step: Step) -> bool:
-    """Return whether a line takes back what its step does."""
-    return bool(_UNDOING.search(line.text)) and not _UNDOING.search(step.name)
-
-
-def _without_doubtful_undoing(
-    runs: list[Run], pairs: Sequence[tuple[Line, int, float]], steps: Sequence[Step]
-) -> list[Run]:
-    """Return the runs, those that undo only where something is there to be undone.
-
-    Taking a pan off the stove is part of frying; taking off a part that was attached is not. So a plain `remove` counts
-    only of joined parts, after a mistake, or if the step is done again.
-    """
-    kept = []
-    for place, (run, (line, step, _)) in enumerate(zip(runs, pairs, strict=True)):
-        before = [other for other in runs[:place] if other.step == step and not other.is_undoing]
-        after = [other for other in runs[place + 1 :] if other.step == step and not other.is_undoing]
-        is_joined = any(GROUP_OF.get(word) in _JOINING for word in telling(steps[step].name))
-        is_marked = bool(line.mark) or any(other.mark for other, owner, _ in pairs[:place] if owner == step)
-        is_sure = bool(_SURELY_UNDOING.search(line.text)) or is_joined or is_marked or bool(after)
-        if run.is_undoing and not (before and is_sure):
-            run = Run(run.step, run.start, run.end, False, run.similarity)
-        kept.append(run)
-    return kept

@@ -87,10 +87,11 @@ _BARE = re.compile(
 _ASKED = re.compile(r"\b(can|could|would|will) you\b|\bwhy don't you\b|\bhow about\b")
 
 
-_WRONG = re.compile(
-    r"\bwrong\w*\b|\bmistake\w*\b|\bincorrect\w*\b|\bupside\b|\bbackwards?\b|\bagain\b|\bredo\b|\bundo\w*\b|\bshouldn't\b"
+_MISTAKE = (
+    r"\bwrong\w*\b|\bmistake\w*\b|\bincorrect\w*\b|\bupside\b|\bbackwards?\b|\bredo\b|\bundo\w*\b|\bshouldn't\b"
     r"|\bnot right\b|\binstead\b|\bunscrew\b|\bdetach\b|\breset\b|\bfrom scratch\b"
 )
+_WRONG = re.compile(rf"{_MISTAKE}|\bagain\b")
 _FOR_LATER = re.compile(r"\bfor now\b|\blater\b|\baside\b|\bunfinished\b|\bafterwards\b|\bcome back to\b")
 _CLAUSE = re.compile(r",?\s*\b(?:and then|then|after that|finally|afterwards)\b,?\s*", re.IGNORECASE)
 _BEFOREHAND = re.compile(r"^(?:but |and )?(?:before|after|once|when|as soon as|if)\s[^,]+,\s*(?=\S)", re.IGNORECASE)
@@ -105,7 +106,8 @@ class Sentence:
     """A sentence and what it does; `act` is None for nothing that moves a step.
 
     `may_tell` says that it could tell a step if it had no act of its own. `answers` is the question just before it.
-    `is_wrong` says that something was done wrongly, `is_for_later` that something is left for later.
+    `is_wrong` says that something was done wrongly or is done again, `is_mistake` that it was surely done wrongly,
+    `is_for_later` that something is left for later.
     """
 
     time: float
@@ -114,6 +116,7 @@ class Sentence:
     may_tell: bool = False
     answers: str = ""
     is_wrong: bool = False
+    is_mistake: bool = False
     is_for_later: bool = False
 
 
@@ -129,7 +132,9 @@ def read_sentences(said: Sequence[Turn]) -> list[Sentence]:
         texts = _split(turn.content)
         if turn.role == "user":
             question = next((text for text in texts if text.endswith("?")), "")
-        is_wrong = bool(re.search("correction|mistake", turn.labels or "") or _WRONG.search(turn.content.casefold()))
+        content = turn.content.casefold()
+        is_mistake = bool(re.search("correction|mistake", turn.labels or "") or re.search(_MISTAKE, content))
+        is_wrong = is_mistake or bool(_WRONG.search(content))
         for text in texts:
             for part, act in _acts(text, turn):
                 answers = question if turn.role == "assistant" else ""
@@ -137,7 +142,7 @@ def read_sentences(said: Sequence[Turn]) -> list[Sentence]:
                 if act == UNDO and not is_wrong:
                     act = TELL if _tells(part.casefold(), turn) else None
                 may_tell = _tells(part.casefold(), turn)
-                found.append(Sentence(turn.time, part, act, may_tell, answers, is_wrong, is_for_later))
+                found.append(Sentence(turn.time, part, act, may_tell, answers, is_wrong, is_mistake, is_for_later))
         if turn.role == "assistant":
             question = ""
     return found

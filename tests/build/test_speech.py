@@ -98,3 +98,17 @@ def test_labels_say_what_is_an_instruction(labels, act):
 def test_an_answer_knows_its_question_and_only_the_next_turn_is_one():
     said = [spoken(1.0, "user", "And the milk?"), spoken(1.0, "assistant", "Later."), spoken(2.0, "assistant", "Stir.")]
     assert [sentence.answers for sentence in read_sentences(said)] == ["", "And the milk?", ""]
+
+
+@pytest.mark.parametrize(
+    ("text", "labels", "found"),
+    [
+        ("Cut it again.", "", (True, False)),
+        ("That is wrong.", "", (True, True)),
+        ("A bit thinner.", "initiative|correction", (True, True)),
+        ("Cut it.", "", (False, False)),
+    ],
+)
+def test_what_is_done_again_need_be_no_mistake(text, labels, found):
+    (sentence,) = read_sentences([spoken(1.0, "assistant", text, labels)])
+    assert (sentence.is_wrong, sentence.is_mistake) == found
