@@ -3,13 +3,13 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
 
 import numpy as np
 
 from dst_dist.build.align import Costs, align
 from dst_dist.build.evidence import Evidence, Line
 from dst_dist.build.hearing import Cue, Tell, hear
+from dst_dist.build.namesakes import share
 from dst_dist.build.similarity import Similarity, compare
 from dst_dist.build.speech import Sentence
 from dst_dist.build.steps import Step
@@ -93,7 +93,7 @@ def match(task: Task, sentences: Sequence[Sentence], similarity: Similarity, cos
     chosen = align(scores, costs)
     taken_back, redone = corrections(lines, steps, chosen, scores, sentences)
     chosen = [(taken_back | redone).get(row, step) for row, step in enumerate(chosen)]
-    chosen = _shared_by_namesakes(chosen, steps)
+    chosen = share(chosen, steps, [line.text for line in lines])
     undone = undoing(lines, steps, chosen, taken_back)
     runs = [
         Run(step, line.start, line.end, row in undone, float(scores[row, step]))
@@ -102,20 +102,6 @@ def match(task: Task, sentences: Sequence[Sentence], similarity: Similarity, cos
     ]
     unmatched = [line for line, step in zip(lines, chosen, strict=True) if step is None]
     return Matches(runs, unmatched, heard.tells, heard.cues)
-
-
-def _shared_by_namesakes(chosen: Sequence[int | None], steps: Sequence[Step]) -> list[int | None]:
-    """Return the steps of lines; work on a step that comes again goes to a later step of its name that has none."""
-    shared, matched = list(chosen), [row for row, step in enumerate(chosen) if step is not None]
-    for name in {step.name for step in steps}:
-        places = [place for place, step in enumerate(steps) if step.name == name]
-        by_name = groupby(matched, key=lambda row: chosen[row] in places)
-        visits = [list(rows) for is_own, rows in by_name if is_own]
-        if len(visits) >= len(places) and not set(places) <= set(chosen):
-            for number, rows in enumerate(visits):
-                for row in rows:
-                    shared[row] = places[min(number, len(places) - 1)]
-    return shared
 
 
 def _near_instructions(

@@ -1,0 +1,85 @@
+"""Shares work out among steps whose names are the same, or differ only in which of several alike things they mean."""
+
+import re
+from collections.abc import Sequence
+from itertools import groupby
+
+from dst_dist.build.steps import Step
+from dst_dist.build.words import SILENT, stem
+
+_WHICH = """
+    first 1st
+    second 2nd
+    third 3rd
+    fourth 4th
+    fifth 5th
+    sixth 6th
+    last final
+    left
+    right
+    front
+    rear back
+    top upper
+    bottom lower
+    inner inside
+    outer outside
+"""
+_WHICH_OF = {word: line.split()[0] for line in _WHICH.strip().splitlines() for word in line.split()}
+"""Words that say which of several alike things is meant -> the first of those that mean the same."""
+_MORE = frozenset({"next", "other", "another", "remaining"})
+
+
+def share(chosen: Sequence[int | None], steps: Sequence[Step], texts: Sequence[str]) -> list[int | None]:
+    """Return the steps of lines; work on a step that comes again goes to a later namesake of it that has none.
+
+    Where names differ in a word such as `second` or `left`, a line that has that word goes to its step.
+
+    Args:
+        chosen: the step of each line, None for none; `texts` what the lines say.
+    """
+    shared, matched = list(chosen), [row for row, step in enumerate(chosen) if step is not None]
+    groups: dict[tuple[str, ...], list[int]] = {}
+    for place, step in enumerate(steps):
+        groups.setdefault(_core(step.name), []).append(place)
+    for places in groups.values():
+        by_name = groupby(matched, key=lambda row: chosen[row] in places)
+        visits = [[(row, places.index(chosen[row])) for row in rows] for is_own, rows in by_name if is_own]
+        names = [steps[place].name for place in places]
+        if len(visits) >= len(places) > 1 and not set(places) <= set(chosen):
+            for row, number in _in_turn(visits, names, texts).items():
+                shared[row] = places[number]
+    return shared
+
+
+def _in_turn(visits: Sequence[Sequence[tuple[int, int]]], names: Sequence[str], texts: Sequence[str]) -> dict[int, int]:
+    """Return which of the names each line of some visits means: the one of its own word, or for each visit the next.
+
+    Args:
+        visits: lines that stand together, each with the place of its name so far.
+    """
+    found: dict[int, int] = {}
+    own, at = [_which(name) for name in names], -1
+    for rows in visits:
+        before = rows[0][1]
+        for row, number in rows:
+            common = [len(words & _which(texts[row])) for words in own]
+            if common.count(max(common)) == 1:
+                at = common.index(max(common))
+            elif row == rows[0][0]:
+                waiting = [place for place in range(len(names)) if place not in found.values()]
+                at = next((place for place in waiting if place > at), waiting[0] if waiting else at)
+            elif number != before:
+                at = number
+            found[row], before = at, number
+    return found
+
+
+def _which(text: str) -> set[str]:
+    words = re.findall(r"[^\W_]+", text.casefold())
+    return {_WHICH_OF[word] for word in words if word in _WHICH_OF}
+
+
+def _core(name: str) -> tuple[str, ...]:
+    """Return the stems of a name, without the words that say which of several alike things is meant."""
+    words = re.findall(r"[^\W_]+", name.casefold())
+    return tuple(stem(word) for word in words if word not in SILENT | _MORE and word not in _WHICH_OF)

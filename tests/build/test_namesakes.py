@@ -1,0 +1,45 @@
+"""Work shared out among steps of one name, or of nearly one."""
+
+import pytest
+
+from dst_dist.build.namesakes import share
+from dst_dist.build.steps import read_steps
+from tests.build.found import changes
+
+FENCE = "Fence\n1. Wash the fence.\n2. Brush on the first coat.\n3. Sand the fence.\n4. Brush on the second coat."
+TABLE = "Table\n1. Screw on the left front leg.\n2. Screw on the right front leg.\n3. Screw on the left rear leg."
+WIPE = "Desk\n1. Wipe the desk.\n2. Glue the edge.\n3. Wipe the desk."
+
+
+@pytest.mark.parametrize(
+    ("knowledge", "texts", "chosen", "found"),
+    [
+        pytest.param(FENCE, ["brush", "sand", "brush"], [1, 2, 1], [1, 2, 3], id="what comes again"),
+        pytest.param(FENCE, ["brush", "sand", "brush"], [3, 2, 1], [3, 2, 1], id="all have work"),
+        pytest.param(FENCE, ["second coat", "sand", "first coat"], [3, 2, 3], [3, 2, 1], id="the line's own word"),
+        pytest.param(FENCE, ["second coat", "sand", "brush"], [3, 2, 3], [3, 2, 1], id="the one that is left"),
+        pytest.param(FENCE, ["brush", "sand", "brush", "sand", "brush"], [1, 2, 1, 2, 1], [1, 2, 3, 2, 3], id="over"),
+        pytest.param(FENCE, ["brush", "brush", "sand"], [3, 3, 2], [3, 3, 2], id="one visit is as it was"),
+        pytest.param(FENCE, ["brush", None, "brush", "sand"], [1, None, 1, 2], [1, None, 1, 2], id="a line about none"),
+        pytest.param(FENCE, ["brush", "sand", "second coat", "brush"], [1, 2, 3, 1], [1, 2, 3, 1], id="side by side"),
+        pytest.param(
+            TABLE + "\n4. Glue the top.",
+            ["left front", "glue", "left rear", "glue", "front leg"],
+            [0, 3, 0, 3, 0],
+            [0, 3, 2, 3, 1],
+            id="several words",
+        ),
+        pytest.param(WIPE, ["wipe", "glue", "wipe again"], [0, 1, 0], [0, 1, 2], id="one name"),
+        pytest.param(WIPE, ["wipe", "glue", "wipe"], [2, 1, 0], [2, 1, 0], id="one name, both have work"),
+    ],
+)
+def test_who_takes_a_line(knowledge, texts, chosen, found):
+    assert share(chosen, read_steps(knowledge), [text or "" for text in texts]) == found
+
+
+def test_the_second_coat_begins_where_the_work_comes_again():
+    lines = "[1.0s-9.0s] wash fence\n[10.0s-20.0s] brush fence\n[30.0s-40.0s] sand fence\n[50.0s-60.0s] brush fence"
+    assert changes(FENCE, lines) == [
+        *("1 S1 start", "9 S1 complete", "10 S2 start", "20 S2 complete"),
+        *("30 S3 start", "40 S3 complete", "50 S4 start", "60 S4 complete"),
+    ]
