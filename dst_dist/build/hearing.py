@@ -51,11 +51,15 @@ class Cue:
 
 @dataclass(frozen=True)
 class Heard:
-    """Sentences of a dialog matched to steps. `instructions` are all that may tell a step, with their similarities."""
+    """Sentences of a dialog matched to steps.
+
+    `instructions` are all that may tell a step, with their similarities; `orders` the times of those of the assistant.
+    """
 
     tells: list[Tell]
     cues: list[Cue]
     instructions: list[tuple[float, np.ndarray]]
+    orders: list[float]
 
 
 def hear(sentences: Sequence[Sentence], steps: Sequence[Step], similarity: Similarity) -> Heard:
@@ -74,6 +78,7 @@ def hear(sentences: Sequence[Sentence], steps: Sequence[Step], similarity: Simil
             if sentence.act not in (None, TELL)
         ],
         instructions=[(sentence.time, rows[sentence.text]) for sentence in settled if sentence.act == TELL],
+        orders=[sentence.time for sentence in settled if sentence.act == TELL and sentence.role == "assistant"],
     )
 
 

@@ -10,6 +10,7 @@ from dst_dist.build.align import Costs, align
 from dst_dist.build.evidence import Evidence, Line
 from dst_dist.build.hearing import Cue, Tell, hear
 from dst_dist.build.namesakes import share
+from dst_dist.build.orphans import adopt
 from dst_dist.build.similarity import Similarity, compare
 from dst_dist.build.speech import Sentence
 from dst_dist.build.steps import Step
@@ -93,6 +94,7 @@ def match(task: Task, sentences: Sequence[Sentence], similarity: Similarity, cos
     chosen = align(scores, costs)
     taken_back, redone = corrections(lines, steps, chosen, scores, sentences)
     chosen = [(taken_back | redone).get(row, step) for row, step in enumerate(chosen)]
+    chosen = adopt(lines, chosen, len(steps), heard)
     chosen = share(chosen, steps, [line.text for line in lines])
     undone = undoing(lines, steps, chosen, taken_back)
     runs = [

@@ -82,4 +82,6 @@ def _which(text: str) -> set[str]:
 def _core(name: str) -> tuple[str, ...]:
     """Return the stems of a name, without the words that say which of several alike things is meant."""
     words = re.findall(r"[^\W_]+", name.casefold())
-    return tuple(stem(word) for word in words if word not in SILENT | _MORE and word not in _WHICH_OF)
+    core = tuple(stem(word) for word in words if word not in SILENT | _MORE and word not in _WHICH_OF)
+    # A name of nothing but such words is like no other.
+    return core or (name,)

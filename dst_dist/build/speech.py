@@ -107,7 +107,7 @@ class Sentence:
 
     `may_tell` says that it could tell a step if it had no act of its own. `answers` is the question just before it.
     `is_wrong` says that something was done wrongly or is done again, `is_mistake` that it was surely done wrongly,
-    `is_for_later` that something is left for later.
+    `is_for_later` that something is left for later. `role` is who says it.
     """
 
     time: float
@@ -118,6 +118,7 @@ class Sentence:
     is_wrong: bool = False
     is_mistake: bool = False
     is_for_later: bool = False
+    role: str = "assistant"
 
 
 def read_sentences(said: Sequence[Turn]) -> list[Sentence]:
@@ -142,7 +143,9 @@ def read_sentences(said: Sequence[Turn]) -> list[Sentence]:
                 if act == UNDO and not is_wrong:
                     act = TELL if _tells(part.casefold(), turn) else None
                 may_tell = _tells(part.casefold(), turn)
-                found.append(Sentence(turn.time, part, act, may_tell, answers, is_wrong, is_mistake, is_for_later))
+                found.append(
+                    Sentence(turn.time, part, act, may_tell, answers, is_wrong, is_mistake, is_for_later, turn.role)
+                )
         if turn.role == "assistant":
             question = ""
     return found
