@@ -4,9 +4,12 @@ from collections.abc import Sequence
 
 from dst_dist.build.evidence import Line
 from dst_dist.build.hearing import Heard, Tell
+from dst_dist.build.words import telling
 
 NEAR_S = 1.5
 """Longest time between an instruction and the start of the line that does what it says."""
+REPEATED = 0.75
+"""Share of the words of two lines that they have in common if one repeats the other."""
 TOUCHING_S = 0.6
 """Longest gap between two lines of one piece of work."""
 
@@ -28,7 +31,7 @@ def adopt(lines: Sequence[Line], chosen: Sequence[int | None], num_steps: int, h
             if _begins(lines[row], heard.orders) and _may_be_told(step, row, lines, filled, heard.tells):
                 filled[row] = step
                 break
-    return _joined(lines, filled, heard.orders)
+    return _joined(lines, _repeated(lines, filled), heard.orders)
 
 
 def _rows_behind(step: int | None, chosen: Sequence[int | None]) -> list[int]:
@@ -59,6 +62,17 @@ def _may_be_told(
     return step in at_start or not (at_start or is_elsewhere)
 
 
+def _repeated(lines: Sequence[Line], chosen: Sequence[int | None]) -> list[int | None]:
+    """Return the steps of lines; one without a step takes that of the last line before it with nearly its words."""
+    repeated, words = list(chosen), [set(telling(line.text)) for line in lines]
+    for row, own in enumerate(words):
+        for other in reversed(range(row)):
+            is_like = own and len(own & words[other]) >= REPEATED * len(own | words[other])
+            if repeated[row] is None and chosen[other] is not None and is_like:
+                repeated[row] = chosen[other]
+    return repeated
+
+
 def _joined(lines: Sequence[Line], chosen: Sequence[int | None], orders: Sequence[float]) -> list[int | None]:
     """Return the steps of lines; one without a step is part of the work that it touches.
 
@@ -69,7 +83,7 @@ def _joined(lines: Sequence[Line], chosen: Sequence[int | None], orders: Sequenc
     for row, line in enumerate(lines):
         is_told = _begins(line, orders)
         if joined[row] is None and row and not is_told and _touch(lines[row - 1], line):
-            joined[row] = joined[row - 1]
+            joined[row] = chosen[row - 1]
         if joined[row] is None and is_told and row + 1 < len(lines) and _touch(line, lines[row + 1]):
             joined[row] = None if _begins(lines[row + 1], orders) else chosen[row + 1]
     return joined

@@ -10,7 +10,7 @@ from dst_dist.build.speech import Sentence
 from dst_dist.build.steps import Step
 from dst_dist.build.words import GROUP_OF, stem, telling
 
-CORRECTED_S = 4.0
+CORRECTED_S = 3.0
 """Longest time from words about a mistake to the line that takes it back."""
 EARLY_S = 1.0
 """Longest time that such a line may begin before these words."""

@@ -43,6 +43,18 @@ CROSSED, GLUED = ["10 S1 start", "20 S1 complete"], ["50 S3 start", "60 S3 compl
             id="not behind the step before",
         ),
         pytest.param(
+            [STICKS, FIRM, PAPER, "[70.0s-80.0s] makes it firm again"],
+            [TOLD],
+            ["30 S2 start", "40 S2 pause", "70 S2 resume", "80 S2 complete"],
+            id="a line in nearly the words of another",
+        ),
+        pytest.param(
+            [STICKS, FIRM, PAPER, "[70.0s-80.0s] makes the floor clean"],
+            [TOLD],
+            ["30 S2 start", "40 S2 complete"],
+            id="a line in some words of another",
+        ),
+        pytest.param(
             [STICKS, FIRM, "[40.3s-44.0s] bites it off", PAPER], [TOLD], ["30 S2 start", "44 S2 complete"], id="goes on"
         ),
         pytest.param(
@@ -68,3 +80,8 @@ def test_a_step_without_lines_takes_one_that_an_instruction_begins(lines, turns,
         assert not any(" S2 " in change for change in found)
     else:
         assert sorted(found) == sorted([*CROSSED, *gold, *GLUED])
+
+
+def test_only_the_line_right_behind_the_work_lengthens_it():
+    lines = [STICKS, "[20.3s-24.0s] holds on", "[24.2s-45.0s] drinks tea", PAPER]
+    assert changes(KITE, "\n".join(lines)) == ["10 S1 start", "24 S1 complete", *GLUED]
