@@ -276,29 +276,3 @@ def test_groups_that_share_weights_lie_within_a_node(read, monkeypatch, on_node,
     given = told("hsdp", "--parallelism_config_dp_shard_size", "2") | {"PARALLELISM_CONFIG_DP_SHARD_SIZE": str(sharing)}
     _, faults = read(given)
     assert f"{on_node} processes on this node make no groups of {sharing}" in faults[0]
-
-
-RANKS = {"RANK": "1", "LOCAL_RANK": "1", "MASTER_ADDR": "node0", "MASTER_PORT": "29500"}
-STARTED = {
-    "mpirun": ({"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "1"}, "OMPI_COMM_WORLD_SIZE is 2: mpirun or srun"),
-    "srun with PMI": ({"PMI_SIZE": "4", "PMI_RANK": "0"}, "PMI_SIZE is 4: mpirun or srun"),
-    "srun": ({"SLURM_STEP_NUM_TASKS": "8"}, "SLURM_STEP_NUM_TASKS is 8: mpirun or srun"),
-    "a size alone": (
-        {"WORLD_SIZE": "2"},
-        "WORLD_SIZE is 2, but RANK, LOCAL_RANK, MASTER_ADDR, MASTER_PORT are not set",
-    ),
-    "no address": (
-        {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0"},
-        "WORLD_SIZE is 2, but MASTER_ADDR, MASTER_PORT are not set",
-    ),
-    "one of mpirun": ({"OMPI_COMM_WORLD_SIZE": "1", "PMI_SIZE": "1", "SLURM_STEP_NUM_TASKS": "1"}, None),
-    "a launcher under srun": ({"WORLD_SIZE": "8", **RANKS, "PMI_SIZE": "2", "SLURM_STEP_NUM_TASKS": "2"}, None),
-    "ranks by hand": ({"WORLD_SIZE": "2", **RANKS}, None),
-}
-
-
-@pytest.mark.parametrize("variables, fault", STARTED.values(), ids=STARTED)
-def test_processes_without_ranks_are_refused(read, variables, fault):
-    """Accelerate would wait for the others without end, or each would train for itself."""
-    _, faults = read(variables)
-    assert [fault in found for found in faults] == ([True] if fault else [])
