@@ -6,6 +6,7 @@ Under `accelerate launch` the processes also test whether they reach each other.
 import os
 import platform
 import shutil
+import sys
 from collections.abc import Iterator
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -150,6 +151,9 @@ def _folder(folder: Path) -> Iterator[Finding]:
 
 
 def _surroundings() -> Iterator[Finding]:
+    encoding = sys.getfilesystemencoding()
+    remedy = "export PYTHONUTF8=1, or names of files with letters beyond ASCII are not found"
+    yield _slow_if(encoding != "utf-8", "names of files", f"read as {encoding}", remedy)
     job = os.environ.get("SLURM_JOB_ID")
     slurm = f"job {job} on {os.environ.get('SLURM_JOB_NUM_NODES', '?')} nodes" if job else "not inside a job"
     found = "sbatch is here" if shutil.which("sbatch") else "no sbatch here"

@@ -104,12 +104,17 @@ def deaf_processes(monkeypatch):
     monkeypatch.setattr(doctor, "start_processes", Deaf)
 
 
+def another_encoding(monkeypatch):
+    monkeypatch.setattr(sys, "getfilesystemencoding", lambda: "iso8859-1")
+
+
 MACHINES = {
     "no GPU": (no_gpu, "GPU", "slow", "none"),
     "a GPU that torch does not see": (hidden_gpu, "GPU", "bad", "the driver has 1"),
     "a container": (small_shared_memory, "shared memory", "slow", "0.06 GiB free"),
     "an old package": (old_package, "packages", "bad", "deepspeed 0.18.2"),
     "a missing package": (no_peft, "packages", "bad", "peft is not installed"),
+    "another encoding": (another_encoding, "names of files", "slow", "read as iso8859-1"),
     "no compiler": (no_compiler, "DeepSpeed offload", "ok", "lacks ninja"),
     "no symbolic links": (no_links, "run folders", "slow", "cannot make symbolic links"),
     "a folder that cannot be written": (no_writing, "run folders", "bad", "cannot be written"),
