@@ -73,14 +73,14 @@ class HeldFolder(RunFolder):
                 f"cannot lock a file ({error.strerror}): nothing keeps a second start out of the folder"
             )
         self._lock.truncate(0)
-        self._lock.write(f"process {os.getpid()} on {socket.gethostname()}\n{self.status_file.resolve()}\n")
+        self._lock.write(f"process {os.getpid()} on {socket.gethostname()}\n{os.path.realpath(self.status_file)}\n")
         self._lock.flush()
 
     def _refuse_second(self, error: OSError) -> NoReturn:
         """Raise ConfigError with the holder of the folder."""
         self._lock.seek(0)
         holder, _, its_status_file = self._lock.read().strip().partition("\n")
-        if not self._status_is_inside and its_status_file not in ("", str(self.status_file.resolve())):
+        if not self._status_is_inside and its_status_file not in ("", os.path.realpath(self.status_file)):
             self._take_status_file()
         holder = holder or "another process"
         raise ConfigError(f"output_dir {self.path} is in use by {holder}; choose another output_dir") from error
@@ -97,7 +97,7 @@ class HeldFolder(RunFolder):
 
     @property
     def _status_is_inside(self) -> bool:
-        return self.status_file.parent.resolve() == self.path.resolve()
+        return os.path.realpath(self.status_file.parent) == os.path.realpath(self.path)
 
     def open(self, recipe: dict[str, Any], allowed: Sequence[str] = ()) -> Path | None:
         """Prepare the folder for a run.
@@ -216,7 +216,7 @@ def _adapter_base(folder: Path) -> str | None:
 
 def _is_inside(place: Path, folder: Path) -> bool:
     """Return whether a path is in a folder, by its name or after following links."""
-    inner, outer = ((Path(os.path.abspath(path)), path.resolve()) for path in (place, folder))
+    inner, outer = ((Path(os.path.abspath(path)), Path(os.path.realpath(path))) for path in (place, folder))
     return any(path.is_relative_to(above) for path in inner for above in outer)
 
 

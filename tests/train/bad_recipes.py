@@ -17,6 +17,11 @@ def recipe_file(content):
     return write
 
 
+def output_in_a_loop(world):
+    (world.folder / "loop").symlink_to(world.folder / "loop")
+    return [f"output_dir={world.folder}/loop/run"]
+
+
 def output_in_a_file(world):
     (world.folder / "file").touch()
     return [f"output_dir={world.folder}/file/run"]
@@ -112,6 +117,7 @@ RECIPES = {
     "weight of zero": (words("data.train=[{kitchen: 0}]"), ("data.train: kitchen: weight 0", "1 or more")),
     "empty output_dir": (words("output_dir="), ("output_dir: must not be empty",)),
     "output_dir below a file": (output_in_a_file, ("output_dir", "cannot be written", "Not a directory")),
+    "output_dir in a loop of links": (output_in_a_loop, ("output_dir", "cannot be written", "Too many levels")),
     "unknown tracker": (words("log.report_to=[tensorbord]"), ("log.report_to: must be 'tensorboard'", "'tensorbord'")),
     "tracker not installed": (
         words("log.report_to=[comet_ml]"),
