@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from dst_dist import cli
+from dst_dist.terminal import print_any_text
 from dst_dist.train import __main__ as train
 
 
@@ -19,3 +20,11 @@ def test_any_text_can_be_printed(main, monkeypatch, tmp_path):
     print("Größe 好")
     printed = terminal.buffer.getvalue().decode("latin-1")
     assert "Größe \\u597d" in printed and "Größe-\\u597d" in printed and "Traceback" not in printed
+
+
+@pytest.mark.parametrize("stream", [None, io.StringIO()], ids=["closed", "replaced"])
+def test_a_stream_without_an_encoding_stays(monkeypatch, stream):
+    """Python has None for a closed one; notebooks and recorders put their own in place."""
+    monkeypatch.setattr(sys, "stdout", stream)
+    print_any_text()
+    assert sys.stdout is stream

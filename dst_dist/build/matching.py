@@ -93,7 +93,8 @@ def match(task: Task, sentences: Sequence[Sentence], similarity: Similarity, cos
         scores[row] += SPOKEN_SHARE * np.maximum(0, support - scores[row])
     chosen = align(scores, costs)
     taken_back, redone = corrections(lines, steps, chosen, scores, sentences)
-    chosen = [(taken_back | redone).get(row, step) for row, step in enumerate(chosen)]
+    corrected = taken_back | redone
+    chosen = [corrected.get(row, step) for row, step in enumerate(chosen)]
     chosen = adopt(lines, chosen, len(steps), heard)
     chosen = share(chosen, steps, [line.text for line in lines])
     undone = undoing(lines, steps, chosen, taken_back)

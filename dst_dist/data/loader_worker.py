@@ -30,11 +30,11 @@ def _send_fault(queue: Queue, error: Exception, item: Any) -> None:
         os._exit(1)
     size = sum(tensor.nbytes for tensor in vars(batch).values() if hasattr(tensor, "nbytes"))
     free_mib = shutil.disk_usage(SHARED_MEMORY).free / 2**20
-    more = (
+    more_memory = (
         f"{SHARED_MEMORY} has {free_mib:.1f} MiB left: give the machine more of it (docker run --shm-size=8g), lower "
         "train.max_frames"
     )
-    remedy = next((remedy for words, remedy in REMEDIES.items() if words in str(error)), more)
+    remedy = next((remedy for words, remedy in REMEDIES.items() if words in str(error)), more_memory)
     empty = batch.without_content()
     empty.fault = (
         f"a data worker could not hand over a micro-batch of {size / 2**20:.1f} MiB: {error}; {remedy}, or set "
