@@ -1,6 +1,7 @@
 """The rooms of the package: which imports which, how large files and functions are, and where a module's tests are."""
 
 import ast
+import fnmatch
 import functools
 from pathlib import Path
 
@@ -262,3 +263,11 @@ def test_text_files_are_utf_8_whatever_the_system_says():
         for name, call in calls
         if not any(word.arg == "encoding" and "utf-8" in ast.unparse(word.value) for word in call.keywords)
     ]
+
+
+def test_no_folder_of_tests_is_passed_over(request):
+    """Pytest leaves out folders of some names, among them `build`, without a word."""
+    patterns = request.config.getini("norecursedirs")
+    folders = {path.parent.name for path in Path(__file__).parent.rglob("test_*.py")}
+    assert "build" in folders
+    assert not [folder for folder in folders for pattern in patterns if fnmatch.fnmatch(folder, pattern)]
