@@ -90,11 +90,12 @@ KILLED_AT = {
 @pytest.mark.parametrize("point", KILLED_AT)
 def test_a_start_that_was_killed_leaves_nothing_wrong(words, root, monkeypatch, point):
     place, name = KILLED_AT[point]
-    if os.fork() == 0:
+    pid = os.fork()
+    if pid == 0:
         monkeypatch.setattr(place, name, lambda *_: os.kill(os.getpid(), signal.SIGKILL))
         Start(words)
         os._exit(0)
-    _, status = os.wait()
+    _, status = os.waitpid(pid, 0)
     assert os.waitstatus_to_exitcode(status) == -signal.SIGKILL
     again = Start(words)
     assert again.read == ([] if point == "the named entry" else ["train"])

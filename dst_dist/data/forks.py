@@ -1,7 +1,9 @@
 """Spreads work at the start of a run over the cores of the main process, and logs its progress."""
 
 import atexit
+import gc
 import multiprocessing
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +15,10 @@ from typing import Any
 from dst_dist.logs import logger
 
 SAY_EVERY_S = 30.0
+
+# What the main process left for its garbage collector stays uncollected in every process forked from it: a video
+# decoder, for one, would wait for ever for its threads, which only the main process has.
+os.register_at_fork(after_in_child=gc.freeze)
 
 
 def in_workers(

@@ -75,7 +75,7 @@ WRONG = [
 ]
 
 
-def built(folder, server, timeout_s=0.3):
+def built(folder, server, timeout_s=2):
     return build_videos(folder, RAW, proposer=Proposer(server.url, "m", folder / "answers", timeout_s))
 
 

@@ -1,5 +1,6 @@
 """Work that is spread over processes comes back in order."""
 
+import gc
 import logging
 import os
 import signal
@@ -23,6 +24,29 @@ def test_results_are_in_order_on_any_number_of_processes(num_workers):
     assert [result for result, _ in results] == [{"of": number, "is": number**2} for number in range(20)]
     others = {process for _, process in results} - {os.getpid()}
     assert len(others) == (num_workers if num_workers > 1 else 0)
+
+
+class Left:
+    """Garbage that the collector alone can free, like a video decoder that was closed."""
+
+    def __init__(self, freed):
+        self.itself, self.freed = self, freed
+
+    def __del__(self):
+        self.freed.append(os.getpid())
+
+
+def test_garbage_of_the_main_process_is_not_freed_in_a_worker():
+    """Freeing a video decoder waits for its threads, which a fork lacks."""
+    freed = []
+    gc.disable()
+    try:
+        Left(freed)
+        assert list(in_workers(lambda _: (gc.collect(), list(freed))[1], [0, 1], [1, 1], "items", 2)) == [[], []]
+    finally:
+        gc.enable()
+    gc.collect()
+    assert freed == [os.getpid()]
 
 
 def test_nothing_to_do():
@@ -57,11 +81,12 @@ def test_no_worker_outlives_the_work_whether_it_is_finished_or_not():
 def test_no_worker_outlives_a_main_process_that_was_killed(tmp_path):
     """Each worker notices it when it sends its next result."""
     names = tmp_path / "workers"
-    if os.fork() == 0:
+    pid = os.fork()
+    if pid == 0:
         results = in_workers(lambda _: time.sleep(0.1) or os.getpid(), [0] * 100, [1] * 100, "slow", 3)
         names.write_text(" ".join(str(next(results)) for _ in range(3)))
         os.kill(os.getpid(), signal.SIGKILL)
-    os.wait()
+    os.waitpid(pid, 0)
     workers = [int(name) for name in names.read_text().split()]
     assert len(set(workers)) == 3
     wait_until = time.monotonic() + 20
