@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from dst_dist.data.images import TURNS, to_rgb
+from dst_dist.data.images import TURNS
 from dst_dist.errors import ConfigError, DataError
 
 ORIENTATIONS = {
@@ -33,10 +33,17 @@ def read_container(path: Path, fps: float) -> Iterator[np.ndarray]:
         ConfigError: without PyAV.
     """
     with _open(path) as container:
+        from av.video.reformatter import VideoReformatter
+
         container.streams.video[0].thread_type = "AUTO"
-        for frame in sample(container.decode(video=0), fps, str(path)):
-            image, turn = frame.to_image(), _turn_of(frame)
-            yield to_rgb(image if turn is None else image.transpose(turn))
+        # One for the video: making it costs ten times as much as using it, and each frame's own would have threads.
+        reformatter, turn = VideoReformatter(), None
+        for number, frame in enumerate(sample(container.decode(video=0), fps, str(path))):
+            if number == 0:
+                # Asked of one frame: the answer and the frame hold each other, so the picture would stay in memory.
+                turn = _turn_of(frame)
+            pixels = reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray()
+            yield pixels if turn is None else np.asarray(Image.fromarray(pixels).transpose(turn))
 
 
 def length_s(path: Path) -> float | None:

@@ -1,11 +1,13 @@
 """Frames of a video by its own times."""
 
+import gc
+import os
 from fractions import Fraction
 from types import SimpleNamespace
 
 import pytest
 
-from dst_dist.data.video_files import length_s, sample
+from dst_dist.data.video_files import length_s, read_container, sample
 from dst_dist.errors import DataError
 from tests.data.videos import write_video
 
@@ -75,3 +77,17 @@ def test_frames_without_times_raise():
 def test_a_video_says_how_long_it_lasts(tmp_path):
     write_video(tmp_path / "tea.mp4", [10] * 5, [0, 500, 1000, 1500, 2000])
     assert length_s(tmp_path / "tea.mp4") == pytest.approx(2.0, abs=0.05)
+
+
+def test_pictures_and_threads_do_not_wait_for_the_garbage_collector(tmp_path):
+    """It comes late, and hours of video would fill the memory before."""
+    write_video(tmp_path / "tea.mp4", [10] * 20, range(0, 1000, 50))
+    threads = len(os.listdir("/proc/self/task"))
+    gc.collect()
+    gc.disable()
+    try:
+        assert len(list(read_container(tmp_path / "tea.mp4", 20.0))) == 20
+        pictures = sum(type(thing).__name__ == "VideoFrame" for thing in gc.get_objects())
+        assert (pictures, len(os.listdir("/proc/self/task"))) == (1, threads)
+    finally:
+        gc.enable()
