@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
-from dst_dist.data.formats.schema import SURROGATE, Name, Raw, shown, validate
+from dst_dist.data.formats.schema import Name, Raw, shown, validate
 from dst_dist.data.reading_log import ClipLog, FileFaults, Report
 from dst_dist.errors import DataError
 
@@ -17,6 +17,7 @@ SPLITS = ("train", "val", "test")
 NO_DATASET = "dialogs"
 """Folder of the dialogs that neither their annotations nor their path put into a dataset."""
 _SPLIT_NAME = re.compile(rf"({'|'.join(SPLITS)})(?![A-Za-z])")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _OLD_NAMES = {"ego4d-goalstep": "ego4d"}
 
 
@@ -144,9 +145,9 @@ def _mend(value: Any, log: ClipLog) -> Any:
         return {key: _mend(part, log) for key, part in value.items()}
     if isinstance(value, list):
         return [_mend(part, log) for part in value]
-    if isinstance(value, str) and SURROGATE.search(value):
+    if isinstance(value, str) and _SURROGATE.search(value):
         log.count("texts with half a character, which was replaced")
-        return SURROGATE.sub("\ufffd", value)
+        return _SURROGATE.sub("\ufffd", value)
     return value
 
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 import torch
 
 from dst_dist.data.images import DECODE_ERRORS, decode_jpeg, open_jpeg, preprocess
-from dst_dist.data.jpeg_header import is_plain_header
+from dst_dist.data.jpeg_header import plain_header
 from dst_dist.errors import DataError
 from dst_dist.files import replacing
 
@@ -66,6 +66,8 @@ class ArrowFrames:
         self._is_base64 = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
         self._chunks = column.chunks
         self._starts = list(accumulate(map(len, self._chunks), initial=0))
+        # Most rows have the header of the row before: an encoder writes it from its settings and the size.
+        self._header = b""
 
     def __len__(self) -> int:
         return self._starts[-1]
@@ -90,8 +92,11 @@ class ArrowFrames:
         cell = self._cell(row)
         self._check_length(cell)
         try:
-            if not is_plain_header(self._bytes(cell.slice(0, min(len(cell), PLAIN_HEADER_BYTES)))):
-                open_jpeg(self._bytes(cell.slice(0, min(len(cell), HEADER_BYTES))))
+            beginning = self._bytes(cell.slice(0, min(len(cell), PLAIN_HEADER_BYTES)))
+            if not (self._header and beginning.startswith(self._header)):
+                self._header = plain_header(beginning)
+                if not self._header:
+                    open_jpeg(self._bytes(cell.slice(0, min(len(cell), HEADER_BYTES))))
         except DECODE_ERRORS:
             # Thumbnails and colour profiles can make a header longer.
             open_jpeg(self._bytes(cell))

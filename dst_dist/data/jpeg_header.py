@@ -9,35 +9,36 @@ FRAMES = (0xC0, 0xC1, 0xC2)
 """Baseline, extended and progressive frames."""
 
 
-def is_plain_header(jpeg: bytes) -> bool:
-    """Return whether the bytes begin with a whole header as encoders of videos write it, which Pillow accepts.
+def plain_header(jpeg: bytes) -> bytes:
+    """Return the whole header with which the bytes begin, if it is one as encoders of videos write it.
 
-    False decides nothing: the header may be of a rarer kind, longer than the bytes given, or damaged; Pillow decides.
+    Pillow accepts it. Empty bytes decide nothing: the header may be of a rarer kind, longer than the bytes given, or
+    damaged; Pillow decides.
     """
     if jpeg[:2] != b"\xff\xd8":
-        return False
+        return b""
     place, has_frame = 2, False
     while place + 4 <= len(jpeg) and jpeg[place] == 0xFF:
         marker, length = jpeg[place + 1], jpeg[place + 2] << 8 | jpeg[place + 3]
         content, place = place + 4, place + 2 + length
         if length < 2 or place > len(jpeg):
-            return False
+            return b""
         if marker == START_OF_SCAN:
-            return has_frame
+            return jpeg[:place] if has_frame else b""
         if marker in FRAMES:
             if has_frame or not _is_plain_frame(jpeg[content:place]):
-                return False
+                return b""
             has_frame = True
         elif marker == TABLES:
             # Tables of 64 bytes, each behind a byte with its number.
             if (length - 2) % 65 or any(number > 3 for number in jpeg[content:place:65]):
-                return False
+                return b""
         elif marker == APP0:
             if length < 16 or jpeg[content : content + 5] != b"JFIF\0":
-                return False
+                return b""
         elif marker not in SKIPPED:
-            return False
-    return False
+            return b""
+    return b""
 
 
 def _is_plain_frame(frame: bytes) -> bool:

@@ -98,7 +98,8 @@ class SampleMaker:
                     f"clip {clip.id}: frame {groups[start].frame} with its turns ({costs[start]} tokens) does not fit "
                     f"in the {room} tokens behind the opening turn; raise data.max_seq_len and train.max_tokens"
                 )
-            state = _state_after(state, groups[start:stop])
+            if stop < len(groups):
+                state = _state_after(state, groups[start:stop])
             start = stop
         if faults:
             raise DataError(faults)
@@ -113,11 +114,12 @@ class SampleMaker:
             labels[[group.frame in blind for group in groups]] = IGNORE
         counts = np.zeros((len(groups), len(COUNT_NAMES)), dtype=np.int64)
         counts[:, 2::2], counts[:, 3::2] = labels == 1, labels == 0
-        for index, group in ((index, group) for index, group in enumerate(groups) if group.turns):
-            turns = [(turn.role, self.writer.turn(turn.role, turn.text)) for turn in group.turns]
-            tokens[index] += sum(len(ids) for _, ids in turns)
-            counts[index, 0] = sum(len(ids.body) for role, ids in turns if role in HEAD_ROLES)
-            counts[index, 1] = sum(len(ids.body) for role, ids in turns if role == "DST_UPDATE")
+        for index, group in enumerate(groups):
+            for turn in group.turns:
+                ids = self.writer.turn(turn.role, turn.text)
+                tokens[index] += len(ids)
+                counts[index, 0] += len(ids.body) if turn.role in HEAD_ROLES else 0
+                counts[index, 1] += len(ids.body) if turn.role == "DST_UPDATE" else 0
             for decision in group.user_decisions:
                 counts[index, 2:] += [decision[head] == label for head in HEAD_NAMES for label in (1, 0)]
         return tokens, counts

@@ -3,7 +3,6 @@
 import itertools
 import json
 import math
-import re
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, TypeVar
 
@@ -29,21 +28,14 @@ Name = Annotated[str, Field(min_length=1)]
 Text = Annotated[str, AfterValidator(_not_blank)]
 FrameNumber = Annotated[int, Field(ge=0, le=MAX_FRAME)]
 
-SURROGATE = re.compile("[\ud800-\udfff]")
-
-
 class Raw(pydantic.BaseModel):
     """A piece of a data file: the keys that are used, without conversion of types."""
 
-    model_config = pydantic.ConfigDict(extra="ignore", strict=True, frozen=True, allow_inf_nan=False)
-
-    @field_validator("*")
-    @classmethod
-    def _writable(cls, value: Any) -> Any:
-        # JSON can spell half of a surrogate pair, which is no character: it can be neither tokenized nor printed.
-        if isinstance(value, str) and SURROGATE.search(value):
-            raise ValueError("must be Unicode text, without halves of surrogate pairs")
-        return value
+    # JSON can spell half of a surrogate pair, which is no character: it can be neither tokenized nor printed. Texts
+    # whose length has a limit are refused for it.
+    model_config = pydantic.ConfigDict(
+        extra="ignore", strict=True, frozen=True, allow_inf_nan=False, str_max_length=1 << 40
+    )
 
 
 def _is_number(written: Any) -> Any:
@@ -211,6 +203,8 @@ def _describe(item: Any) -> str:
     if item["type"] == "missing":
         return f"`{key}` is missing"
     message = item["msg"].removeprefix("Value error, ")
+    if item["type"] == "string_unicode":
+        message = "must be Unicode text, without halves of surrogate pairs"
     return f"`{key}` {message[0].lower()}{message[1:]}, found {shown(item['input'])}"
 
 
