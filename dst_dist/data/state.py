@@ -31,9 +31,14 @@ def apply_transition(state: Mapping[str, str], change: Transition) -> tuple[dict
 
     Steps that `state` does not name are not started. `state` itself is never changed.
     """
-    allowed, after = TRANSITIONS[change.transition]
-    legal = state.get(change.id, NOT_STARTED) in allowed
-    return ({**state, change.id: after} if legal else dict(state)), legal
+    status, legal = apply_to_status(state.get(change.id, NOT_STARTED), change.transition)
+    return ({**state, change.id: status} if legal else dict(state)), legal
+
+
+def apply_to_status(status: str, transition: str) -> tuple[str, bool]:
+    """Return a step's status after a transition, and whether it was legal; an illegal one leaves the status alone."""
+    allowed, after = TRANSITIONS[transition]
+    return (after, True) if status in allowed else (status, False)
 
 
 def apply_update(state: Mapping[str, str], transitions: Sequence[Transition]) -> tuple[dict[str, str], int]:

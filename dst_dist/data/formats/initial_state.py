@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from dst_dist.data.formats.schema import Turns
 from dst_dist.data.reading_log import ClipLog
-from dst_dist.data.state import NOT_STARTED, Transition, apply_transition
+from dst_dist.data.state import NOT_STARTED, Transition, apply_to_status
 
 History = list[str | Transition]
 """Statuses and transitions of a step in its turns, in order."""
@@ -34,29 +34,29 @@ def initial_state(
         for change in turn.transitions if turn.role == "DST_UPDATE" else ():
             histories[change.id].append(change)
     steps = dict.fromkeys([*(step for said in firsts for step in said), *histories])
-    state = {step: _status(step, [said[step] for said in firsts if step in said], histories[step]) for step in steps}
+    state = {step: _status([said[step] for said in firsts if step in said], histories[step]) for step in steps}
     wrong = [step for step in steps if given is not None and given.get(step, NOT_STARTED) != state[step]]
     if wrong:
         log.contradiction(DISBELIEVED, detail=", ".join(f"{step} opens as {state[step]}" for step in wrong))
     return state
 
 
-def _status(step: str, stated: list[str], history: History) -> str:
+def _status(stated: list[str], history: History) -> str:
     """Return the best supported status of a step at the opening; `stated` are the statuses given for the opening."""
     before = itertools.takewhile(lambda what: not isinstance(what, Transition), history)
     candidates = dict.fromkeys([*stated, *before, NOT_STARTED])
     if len(candidates) == 1:
         return NOT_STARTED
-    return max(candidates, key=lambda status: stated.count(status) + _support(step, status, history))
+    return max(candidates, key=lambda status: stated.count(status) + _support(status, history))
 
 
-def _support(step: str, status: str, history: History) -> int:
+def _support(status: str, history: History) -> int:
     """Return how much of a step's history follows from a status at the opening."""
-    state, number = {step: status}, 0
+    number = 0
     for what in history:
         if isinstance(what, Transition):
-            state, is_allowed = apply_transition(state, what)
+            status, is_allowed = apply_to_status(status, what.transition)
             number += is_allowed
         else:
-            number += state[step] == what
+            number += status == what
     return number

@@ -28,6 +28,7 @@ Name = Annotated[str, Field(min_length=1)]
 Text = Annotated[str, AfterValidator(_not_blank)]
 FrameNumber = Annotated[int, Field(ge=0, le=MAX_FRAME)]
 
+
 class Raw(pydantic.BaseModel):
     """A piece of a data file: the keys that are used, without conversion of types."""
 
