@@ -31,7 +31,7 @@ def plain_header(jpeg: bytes) -> bytes:
             has_frame = True
         elif marker == TABLES:
             # Tables of 64 bytes, each behind a byte with its number.
-            if (length - 2) % 65 or any(number > 3 for number in jpeg[content:place:65]):
+            if (length - 2) % 65 or max(jpeg[content:place:65], default=0) > 3:
                 return b""
         elif marker == APP0:
             if length < 16 or jpeg[content : content + 5] != b"JFIF\0":
