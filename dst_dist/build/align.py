@@ -17,7 +17,7 @@ class Costs:
     threshold: float = 0.15
     skip: float = 0.02
     most_skips: int = 3
-    back: float = 0.08
+    back: float = 0.1
 
 
 def align(similarity: np.ndarray, costs: Costs) -> list[int | None]:

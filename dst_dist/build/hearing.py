@@ -1,5 +1,6 @@
 """Finds which steps the sentences of a dialog tell, and which they hold, end or undo."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -9,6 +10,7 @@ from dst_dist.build.align import Costs, align
 from dst_dist.build.similarity import Similarity, compare
 from dst_dist.build.speech import BACK, TELL, Sentence, acts_like, begins_by_answer, clauses, without_cue
 from dst_dist.build.steps import Step
+from dst_dist.build.words import DOING, telling
 
 COSTS = Costs(threshold=0.22, skip=0.005, back=0.02)
 """Costs of aligning instructions: they name a step more plainly than lines, and their order says less."""
@@ -18,6 +20,7 @@ MEANT = 0.2
 """Similarity from which a sentence names a step to which its cue belongs, or which is left without its cue."""
 CLEARLY = 0.75
 """Share of the best similarity from which the step at hand is meant all the same."""
+_AT_HAND = re.compile(r"\b(it|them|this|that|these|those)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -90,11 +93,16 @@ def _settle(sentence: Sentence, row: np.ndarray, steps: Sequence[Step]) -> Sente
     return replace(sentence, act=TELL if sentence.may_tell else None)
 
 
+def _goes_on(text: str) -> bool:
+    """Return whether a sentence is about the thing at hand and names none, such as `Now screw it on.`"""
+    return bool(_AT_HAND.search(text)) and DOING.issuperset(telling(text))
+
+
 def _tells(sentences: Sequence[Sentence], rows: dict[str, np.ndarray], num_steps: int) -> list[Tell]:
     """Return the instructions with their steps, without answers to a question about that step, and what comes later."""
     found = []
     for sentence in sentences:
-        if not (sentence.act == TELL or (sentence.act == BACK and sentence.may_tell)):
+        if not (sentence.act == TELL or (sentence.act == BACK and sentence.may_tell)) or _goes_on(sentence.text):
             continue
         row, asked = _first_clause(sentence.text, rows), rows[sentence.answers]
         if asked.max() < NAMED or asked.argmax() != row.argmax() or begins_by_answer(sentence):

@@ -92,7 +92,7 @@ def match(task: Task, sentences: Sequence[Sentence], similarity: Similarity, cos
     for row, support in _near_instructions(lines, heard.instructions).items():
         scores[row] += SPOKEN_SHARE * np.maximum(0, support - scores[row])
     chosen = align(scores, costs)
-    taken_back, redone = corrections(lines, steps, chosen, scores, sentences)
+    taken_back, redone = corrections(lines, steps, chosen, task.line_scores, sentences)
     corrected = taken_back | redone
     chosen = [corrected.get(row, step) for row, step in enumerate(chosen)]
     chosen = adopt(lines, chosen, len(steps), heard)

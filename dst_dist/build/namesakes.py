@@ -42,31 +42,45 @@ def share(chosen: Sequence[int | None], steps: Sequence[Step], texts: Sequence[s
     for place, step in enumerate(steps):
         groups.setdefault(_core(step.name), []).append(place)
     for places in groups.values():
+        if len(places) < 2:
+            continue
+        own = [_which(steps[place].name) for place in places]
+        for row in matched:
+            if chosen[row] in places and (meant := _meant(own, texts[row])) is not None:
+                shared[row] = places[meant]
         by_name = groupby(matched, key=lambda row: chosen[row] in places)
         visits = [[(row, places.index(chosen[row])) for row in rows] for is_own, rows in by_name if is_own]
-        names = [steps[place].name for place in places]
-        if len(visits) >= len(places) > 1 and not set(places) <= set(chosen):
-            for row, number in _in_turn(visits, names, texts).items():
+        if len(visits) >= len(places) and not set(places) <= set(shared):
+            for row, number in _in_turn(visits, own, texts).items():
                 shared[row] = places[number]
     return shared
 
 
-def _in_turn(visits: Sequence[Sequence[tuple[int, int]]], names: Sequence[str], texts: Sequence[str]) -> dict[int, int]:
-    """Return which of the names each line of some visits means: the one of its own word, or for each visit the next.
+def _meant(own: Sequence[set[str]], text: str) -> int | None:
+    """Return which of several names has most of a text's words that tell them apart, None if several have."""
+    common = [len(words & _which(text)) for words in own]
+    return common.index(max(common)) if common.count(max(common)) == 1 else None
+
+
+def _in_turn(
+    visits: Sequence[Sequence[tuple[int, int]]], own: Sequence[set[str]], texts: Sequence[str]
+) -> dict[int, int]:
+    """Return which of several names each line of some visits means: that of its own word, or for each visit the next.
 
     Args:
         visits: lines that stand together, each with the place of its name so far.
+        own: the words of each name that tell it from the others.
     """
     found: dict[int, int] = {}
-    own, at = [_which(name) for name in names], -1
+    at = -1
     for rows in visits:
         before = rows[0][1]
         for row, number in rows:
-            common = [len(words & _which(texts[row])) for words in own]
-            if common.count(max(common)) == 1:
-                at = common.index(max(common))
+            meant = _meant(own, texts[row])
+            if meant is not None:
+                at = meant
             elif row == rows[0][0]:
-                waiting = [place for place in range(len(names)) if place not in found.values()]
+                waiting = [place for place in range(len(own)) if place not in found.values()]
                 at = next((place for place in waiting if place > at), waiting[0] if waiting else at)
             elif number != before:
                 at = number

@@ -1,5 +1,6 @@
 """Finds lines for steps that none names, and steps for lines that name none, by where they stand."""
 
+import re
 from collections.abc import Sequence
 
 from dst_dist.build.evidence import Line
@@ -12,6 +13,10 @@ REPEATED = 0.75
 """Share of the words of two lines that they have in common if one repeats the other."""
 TOUCHING_S = 0.6
 """Longest gap between two lines of one piece of work."""
+_LOOKS = re.compile(
+    r"(?:the (?:user|student|person)\s+)?(?:inspect|look|examin|admir|observ|watch)\w*\b", re.IGNORECASE
+)
+"""Begin a line that does nothing, so that it is no part of the work that it touches."""
 
 
 def adopt(lines: Sequence[Line], chosen: Sequence[int | None], num_steps: int, heard: Heard) -> list[int | None]:
@@ -82,6 +87,8 @@ def _joined(lines: Sequence[Line], chosen: Sequence[int | None], orders: Sequenc
     joined = list(chosen)
     for row, line in enumerate(lines):
         is_told = _begins(line, orders)
+        if _LOOKS.match(line.text):
+            continue
         if joined[row] is None and row and not is_told and _touch(lines[row - 1], line):
             joined[row] = chosen[row - 1]
         if joined[row] is None and is_told and row + 1 < len(lines) and _touch(line, lines[row + 1]):

@@ -16,7 +16,7 @@ REPEATED_SHARE = 0.97
 """Share of others' similarity that a step which repeats them takes."""
 LIGHT_WEIGHT = 0.4
 GROUP_WEIGHT = 0.8
-"""Weights of words that tell little, and of a group of verbs next to the verb itself."""
+"""Weights of words that tell little, and of a group of words next to the word itself."""
 SENTENCES_SHARE = 0.3
 """Share of a sentence model's cosine; the rest is TF-IDF's. Alone, it takes actions on one thing for the same."""
 DECIMALS = 6
@@ -61,7 +61,8 @@ def compare(similarity: Similarity, texts: Sequence[str], steps: Sequence[Step])
 def tfidf(texts: Sequence[str], steps: Sequence[str]) -> np.ndarray:
     """Return the weighted mean over words and characters of how far a text is covered by a step.
 
-    Word features are stems and groups of verbs; character features are 3 to 5 letters within the same words.
+    Word features are stems and groups of words with one meaning; character features are 3 to 5 letters within the same
+    words.
     """
     if not any(map(telling, texts)) or not any(map(telling, steps)):
         return np.zeros((len(texts), len(steps)))

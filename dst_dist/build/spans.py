@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from dst_dist.build.hearing import NAMED, Cue
+from dst_dist.build.hearing import MEANT, NAMED, Cue
 from dst_dist.build.matching import Matches, Run
 from dst_dist.build.speech import ALONGSIDE, BACK, DONE, GIVE_UP, HOLD, UNDO
 from dst_dist.data.state import TRANSITIONS
@@ -189,7 +189,22 @@ def _end(step: int, run: Run, scene: Scene) -> list[Change]:
         return [Change(run.end, step, "pause") if is_broken_off else Change(given_up[0], step, "cancel")]
     is_back = held and scene.about(step, BACK, run.end + EARLY_S, following - LONG_S)
     is_left = is_back or any(cue.sentence.is_for_later for cue in held)
-    return [Change(run.end, step, "pause" if is_left else "complete")]
+    return [Change(run.end, step, "pause")] if is_left else _completed(step, run, following, scene)
+
+
+def _completed(step: int, run: Run, following: float, scene: Scene) -> list[Change]:
+    """Return the end of a step with its last line, or later if it goes on by itself, as somebody says.
+
+    Then it ends when it is said to be done. Behind all other work it goes on for as long as the dialog lasts.
+    """
+    alone, done = (
+        [cue.sentence.time for cue in scene.about(step, act, run.start) if cue.similarities[step] >= MEANT]
+        for act in (ALONGSIDE, DONE)
+    )
+    ends = [time for time in done if alone and time > max(run.end, alone[0])]
+    if not ends and following == float("inf") and any(time > run.end for time in alone):
+        return []
+    return [Change(next(iter(ends), run.end), step, "complete")]
 
 
 def _with_words(changes: Sequence[Change], since: float, scene: Scene) -> list[Change]:

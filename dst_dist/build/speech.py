@@ -66,12 +66,20 @@ _PATTERNS = tuple((act, re.compile(pattern)) for act, pattern in _CUES)
 _HAVE_DONE = re.compile(
     r"\b(i|we|you)('ve| have)\b(?! (to|got|an?|the|no|not|never|some|my)\b)"
     r"|\bi (just |already )?(?!need|want)\w+ed\b(?! to\b)"
-    r"|^(the|my|your|both|all)\b.*\b(is|are) (now |all )?"
+    r"|^((okay|ok|yes|good|great|there|now)[,.!]? )*(the|my|your|both|all)\b.*\b(is|are) (now |all )?"
     r"(\w+(ed|en|wn)|cut|set|put|shut|spread|built|lit|in|on|off|out|up|together|tight)\b"
+    # What a thing becomes by itself, or by work.
+    r"|^(now |the |my |your |it |they ).*\b(is|are|looks?) ((now|all|quite|just|nice|and|\w+ly) )*"
+    r"(hot|warm|cool|cold|dry|clean|solid|firm|clear|soft|golden|brown|smooth|right|full|empty|level|even|flat)\b"
+    r"(?! (before|until|when|if))"
+    r"|^(the|my|your|it|they)\b.*\b(has|have) (now |just )?(\w+ed|set|risen)\b"
 )
 _LATER = re.compile(
     r"\b(later|afterwards|in a (moment|minute|bit)|at the end|eventually|before (that|you|we)|will need|you'll need"
     r"|you need|remember|soon|by the way|earlier|already)\b"
+)
+_NOT_NOW = re.compile(
+    r"\b(later|afterwards|at the end|eventually|tomorrow|tonight|after (breakfast|lunch|dinner|supper|the break))\b"
 )
 _OWN_ACT = re.compile(
     r"\b(i'm|i am|i'll|i will|let me|we're|i) (just |now |going to |already |starting )*"
@@ -205,5 +213,5 @@ def _act(text: str, turn: Turn) -> str | None:
 
 def _tells(text: str, turn: Turn) -> bool:
     if turn.role == "user":
-        return bool(_OWN_ACT.search(text))
+        return bool(_OWN_ACT.search(text)) and not _NOT_NOW.search(text)
     return not _LATER.search(text) and (not turn.labels or "instruction" in turn.labels)

@@ -13,7 +13,7 @@ _SILENT = """
 SILENT = frozenset(_SILENT.split())
 """Words that do not tell steps apart, and are left out of every text."""
 
-_GROUPS = """
+_VERBS = """
     cut slice chop dice mince quarter halve trim carve shred
     put place lay set position drop rest arrange add
     store keep
@@ -40,12 +40,27 @@ _GROUPS = """
     switch activate power
     sand polish smooth
     tie bind knot
-    fridge refrigerator
+"""
+_THINGS = """
     cable cord wire lead
     pan skillet pot saucepan
     bowl dish
-    telephone phone
 """
+
+_SPELLINGS = """
+    aluminium aluminum
+    centre center
+    colour color
+    fibre fiber
+    fridge refrigerator
+    grey gray
+    litre liter
+    mould mold
+    phone telephone
+    tyre tire
+"""
+_SPELLED = dict(line.split() for line in _SPELLINGS.strip().splitlines())
+"""Words that are compared as another spelling of theirs."""
 
 
 def stem(word: str) -> str:
@@ -61,18 +76,24 @@ def stem(word: str) -> str:
     return word.removesuffix("e") if len(word) > 3 else word
 
 
-GROUP_OF = {stem(word): f"={line.split()[0]}" for line in _GROUPS.strip().splitlines() for word in line.split()}
+def _groups(text: str) -> dict[str, str]:
+    return {stem(word): f"={line.split()[0]}" for line in text.strip().splitlines() for word in line.split()}
 
 
-_VERBS = "put place set take get grab pick use make hold add bring move turn"
-LIGHT = frozenset(map(stem, _VERBS.split())) | {"=put", "=take"}
+DOING = frozenset(_groups(_VERBS))
+"""Stems of verbs, which name no thing."""
+GROUP_OF = _groups(_VERBS) | _groups(_THINGS)
+
+_LIGHT = "put place set take get grab pick use make hold add bring move turn"
+LIGHT = frozenset(map(stem, _LIGHT.split())) | {"=put", "=take"}
 """Features that tell little: the verbs of what is done to everything."""
 
 
 @lru_cache(1 << 16)
 def telling(text: str) -> tuple[str, ...]:
     """Return the stems of the words in a text that tell something."""
-    return tuple(stem(word) for word in re.findall(r"[^\W_]+", text.casefold()) if word not in SILENT)
+    words = re.findall(r"[^\W_]+", text.casefold())
+    return tuple(stem(_SPELLED.get(word, word)) for word in words if word not in SILENT)
 
 
 def with_groups(text: str) -> list[str]:

@@ -24,6 +24,10 @@ def heard(role: str, text: str):
         ("Fill the pot with soil, then set the plant in the hole.", [0]),
         ("Great, then dig the hole.", [1]),
         ("Continue with digging the hole in the soil.", [1]),
+        # It names no thing, so it is about the one at hand.
+        ("Now fill it again.", []),
+        ("Fill it with soil.", [0]),
+        ("Fill.", [0]),
     ],
 )
 def test_what_an_instruction_tells(text, steps):

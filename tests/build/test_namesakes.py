@@ -29,6 +29,8 @@ WIPE = "Desk\n1. Wipe the desk.\n2. Glue the edge.\n3. Wipe the desk."
             [0, 3, 2, 3, 1],
             id="several words",
         ),
+        pytest.param(TABLE, ["right front", "left front"], [0, 0], [1, 0], id="each in a line, side by side"),
+        pytest.param(TABLE, ["left of the right front"], [0], [0], id="words of several"),
         pytest.param("Names\n1. Left.\n2. Glue it.\n3. Top.", ["", "", ""], [0, 1, 0], [0, 1, 0], id="no other word"),
         pytest.param(WIPE, ["wipe", "glue", "wipe again"], [0, 1, 0], [0, 1, 2], id="one name"),
         pytest.param(WIPE, ["wipe", "glue", "wipe"], [2, 1, 0], [2, 1, 0], id="one name, both have work"),

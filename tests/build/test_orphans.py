@@ -58,6 +58,9 @@ CROSSED, GLUED = ["10 S1 start", "20 S1 complete"], ["50 S3 start", "60 S3 compl
             [STICKS, FIRM, "[40.3s-44.0s] bites it off", PAPER], [TOLD], ["30 S2 start", "44 S2 complete"], id="goes on"
         ),
         pytest.param(
+            [STICKS, FIRM, "[40.3s-44.0s] inspects it", PAPER], [TOLD], ["30 S2 start", "40 S2 complete"], id="looks"
+        ),
+        pytest.param(
             [STICKS, FIRM, "[41.0s-44.0s] bites it off", PAPER], [TOLD], ["30 S2 start", "40 S2 complete"], id="a gap"
         ),
         pytest.param(

@@ -210,3 +210,43 @@ def test_a_step_that_removes_is_no_undoing():
     knowledge = "Bolt\n1. Insert the bolt.\n2. Turn the plate.\n3. Remove the bolt."
     lines = "[1.0s-5.0s] insert bolt\n[6.0s-9.0s] turn plate\n[10.0s-14.0s] remove bolt"
     assert changes(knowledge, lines)[-2:] == ["10 S3 start", "14 S3 complete"]
+
+
+BROTH = "Broth\n1. Simmer the broth.\n2. Chop the leek.\n3. Grate the cheese."
+POT, LEEK = "[10.0s-20.0s] simmer broth", "[30.0s-40.0s] chop leek"
+MEANWHILE = (25, "assistant", "While the broth is simmering, chop the leek.")
+CHOPPED = ["30 S2 start", "40 S2 complete"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "turns", "gold"),
+    [
+        pytest.param(
+            [POT, LEEK],
+            [MEANWHILE, (50, "assistant", "The broth is clear now.")],
+            ["10 S1 start", *CHOPPED, "50 S1 complete"],
+            id="until it is said to be done",
+        ),
+        pytest.param([POT, LEEK], [MEANWHILE], ["10 S1 start", "20 S1 complete", *CHOPPED], id="nobody says so"),
+        pytest.param(
+            [POT, LEEK],
+            [(50, "assistant", "The broth is clear now.")],
+            ["10 S1 start", "20 S1 complete", *CHOPPED],
+            id="not said to go on",
+        ),
+        pytest.param(
+            [POT, LEEK],
+            [MEANWHILE, (45, "assistant", "The leek is soft now.")],
+            ["10 S1 start", "20 S1 complete", *CHOPPED],
+            id="another is done",
+        ),
+        pytest.param(
+            [LEEK, "[50.0s-60.0s] simmer broth"],
+            [(65, "user", "I'll have lunch while the broth is simmering.")],
+            [*CHOPPED, "50 S1 start"],
+            id="beyond the end of the dialog",
+        ),
+    ],
+)
+def test_what_goes_on_by_itself_behind_its_last_line(lines, turns, gold):
+    assert changes(BROTH, "\n".join(lines), *turns) == gold

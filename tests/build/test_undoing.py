@@ -38,6 +38,12 @@ TIED = ["70 S3 start", "80 S3 complete"]
             ["42 S2 reset", "52 S3 start", "80 S3 complete"],
             id="another step follows",
         ),
+        pytest.param(
+            [LOWER, "[52.0s-60.0s] hang the curtain up", RIBBON],
+            [WRONG, (51.5, "assistant", "Now tie it.")],
+            ["42 S2 reset", "52 S2 start", "60 S2 complete", *TIED],
+            id="done again, whatever is said",
+        ),
     ],
 )
 def test_a_line_behind_a_correction_takes_the_step_at_hand_back(lines, turns, gold):

@@ -24,6 +24,10 @@ def test_stems_of_different_words_differ():
     assert stem("ring") == "ring" and stem("bed") == "bed" and stem("glass") == "glass"
 
 
+def test_spellings_of_a_word_are_one():
+    assert telling("grey tyre") == telling("gray tire") and telling("fridge") == telling("refrigerator")
+
+
 def test_words_that_tell_nothing_are_left_out_and_verbs_get_their_group():
     assert telling("The user is slicing the Carrots into it.") == ("slic", "carrot")
     assert with_groups("Dice it") == ["dic", "=cut"]
