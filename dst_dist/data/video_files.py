@@ -43,7 +43,7 @@ def read_container(path: Path, fps: float) -> Iterator[np.ndarray]:
                 # Asked of one frame: the answer and the frame hold each other, so the picture would stay in memory.
                 turn = _turn_of(frame)
             pixels = reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray()
-            yield pixels if turn is None else np.asarray(Image.fromarray(pixels).transpose(turn))
+            yield pixels if turn is None else np.array(Image.fromarray(pixels).transpose(turn))
 
 
 def length_s(path: Path) -> float | None:

@@ -147,7 +147,8 @@ def test_a_run_that_saves_only_at_the_time_limit_is_queued_again(cluster, submit
     script = f'[ "$start" = 1 ] && {{ status 0; exit; }}; scancel --batch --signal=USR1 "$SLURM_JOB_ID"; {overtaken}'
     job, run = submit(script, *ONE_NODE)
     cluster.wait_until((run / "ready").exists, TIMEOUT_S)
-    cluster.run("scontrol", "update", f"JobId={job}", "EndTime=now")
+    # A moment that has passed when Slurm reads it is refused.
+    cluster.run("scontrol", "update", f"JobId={job}", "EndTime=now+5")
     state = cluster.wait_for_end(job, 2 * TIMEOUT_S)
     log = (run / "slurm.log").read_text()
     assert (state["JobState"], state["Restarts"], starts_of(run)) == ("COMPLETED", "1", ["0", "1"]), log
