@@ -95,7 +95,7 @@ def match(task: Task, sentences: Sequence[Sentence], similarity: Similarity, cos
     taken_back, redone = corrections(lines, steps, chosen, task.line_scores, sentences)
     corrected = taken_back | redone
     chosen = [corrected.get(row, step) for row, step in enumerate(chosen)]
-    chosen = adopt(lines, chosen, len(steps), heard)
+    chosen = adopt(lines, chosen, scores, heard)
     chosen = share(chosen, steps, [line.text for line in lines])
     undone = undoing(lines, steps, chosen, taken_back)
     runs = [

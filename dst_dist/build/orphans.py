@@ -3,12 +3,16 @@
 import re
 from collections.abc import Sequence
 
+import numpy as np
+
 from dst_dist.build.evidence import Line
 from dst_dist.build.hearing import Heard, Tell
 from dst_dist.build.words import telling
 
 NEAR_S = 1.5
 """Longest time between an instruction and the start of the line that does what it says."""
+NEARLY = 0.8
+"""Share of its similarity with its own step from which a line may be another's, which is told."""
 REPEATED = 0.75
 """Share of the words of two lines that they have in common if one repeats the other."""
 TOUCHING_S = 0.6
@@ -19,16 +23,17 @@ _LOOKS = re.compile(
 """Begin a line that does nothing, so that it is no part of the work that it touches."""
 
 
-def adopt(lines: Sequence[Line], chosen: Sequence[int | None], num_steps: int, heard: Heard) -> list[int | None]:
-    """Return the steps of lines; a step without lines takes one that an instruction begins, behind the step before it.
+def adopt(lines: Sequence[Line], chosen: Sequence[int | None], scores: np.ndarray, heard: Heard) -> list[int | None]:
+    """Return the steps of lines; a step without lines takes one that an instruction begins.
 
-    A line that has a step already stays with it, as does one whose instruction tells another step.
+    It is one of several lines of another step that is nearly as much about it, if the instruction tells it, or a line
+    without a step behind the step before it, unless the instruction tells another step.
 
     Args:
-        chosen: the step of each line, None for none.
+        chosen: the step of each line, None for none; `scores` its similarities, float64 [lines, steps].
     """
-    filled = list(chosen)
-    for step in range(num_steps):
+    filled = _told(lines, chosen, scores, heard.tells)
+    for step in range(scores.shape[1]):
         if step in filled:
             continue
         before = max((other for other in filled if other is not None and other < step), default=None)
@@ -37,6 +42,29 @@ def adopt(lines: Sequence[Line], chosen: Sequence[int | None], num_steps: int, h
                 filled[row] = step
                 break
     return _joined(lines, _repeated(lines, filled), heard.orders)
+
+
+def _told(
+    lines: Sequence[Line], chosen: Sequence[int | None], scores: np.ndarray, tells: Sequence[Tell]
+) -> list[int | None]:
+    filled = list(chosen)
+    for step in (step for step in range(scores.shape[1]) if step not in chosen):
+        rows = [
+            row
+            for row, own in enumerate(filled)
+            if own is not None
+            and filled.count(own) > 1
+            and scores[row, step] >= NEARLY * scores[row, own]
+            and step in _told_at(lines[row], tells)
+        ]
+        if rows:
+            filled[max(rows, key=lambda row: scores[row, step])] = step
+    return filled
+
+
+def _told_at(line: Line, tells: Sequence[Tell]) -> set[int]:
+    """Return the steps that are told at a line's start."""
+    return {tell.step for tell in tells if abs(tell.time - line.start) <= NEAR_S}
 
 
 def _rows_behind(step: int | None, chosen: Sequence[int | None]) -> list[int]:
@@ -58,7 +86,7 @@ def _may_be_told(
     step: int, row: int, lines: Sequence[Line], chosen: Sequence[int | None], tells: Sequence[Tell]
 ) -> bool:
     """Return whether no other step is told at a line's start, and the step not elsewhere between the work around it."""
-    at_start = {tell.step for tell in tells if abs(tell.time - lines[row].start) <= NEAR_S}
+    at_start = _told_at(lines[row], tells)
     since = max((lines[other].start for other in range(row) if chosen[other] is not None), default=0.0)
     until = min((lines[other].start for other in range(row, len(lines)) if chosen[other] is not None), default=None)
     is_elsewhere = any(

@@ -145,10 +145,12 @@ def _between(step: int, before: Run, end: float, run: Run, scene: Scene) -> list
             Change(undone[0].sentence.time, step, "reset"),
             Change(run.start, step, "start"),
         ]
-    if run.start <= end or scene.about(step, ALONGSIDE, before.start, run.start):
+    if run.start <= end:
         return []
-    if not (_others_between(step, end, run.start, scene) or scene.about(step, HOLD, end - EARLY_S, run.start)):
-        return []
+    if not scene.about(step, HOLD, end - EARLY_S, run.start):
+        goes_on = scene.about(step, ALONGSIDE, before.start, run.start)
+        if goes_on or not _others_between(step, end, run.start, scene):
+            return []
     return [Change(end, step, "pause"), Change(run.start, step, "resume")]
 
 

@@ -103,6 +103,7 @@ _WRONG = re.compile(rf"{_MISTAKE}|\bagain\b")
 _FOR_LATER = re.compile(r"\bfor now\b|\blater\b|\baside\b|\bunfinished\b|\bafterwards\b|\bcome back to\b")
 _CLAUSE = re.compile(r",?\s*\b(?:and then|then|after that|finally|afterwards)\b,?\s*", re.IGNORECASE)
 _BEFOREHAND = re.compile(r"^(?:but |and )?(?:before|after|once|when|as soon as|if)\s[^,]+,\s*(?=\S)", re.IGNORECASE)
+_MEANWHILE = re.compile(r",?\s*\b(?:meanwhile|in the mean ?time)\b,?\s*", re.IGNORECASE)
 _WHILE = re.compile(
     rf"(?:{WHILE}|\bas)\s+(?P<clause>[^,.]+?)(?:,|\s(?=(?:you|we|i) (?:can|could|may|might|should|will)\b)|[.!]?$)",
     re.IGNORECASE,
@@ -191,6 +192,9 @@ def _acts(text: str, turn: Turn) -> list[tuple[str, str | None]]:
     text = _BEFOREHAND.sub("", text)
     clause = _WHILE.search(text)
     act = _act(text.casefold(), turn)
+    if act == ALONGSIDE and clause is None and (told := _MEANWHILE.sub(" ", text)) != text:
+        # What goes on is the step at hand, and this is another.
+        return [("", ALONGSIDE), (told.strip(" ,"), _act(told.casefold(), turn))]
     if act != ALONGSIDE or clause is None:
         return [(text, act)]
     rest = (text[: clause.start()] + text[clause.end() :]).strip(" ,")

@@ -88,3 +88,13 @@ def test_a_step_without_lines_takes_one_that_an_instruction_begins(lines, turns,
 def test_only_the_line_right_behind_the_work_lengthens_it():
     lines = [STICKS, "[20.3s-24.0s] holds on", "[24.2s-45.0s] drinks tea", PAPER]
     assert changes(KITE, "\n".join(lines)) == ["10 S1 start", "24 S1 complete", *GLUED]
+
+
+def test_a_step_takes_a_line_that_is_nearly_as_much_about_it_if_it_is_told():
+    lines = "[10.0s-20.0s] glue paper\n[30.0s-40.0s] glue paper to the tail\n[50.0s-60.0s] glue paper"
+    told = (29.5, "assistant", "Now knot a tail.")
+    assert changes(KITE, lines) == ["10 S3 start", "60 S3 complete"]
+    around = ["10 S3 start", "20 S3 pause", "50 S3 resume", "60 S3 complete"]
+    assert sorted(changes(KITE, lines, told)) == sorted([*around, "30 S4 start", "40 S4 complete"])
+    # A step keeps its only line.
+    assert "30 S3 start" in changes(KITE, lines.split("\n")[1], told)

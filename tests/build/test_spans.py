@@ -42,6 +42,15 @@ DONE = ["5 S1 start", "10 S1 complete"]
             ["20 S2 start", "50 S3 start", "60 S3 complete", "80 S2 complete"],
             id="goes on by itself",
         ),
+        pytest.param(
+            [BULB, CABLE, AGAIN],
+            [
+                (31, "user", "The bulb is too hot, hold on."),
+                (48, "assistant", "Then plug in the cable in the meantime."),
+            ],
+            ["20 S2 start", "30 S2 pause", "50 S3 start", "60 S3 complete", "70 S2 resume", "80 S2 complete"],
+            id="held, and another meanwhile",
+        ),
         pytest.param([BULB], [(40, "user", "I give up on the bulb.")], ["20 S2 start", "40 S2 cancel"], id="given up"),
         pytest.param(
             [BULB, CABLE],
