@@ -96,7 +96,11 @@ def match(task: Task, sentences: Sequence[Sentence], similarity: Similarity, cos
     corrected = taken_back | redone
     chosen = [corrected.get(row, step) for row, step in enumerate(chosen)]
     chosen = adopt(lines, chosen, scores, heard)
-    chosen = share(chosen, steps, [line.text for line in lines])
+    said = [
+        " ".join(one.text for one in sentences if one.role == "assistant" and abs(one.time - line.start) <= NEAR_S)
+        for line in lines
+    ]
+    chosen = share(chosen, steps, [line.text for line in lines], said)
     undone = undoing(lines, steps, chosen, taken_back)
     runs = [
         Run(step, line.start, line.end, row in undone, float(scores[row, step]))

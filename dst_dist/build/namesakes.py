@@ -1,7 +1,7 @@
 """Shares work out among steps whose names are the same, or differ only in which of several alike things they mean."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 
 from dst_dist.build.steps import Step
@@ -26,16 +26,21 @@ _WHICH = """
 """
 _WHICH_OF = {word: line.split()[0] for line in _WHICH.strip().splitlines() for word in line.split()}
 """Words that say which of several alike things is meant -> the first of those that mean the same."""
+_LIKE = re.compile(r"\b(?:like|as|than)\b[^.!?]*", re.IGNORECASE)
+"""A comparison, which names another of the alike things."""
 _MORE = frozenset({"next", "other", "another", "remaining"})
 
 
-def share(chosen: Sequence[int | None], steps: Sequence[Step], texts: Sequence[str]) -> list[int | None]:
+def share(
+    chosen: Sequence[int | None], steps: Sequence[Step], texts: Sequence[str], said: Sequence[str]
+) -> list[int | None]:
     """Return the steps of lines; work on a step that comes again goes to a later namesake of it that has none.
 
-    Where names differ in a word such as `second` or `left`, a line that has that word goes to its step.
+    Where names differ in a word such as `second` or `left`, a line with that word goes to its step, as do the lines
+    right behind it; so it does if only what is said as the line begins has the word.
 
     Args:
-        chosen: the step of each line, None for none; `texts` what the lines say.
+        chosen: the step of each line, None for none; `texts` what the lines say, `said` what is said at their starts.
     """
     shared, matched = list(chosen), [row for row, step in enumerate(chosen) if step is not None]
     groups: dict[tuple[str, ...], list[int]] = {}
@@ -45,15 +50,24 @@ def share(chosen: Sequence[int | None], steps: Sequence[Step], texts: Sequence[s
         if len(places) < 2:
             continue
         own = [_which(steps[place].name) for place in places]
-        for row in matched:
-            if chosen[row] in places and (meant := _meant(own, texts[row])) is not None:
-                shared[row] = places[meant]
+        meant = {row: _first(_meant(own, texts[row]), _meant(own, _LIKE.sub("", said[row]))) for row in matched}
         by_name = groupby(matched, key=lambda row: chosen[row] in places)
-        visits = [[(row, places.index(chosen[row])) for row in rows] for is_own, rows in by_name if is_own]
+        visits = [list(rows) for is_own, rows in by_name if is_own]
+        for rows in visits:
+            at, before = None, None
+            for row in rows:
+                at = _first(meant[row], at if chosen[row] == before else None)
+                before = chosen[row]
+                shared[row] = before if at is None else places[at]
         if len(visits) >= len(places) and not set(places) <= set(shared):
-            for row, number in _in_turn(visits, own, texts).items():
+            numbered = [[(row, places.index(shared[row])) for row in rows] for rows in visits]
+            for row, number in _in_turn(numbered, len(places), meant).items():
                 shared[row] = places[number]
     return shared
+
+
+def _first(*numbers: int | None) -> int | None:
+    return next((number for number in numbers if number is not None), None)
 
 
 def _meant(own: Sequence[set[str]], text: str) -> int | None:
@@ -63,24 +77,24 @@ def _meant(own: Sequence[set[str]], text: str) -> int | None:
 
 
 def _in_turn(
-    visits: Sequence[Sequence[tuple[int, int]]], own: Sequence[set[str]], texts: Sequence[str]
+    visits: Sequence[Sequence[tuple[int, int]]], num_names: int, meant: Mapping[int, int | None]
 ) -> dict[int, int]:
     """Return which of several names each line of some visits means: that of its own word, or for each visit the next.
 
     Args:
         visits: lines that stand together, each with the place of its name so far.
-        own: the words of each name that tell it from the others.
+        meant: the place of the name whose word a line has, if any.
     """
     found: dict[int, int] = {}
     at = -1
     for rows in visits:
         before = rows[0][1]
         for row, number in rows:
-            meant = _meant(own, texts[row])
-            if meant is not None:
-                at = meant
+            own = meant[row]
+            if own is not None:
+                at = own
             elif row == rows[0][0]:
-                waiting = [place for place in range(len(own)) if place not in found.values()]
+                waiting = [place for place in range(num_names) if place not in found.values()]
                 at = next((place for place in waiting if place > at), waiting[0] if waiting else at)
             elif number != before:
                 at = number

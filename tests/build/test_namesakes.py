@@ -37,7 +37,8 @@ WIPE = "Desk\n1. Wipe the desk.\n2. Glue the edge.\n3. Wipe the desk."
     ],
 )
 def test_who_takes_a_line(knowledge, texts, chosen, found):
-    assert share(chosen, read_steps(knowledge), [text or "" for text in texts]) == found
+    texts = [text or "" for text in texts]
+    assert share(chosen, read_steps(knowledge), texts, [""] * len(texts)) == found
 
 
 def test_the_second_coat_begins_where_the_work_comes_again():
@@ -45,4 +46,30 @@ def test_the_second_coat_begins_where_the_work_comes_again():
     assert changes(FENCE, lines) == [
         *("1 S1 start", "9 S1 complete", "10 S2 start", "20 S2 complete"),
         *("30 S3 start", "40 S3 complete", "50 S4 start", "60 S4 complete"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("texts", "said", "found"),
+    [
+        pytest.param(
+            ["screw leg", "screw leg"], ["Now the right front leg.", ""], [1, 1], id="and what is right behind"
+        ),
+        pytest.param(
+            ["left front leg", "screw"], ["Now the right front leg.", ""], [0, 0], id="the line's own word counts"
+        ),
+        pytest.param(["screw leg", "screw leg"], ["The same as the right front leg.", ""], [0, 0], id="a comparison"),
+        pytest.param(["screw leg", "screw leg"], ["Now the next leg.", ""], [0, 0], id="no word of one"),
+    ],
+)
+def test_what_is_said_as_a_line_begins_decides(texts, said, found):
+    assert share([0, 0], read_steps(TABLE), texts, said) == found
+
+
+def test_wheels_are_told_apart_by_what_is_said():
+    steps = "Cart\n1. Attach the front wheels to the axle.\n2. Attach the rear wheels to the axle.\n3. Add the cabin."
+    lines = "[1.0s-9.0s] attach wheel to axle\n[10.0s-20.0s] add cabin\n[30.0s-40.0s] attach wheel to axle"
+    told = [(0.5, "assistant", "First the rear wheels."), (29.0, "assistant", "Then put on the front wheels.")]
+    assert changes(steps, lines, *told) == [
+        *("1 S2 start", "9 S2 complete", "10 S3 start", "20 S3 complete", "30 S1 start", "40 S1 complete")
     ]
