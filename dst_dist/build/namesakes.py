@@ -26,8 +26,13 @@ _WHICH = """
 """
 _WHICH_OF = {word: line.split()[0] for line in _WHICH.strip().splitlines() for word in line.split()}
 """Words that say which of several alike things is meant -> the first of those that mean the same."""
-_LIKE = re.compile(r"\b(?:like|as|than)\b[^.!?]*", re.IGNORECASE)
-"""A comparison, which names another of the alike things."""
+_ASIDE = re.compile(
+    r"(?<!'d )\b(?:like|as|than)\b[^,.!?\n]*"
+    r"|\ball right\b|\b(?:that's|is|are|be) right\b|^right\b|\bright (?:away|now|there|here)\b"
+    r"|\b(?:a|one) second\b|\b\w+ back\b|\bback to\b|\bat (?:first|last)\b|^(?:first|second|last)(?:,| of all\b)",
+    re.IGNORECASE | re.MULTILINE,
+)
+"""Comparisons, which name another of the alike things, and words that say which only in other places."""
 _MORE = frozenset({"next", "other", "another", "remaining"})
 
 
@@ -50,7 +55,7 @@ def share(
         if len(places) < 2:
             continue
         own = [_which(steps[place].name) for place in places]
-        meant = {row: _first(_meant(own, texts[row]), _meant(own, _LIKE.sub("", said[row]))) for row in matched}
+        meant = {row: _first(_meant(own, texts[row]), _meant(own, _ASIDE.sub("", said[row]))) for row in matched}
         by_name = groupby(matched, key=lambda row: chosen[row] in places)
         visits = [list(rows) for is_own, rows in by_name if is_own]
         for rows in visits:

@@ -1,7 +1,7 @@
 """Finds lines for steps that none names, and steps for lines that name none, by where they stand."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -18,12 +18,15 @@ REPEATED = 0.75
 TOUCHING_S = 0.6
 """Longest gap between two lines of one piece of work."""
 _LOOKS = re.compile(
-    r"(?:the (?:user|student|person)\s+)?(?:inspect|look|examin|admir|observ|watch)\w*\b", re.IGNORECASE
+    r"(?:(?:the|a) (?:user|student|person)\s+)?(?:inspects?|looks? (?:at|around|on|over)|examines?|admires?|watches)\b",
+    re.IGNORECASE,
 )
 """Begin a line that does nothing, so that it is no part of the work that it touches."""
 
 
-def adopt(lines: Sequence[Line], chosen: Sequence[int | None], scores: np.ndarray, heard: Heard) -> list[int | None]:
+def adopt(
+    lines: Sequence[Line], chosen: Sequence[int | None], scores: np.ndarray, heard: Heard, settled: Collection[int]
+) -> list[int | None]:
     """Return the steps of lines; a step without lines takes one that an instruction begins.
 
     It is one of several lines of another step that is nearly as much about it, if the instruction tells it, or a line
@@ -31,8 +34,9 @@ def adopt(lines: Sequence[Line], chosen: Sequence[int | None], scores: np.ndarra
 
     Args:
         chosen: the step of each line, None for none; `scores` its similarities, float64 [lines, steps].
+        settled: lines that stay with their step.
     """
-    filled = _told(lines, chosen, scores, heard.tells)
+    filled = _told(lines, chosen, scores, heard.tells, settled)
     for step in range(scores.shape[1]):
         if step in filled:
             continue
@@ -45,14 +49,20 @@ def adopt(lines: Sequence[Line], chosen: Sequence[int | None], scores: np.ndarra
 
 
 def _told(
-    lines: Sequence[Line], chosen: Sequence[int | None], scores: np.ndarray, tells: Sequence[Tell]
+    lines: Sequence[Line],
+    chosen: Sequence[int | None],
+    scores: np.ndarray,
+    tells: Sequence[Tell],
+    settled: Collection[int],
 ) -> list[int | None]:
+    """Return the steps of lines; a step without lines takes one that is nearly as much about it, and tells it."""
     filled = list(chosen)
     for step in (step for step in range(scores.shape[1]) if step not in chosen):
         rows = [
             row
             for row, own in enumerate(filled)
             if own is not None
+            and row not in settled
             and filled.count(own) > 1
             and scores[row, step] >= NEARLY * scores[row, own]
             and step in _told_at(lines[row], tells)
@@ -114,9 +124,9 @@ def _joined(lines: Sequence[Line], chosen: Sequence[int | None], orders: Sequenc
     """
     joined = list(chosen)
     for row, line in enumerate(lines):
-        is_told = _begins(line, orders)
         if _LOOKS.match(line.text):
             continue
+        is_told = _begins(line, orders)
         if joined[row] is None and row and not is_told and _touch(lines[row - 1], line):
             joined[row] = chosen[row - 1]
         if joined[row] is None and is_told and row + 1 < len(lines) and _touch(line, lines[row + 1]):

@@ -63,23 +63,29 @@ _CUES = (
     ),
 )
 _PATTERNS = tuple((act, re.compile(pattern)) for act, pattern in _CUES)
+_THING = (
+    r"(?:^|, so )(?:(?:okay|ok|yes|good|great|there|now)[,.!]? )*(?:the|my|your|both|all)"
+    r"(?: (?!(?:until|till|when|where|that|which|if|to|check|make|wait)\b)[\w'-]+){1,5}"
+)
+"""The beginning of a sentence that says of a thing what it is."""
 _HAVE_DONE = re.compile(
     r"\b(i|we|you)('ve| have)\b(?! (to|got|an?|the|no|not|never|some|my)\b)"
     r"|\bi (just |already )?(?!need|want)\w+ed\b(?! to\b)"
-    r"|^((okay|ok|yes|good|great|there|now)[,.!]? )*(the|my|your|both|all)\b.*\b(is|are) (now |all )?"
+    rf"|{_THING} (is|are) (now |all )?"
     r"(\w+(ed|en|wn)|cut|set|put|shut|spread|built|lit|in|on|off|out|up|together|tight)\b"
     # What a thing becomes by itself, or by work.
-    r"|^(now |the |my |your |it |they ).*\b(is|are|looks?) ((now|all|quite|just|nice|and|\w+ly) )*"
-    r"(hot|warm|cool|cold|dry|clean|solid|firm|clear|soft|golden|brown|smooth|right|full|empty|level|even|flat)\b"
-    r"(?! (before|until|when|if))"
-    r"|^(the|my|your|it|they)\b.*\b(has|have) (now |just )?(\w+ed|set|risen)\b"
+    rf"|({_THING}|^(now )?(it|they)) (is|are|looks?) ((now|all|quite|just|nice|nicely|fully|evenly|really|very|and) )*"
+    r"(hot|warm|cool|cold|dry|clean|solid|firm|clear|soft|golden|brown|smooth|right|full|empty|level|even|flat)"
+    r"( (now|enough))*[.!]*$"
+    rf"|({_THING}|^(it|they)) (has|have) (now |just )?(?!red\b)(\w+ed|set|risen)\b"
 )
 _LATER = re.compile(
     r"\b(later|afterwards|in a (moment|minute|bit)|at the end|eventually|before (that|you|we)|will need|you'll need"
     r"|you need|remember|soon|by the way|earlier|already)\b"
 )
 _NOT_NOW = re.compile(
-    r"\b(later|afterwards|at the end|eventually|tomorrow|tonight|after (breakfast|lunch|dinner|supper|the break))\b"
+    r"\b(later|afterwards|at the end(?! of)|eventually|tomorrow|tonight)\b"
+    r"|\bafter (breakfast|lunch|dinner|supper|the break)\b"
 )
 _OWN_ACT = re.compile(
     r"\b(i'm|i am|i'll|i will|let me|we're|i) (just |now |going to |already |starting )*"
@@ -103,7 +109,7 @@ _WRONG = re.compile(rf"{_MISTAKE}|\bagain\b")
 _FOR_LATER = re.compile(r"\bfor now\b|\blater\b|\baside\b|\bunfinished\b|\bafterwards\b|\bcome back to\b")
 _CLAUSE = re.compile(r",?\s*\b(?:and then|then|after that|finally|afterwards)\b,?\s*", re.IGNORECASE)
 _BEFOREHAND = re.compile(r"^(?:but |and )?(?:before|after|once|when|as soon as|if)\s[^,]+,\s*(?=\S)", re.IGNORECASE)
-_MEANWHILE = re.compile(r",?\s*\b(?:meanwhile|in the mean ?time)\b,?\s*", re.IGNORECASE)
+_MEANWHILE = re.compile(r"\b(?:meanwhile|in the mean ?time)\b", re.IGNORECASE)
 _WHILE = re.compile(
     rf"(?:{WHILE}|\bas)\s+(?P<clause>[^,.]+?)(?:,|\s(?=(?:you|we|i) (?:can|could|may|might|should|will)\b)|[.!]?$)",
     re.IGNORECASE,
@@ -185,16 +191,18 @@ def clauses(text: str) -> list[str]:
 
 @lru_cache(1 << 16)
 def _split(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in _SENTENCE.split(text.replace("\u2019", "'")) if part.strip())
+    text = " ".join(text.replace("\u2019", "'").split())
+    return tuple(part.strip() for part in _SENTENCE.split(text) if part.strip())
 
 
 def _acts(text: str, turn: Turn) -> list[tuple[str, str | None]]:
     text = _BEFOREHAND.sub("", text)
     clause = _WHILE.search(text)
     act = _act(text.casefold(), turn)
-    if act == ALONGSIDE and clause is None and (told := _MEANWHILE.sub(" ", text)) != text:
+    if act == ALONGSIDE and clause is None and _MEANWHILE.search(text):
         # What goes on is the step at hand, and this is another.
-        return [("", ALONGSIDE), (told.strip(" ,"), _act(told.casefold(), turn))]
+        told = _MEANWHILE.sub("", text).strip(" ,.")
+        return [("", ALONGSIDE), *([(told, _act(told.casefold(), turn))] if told else [])]
     if act != ALONGSIDE or clause is None:
         return [(text, act)]
     rest = (text[: clause.start()] + text[clause.end() :]).strip(" ,")

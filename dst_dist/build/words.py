@@ -59,8 +59,6 @@ _SPELLINGS = """
     phone telephone
     tyre tire
 """
-_SPELLED = dict(line.split() for line in _SPELLINGS.strip().splitlines())
-"""Words that are compared as another spelling of theirs."""
 
 
 def stem(word: str) -> str:
@@ -81,8 +79,11 @@ def _groups(text: str) -> dict[str, str]:
 
 
 DOING = frozenset(_groups(_VERBS))
-"""Stems of verbs, which name no thing."""
+"""Stems of words for what is done; some, such as `cover`, are things too."""
 GROUP_OF = _groups(_VERBS) | _groups(_THINGS)
+
+_SPELLED = {stem(one): stem(other) for one, other in map(str.split, _SPELLINGS.strip().splitlines())}
+"""Stems that are compared as those of another spelling."""
 
 _LIGHT = "put place set take get grab pick use make hold add bring move turn"
 LIGHT = frozenset(map(stem, _LIGHT.split())) | {"=put", "=take"}
@@ -93,7 +94,8 @@ LIGHT = frozenset(map(stem, _LIGHT.split())) | {"=put", "=take"}
 def telling(text: str) -> tuple[str, ...]:
     """Return the stems of the words in a text that tell something."""
     words = re.findall(r"[^\W_]+", text.casefold())
-    return tuple(stem(_SPELLED.get(word, word)) for word in words if word not in SILENT)
+    stems = [stem(word) for word in words if word not in SILENT]
+    return tuple(_SPELLED.get(word, word) for word in stems)
 
 
 def with_groups(text: str) -> list[str]:

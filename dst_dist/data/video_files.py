@@ -40,7 +40,8 @@ def read_container(path: Path, fps: float) -> Iterator[np.ndarray]:
         reformatter, turn = VideoReformatter(), None
         for number, frame in enumerate(sample(container.decode(video=0), fps, str(path))):
             if number == 0:
-                # Asked of one frame: the answer and the frame hold each other, so the picture would stay in memory.
+                # Asked of one frame, since it is the container's for all: the answer and the frame hold each other, so
+                # that each picture would stay in memory.
                 turn = _turn_of(frame)
             pixels = reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray()
             yield pixels if turn is None else np.array(Image.fromarray(pixels).transpose(turn))

@@ -26,6 +26,7 @@ def heard(role: str, text: str):
         ("Continue with digging the hole in the soil.", [1]),
         # It names no thing, so it is about the one at hand.
         ("Now fill it again.", []),
+        ("Fill this pot.", [0]),
         ("Fill it with soil.", [0]),
         ("Fill.", [0]),
     ],

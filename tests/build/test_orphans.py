@@ -96,5 +96,8 @@ def test_a_step_takes_a_line_that_is_nearly_as_much_about_it_if_it_is_told():
     assert changes(KITE, lines) == ["10 S3 start", "60 S3 complete"]
     around = ["10 S3 start", "20 S3 pause", "50 S3 resume", "60 S3 complete"]
     assert sorted(changes(KITE, lines, told)) == sorted([*around, "30 S4 start", "40 S4 complete"])
+    assert "30 S4 start" not in changes(KITE, lines.replace(" to the tail", ""), told)
+    untold = lines.replace("glue paper to the tail", "bend the paper tail")
+    assert changes(KITE, untold) == ["10 S3 start", "60 S3 complete"], "more about it, but not told"
     # A step keeps its only line.
     assert "30 S3 start" in changes(KITE, lines.split("\n")[1], told)

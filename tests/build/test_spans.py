@@ -245,6 +245,36 @@ CHOPPED = ["30 S2 start", "40 S2 complete"]
         ),
         pytest.param(
             [POT, LEEK],
+            [(25, "assistant", "While you wait, chop the leek."), (50, "assistant", "The broth is clear now.")],
+            ["10 S1 start", "20 S1 complete", *CHOPPED],
+            id="not said of which",
+        ),
+        pytest.param(
+            [POT, LEEK],
+            [(22, "assistant", "The broth is clear now."), MEANWHILE],
+            ["10 S1 start", "20 S1 complete", *CHOPPED],
+            id="done before",
+        ),
+        pytest.param(
+            [POT, LEEK],
+            [(15, "user", "I wait while the broth is simmering."), (18, "assistant", "The broth is clear now.")],
+            ["10 S1 start", "20 S1 complete", *CHOPPED],
+            id="done within its line",
+        ),
+        pytest.param(
+            [LEEK, "[50.0s-60.0s] simmer broth"],
+            [(55, "user", "I wait while the broth is simmering.")],
+            [*CHOPPED, "50 S1 start", "60 S1 complete"],
+            id="said within its line",
+        ),
+        pytest.param(
+            [LEEK, "[50.0s-60.0s] simmer broth"],
+            [(54, "user", "Hold on."), (65, "user", "I'll have lunch while the broth is simmering.")],
+            [*CHOPPED, "50 S1 start"],
+            id="held within its line",
+        ),
+        pytest.param(
+            [POT, LEEK],
             [MEANWHILE, (45, "assistant", "The leek is soft now.")],
             ["10 S1 start", "20 S1 complete", *CHOPPED],
             id="another is done",
