@@ -4,6 +4,7 @@ from typing import Any
 
 from dst_dist.errors import ConfigError
 from dst_dist.logs import say_download
+from dst_dist.versions import version_fault
 
 
 def load_sentence_model(key: str, name: str, device: str, otherwise: str) -> Any:
@@ -24,6 +25,8 @@ def load_sentence_model(key: str, name: str, device: str, otherwise: str) -> Any
             f"{key}: {name} needs sentence-transformers, which cannot be imported ({error}): "
             f"pip install 'dst-dist[replies]', or leave {key} at {otherwise}"
         ) from error
+    if fault := version_fault("sentence-transformers"):
+        raise ConfigError(f"{key}: {fault} for {name}: pip install 'dst-dist[replies]', or leave {key} at {otherwise}")
     say_download(key, name)
     try:
         # Any other model would be loaded too, as one that averages its tokens.

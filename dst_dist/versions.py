@@ -23,21 +23,29 @@ def check_versions() -> None:
 @functools.cache
 def version_faults() -> tuple[str, ...]:
     """Return the faults of the installed packages, a line each."""
-    try:
-        needed = [Requirement(line) for line in requires(PACKAGE) or ()]
-    except PackageNotFoundError:
-        return ()
     # An extra is for those who ask for it.
-    ours = [one for one in needed if one.marker is None or one.marker.evaluate({"extra": ""})]
+    ours = [one for one in _needed() if one.marker is None or one.marker.evaluate({"extra": ""})]
     return tuple(filter(None, map(_fault, ours)))
+
+
+def version_fault(name: str) -> str | None:
+    """Return the fault of one package, which an extra may name; None if it has none."""
+    return next(filter(None, (_fault(one) for one in _needed() if one.name == name)), None)
+
+
+def _needed() -> list[Requirement]:
+    try:
+        return [Requirement(line) for line in requires(PACKAGE) or ()]
+    except PackageNotFoundError:
+        return []
 
 
 def _fault(needed: Requirement) -> str | None:
     try:
         installed = version(needed.name)
     except PackageNotFoundError:
-        return f"{needed.name} is not installed, {needed} is needed"
+        return f"{needed.name} is not installed, {needed.name}{needed.specifier} is needed"
     # A build for one kind of device has its name behind a plus; nightly builds are before their release.
     if needed.specifier.contains(installed, prereleases=True):
         return None
-    return f"{needed.name} {installed} is installed, {needed} is needed"
+    return f"{needed.name} {installed} is installed, {needed.name}{needed.specifier} is needed"

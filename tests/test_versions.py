@@ -6,8 +6,11 @@ import json
 import pytest
 
 from dst_dist import cli, versions
+from dst_dist.data.video_files import read_container
 from dst_dist.errors import ConfigError
+from dst_dist.sentence_models import load_sentence_model
 from dst_dist.train import __main__ as program
+from tests.data.videos import write_video
 
 
 @pytest.fixture
@@ -86,3 +89,17 @@ def test_a_tree_that_was_never_installed_has_no_bounds(installed, monkeypatch):
     installed()
     monkeypatch.setattr(versions, "PACKAGE", "no-such-package")
     versions.check_versions()
+
+
+def test_a_package_of_an_extra_is_looked_at_where_it_is_used(installed, tmp_path):
+    installed(**{"av": "13.1.0", "sentence-transformers": "5.1.0"})
+    versions.check_versions()
+    write_video(tmp_path / "tea.mp4", [50], [0])
+    with pytest.raises(ConfigError, match="av 13.1.0 is installed, av>=[0-9]+ is needed for a video file; pip install"):
+        next(read_container(tmp_path / "tea.mp4", 2.0))
+    with pytest.raises(
+        ConfigError,
+        match="sentence-transformers 5.1.0 is installed, sentence-transformers>=[0-9.]+ is needed for minilm",
+    ):
+        pytest.importorskip("sentence_transformers")
+        load_sentence_model("--similarity", "minilm", "cpu", "tfidf")

@@ -12,6 +12,7 @@ from PIL import Image
 
 from dst_dist.data.images import TURNS
 from dst_dist.errors import ConfigError, DataError
+from dst_dist.versions import version_fault
 
 ORIENTATIONS = {
     (-1, 0, 0, 1): 2,
@@ -61,6 +62,8 @@ def _open(path: Path) -> Iterator[Any]:
         import av
     except ImportError:
         raise ConfigError(f"{path}: a video file needs PyAV; pip install 'dst-dist[video]'") from None
+    if fault := version_fault("av"):
+        raise ConfigError(f"{path}: {fault} for a video file; pip install 'dst-dist[video]'")
     try:
         with av.open(str(path)) as container:
             if not container.streams.video:
