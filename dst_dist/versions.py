@@ -29,7 +29,11 @@ def version_faults() -> tuple[str, ...]:
 
 
 def version_fault(name: str) -> str | None:
-    """Return the fault of one package, which an extra may name; None if it has none."""
+    """Return the fault of a package's version, which an extra may bound; None if it has none, or is not installed."""
+    try:
+        version(name)
+    except PackageNotFoundError:
+        return None
     return next(filter(None, (_fault(one) for one in _needed() if one.name == name)), None)
 
 
