@@ -91,15 +91,20 @@ def test_a_tree_that_was_never_installed_has_no_bounds(installed, monkeypatch):
     versions.check_versions()
 
 
-def test_a_package_of_an_extra_is_looked_at_where_it_is_used(installed, tmp_path):
-    installed(**{"av": "13.1.0", "sentence-transformers": "5.1.0"})
+def test_an_old_pyav_is_refused_where_it_is_used(installed, tmp_path):
+    installed(av="13.1.0")
     versions.check_versions()
     write_video(tmp_path / "tea.mp4", [50], [0])
-    with pytest.raises(ConfigError, match="av 13.1.0 is installed, av>=[0-9]+ is needed for a video file; pip install"):
-        next(read_container(tmp_path / "tea.mp4", 2.0))
     with pytest.raises(
-        ConfigError,
-        match="sentence-transformers 5.1.0 is installed, sentence-transformers>=[0-9.]+ is needed for minilm",
+        ConfigError, match="av 13.1.0 is installed, av>=[0-9.]+ is needed for a video file; pip install"
     ):
-        pytest.importorskip("sentence_transformers")
+        next(read_container(tmp_path / "tea.mp4", 2.0))
+
+
+def test_an_old_sentence_transformers_is_refused_where_it_is_used(installed):
+    pytest.importorskip("sentence_transformers")
+    installed(**{"sentence-transformers": "5.1.0"})
+    versions.check_versions()
+    message = "sentence-transformers 5.1.0 is installed, sentence-transformers>=[0-9.]+ is needed for minilm"
+    with pytest.raises(ConfigError, match=message):
         load_sentence_model("--similarity", "minilm", "cpu", "tfidf")

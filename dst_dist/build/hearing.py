@@ -21,7 +21,7 @@ MEANT = 0.2
 CLEARLY = 0.75
 """Share of the best similarity from which the step at hand is meant all the same."""
 _AT_HAND = re.compile(r"\b(it|them)\b", re.IGNORECASE)
-_NAMED = re.compile(r"\b(the|an?|this|that|these|those|my|your|its|both|all)\s+\w", re.IGNORECASE)
+_WITH_ARTICLE = re.compile(r"\b(the|an?|this|that|these|those|my|your|its|both|all)\s+\w", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def _settle(sentence: Sentence, row: np.ndarray, steps: Sequence[Step]) -> Sente
 
 def _goes_on(text: str) -> bool:
     """Return whether a sentence is about the thing at hand and names none, such as `Now screw it on.`"""
-    return bool(_AT_HAND.search(text)) and not _NAMED.search(text) and DOING.issuperset(telling(text))
+    return bool(_AT_HAND.search(text)) and not _WITH_ARTICLE.search(text) and DOING.issuperset(telling(text))
 
 
 def _tells(sentences: Sequence[Sentence], rows: dict[str, np.ndarray], num_steps: int) -> list[Tell]:

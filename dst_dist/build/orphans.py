@@ -55,7 +55,7 @@ def _told(
     tells: Sequence[Tell],
     settled: Collection[int],
 ) -> list[int | None]:
-    """Return the steps of lines; a step without lines takes one that is nearly as much about it, and tells it."""
+    """Return the steps of lines; a step without lines takes one nearly as much about it, at whose start it is told."""
     filled = list(chosen)
     for step in (step for step in range(scores.shape[1]) if step not in chosen):
         rows = [

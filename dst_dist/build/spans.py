@@ -78,8 +78,9 @@ def find_changes(matches: Matches, untimed: dict[int, tuple[float, float | None]
     changes: list[Change] = []
     for step, runs in own.items():
         by_lines = _from_lines(step, runs, scene)
-        goes_on = by_lines[-1].transition in ("start", "resume") and runs[-1].end is not None
-        changes += _with_words(by_lines, runs[-1].end if goes_on else runs[-1].start, scene)
+        # What was said within the last line has been followed, if the step goes on behind it.
+        is_open = by_lines[-1].transition in ("start", "resume") and runs[-1].end is not None
+        changes += _with_words(by_lines, runs[-1].end if is_open else runs[-1].start, scene)
     for step, time in spoken.items():
         changes += _with_words([Change(time, step, "start")], time, scene)
     for step, (start, end) in placed.items():
