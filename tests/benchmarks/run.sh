@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Run the benchmarks that need no GPU in a small form, one table or line each. tests/README.md has their full forms.
+# Run the benchmarks that need no GPU in a small form, one table or line each: about twenty minutes on two cores.
+# tests/README.md has their full forms.
 # Ratios hold on a machine that is at work too; times only on a quiet one.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -16,7 +17,10 @@ benchmark() { # module, arguments
 benchmark decode_speed --repeats 9
 benchmark planning_speed --samples 1024 4096
 benchmark intervals_speed --clips 1000 --groups 4 --compared 200
+benchmark startup_speed --clips 300 1000 2>>"$work/log"
 benchmark features_speed "$work" 2>>"$work/log"
+benchmark trainer_speed "$work" --steps 4 2>>"$work/log"
+benchmark traffic lora
 benchmark checkpoint_speed "$work" --gib 0.2 --repeats 3
 
 # A run whose streams can be timed; what it learned does not matter.

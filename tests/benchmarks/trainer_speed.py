@@ -142,11 +142,15 @@ def measure(folder: Path, tokens_per_frame: int, steps: int) -> None:
     live = our_tokens_per_s(folder, words, "live")
     cached = our_tokens_per_s(folder, [*words, f"data.feature_cache={folder}/features"], "cached")
     with_trl = importlib.util.find_spec("trl") and importlib.util.find_spec("datasets")
-    print(f"{tokens_per_frame} tokens a frame: ours {live:.0f} tokens/s, with kept features {cached:.0f}", end="")
-    for name in ("Trainer", "SFTTrainer") if with_trl else ("Trainer",):
-        stock = stock_tokens_per_s(folder, words, steps, name == "SFTTrainer")
-        print(f"; {name} {stock:.0f} (ours {live / stock:.2f} and {cached / stock:.2f} times)", end="")
-    print(flush=True)
+    stock = {
+        name: stock_tokens_per_s(folder, words, steps, name == "SFTTrainer")
+        for name in (["Trainer", "SFTTrainer"] if with_trl else ["Trainer"])
+    }
+    compared = [
+        f"{name} {rate:.0f} (ours {live / rate:.2f} and {cached / rate:.2f} times)" for name, rate in stock.items()
+    ]
+    ours = f"{tokens_per_frame} tokens a frame: ours {live:.0f} tokens/s, with kept features {cached:.0f}"
+    print("; ".join([ours, *compared]), flush=True)
 
 
 def main() -> None:

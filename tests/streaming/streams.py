@@ -165,3 +165,11 @@ class Memory:
         """Return by how much both grew since then."""
         now = Memory.now()
         return now.num_objects - self.num_objects, now.mib - self.mib
+
+
+def steady_growth(*growths: tuple[int, float]) -> tuple[int, float]:
+    """Return the smallest growth of objects and of MiB in several stretches of a stream.
+
+    What is kept for each frame grows in every stretch; what the allocator takes at once, in one of them.
+    """
+    return tuple(map(min, zip(*growths, strict=True)))

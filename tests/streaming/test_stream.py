@@ -1,6 +1,7 @@
 """A stream reads the tokens of training, writes greedily and keeps the dialog state; its memory stays flat."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ from tests.streaming.streams import (
     model_with,
     pixels,
     script_of,
+    steady_growth,
     teacher_forced,
     with_system_turns,
 )
@@ -211,8 +213,9 @@ def test_memory_stays_flat(world, clip, num_frames):
     model = model_with(data.maker.writer.tokenizer, 1, image_size=16)
     frames, maker = pixels(clip, 16), maker_like(data.maker, limits_with(data.maker, clip, 100))
     streamer = Streamer(model, clip, maker, NEVER, max_new_tokens=8)
-    num_objects, mib = growth_of(streamer, frames, num_frames // 5, num_frames)
-    assert num_objects < 300 and mib < 3
+    stretches = [num_frames // 5, num_frames * 3 // 5, num_frames]
+    num_objects, mib = steady_growth(*(growth_of(streamer, frames, *ends) for ends in pairwise(stretches)))
+    assert num_objects < 150 and mib < 1.5
     assert streamer._batch.cache.capacity < 512 and streamer.counts.total() > 10
     num_objects, _ = growth_of(Leaky(model, clip, maker, NEVER, max_new_tokens=8), frames, 100, 500)
     assert num_objects > 300
