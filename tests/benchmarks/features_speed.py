@@ -7,6 +7,7 @@ their quotient, which should be 0.8 at least.
 
 import argparse
 import json
+import logging
 import shutil
 import statistics
 from pathlib import Path
@@ -83,6 +84,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--steps", type=int, default=6)
     options = parser.parse_args()
+    logging.disable(logging.WARNING)
     folder = options.folder / "features_speed"
     make_demo(folder / "demo", sizes=SMALL, workers=1)
     make_model(folder / "demo", folder / "model")

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Run the benchmarks that need no GPU in a small form, one table or line each: about twenty minutes on two cores.
+# Run the benchmarks that need no GPU in a small form, one table or line each: about ten minutes on two cores.
 # tests/README.md has their full forms.
 # Ratios hold on a machine that is at work too; times only on a quiet one.
 set -euo pipefail

@@ -9,6 +9,7 @@ many times a trainer's ours are, with frames encoded every step and with kept fe
 
 import argparse
 import importlib.util
+import logging
 import shutil
 import statistics
 import time
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import torch
 from transformers import AutoTokenizer, SmolVLMForConditionalGeneration, Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_callback import PrinterCallback
 
 from dst_dist.data.batching import Draw
 from dst_dist.data.dataset import SampleDataset
@@ -114,6 +116,7 @@ def stock_tokens_per_s(folder: Path, words: list[str], steps: int, trl: bool) ->
         # The Trainer takes the length of a sample from its ids.
         rows = [{"index": index, "input_ids": range(length)} for index, length in enumerate(lengths)]
         trainer = Trainer(model, TrainingArguments(**settings), collator, rows, callbacks=[times])
+    trainer.remove_callback(PrinterCallback)
     trainer.train()
     return num_tokens / statistics.mean(times.steps_s[2:])
 
@@ -158,6 +161,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--steps", type=int, default=8)
     options = parser.parse_args()
+    logging.disable(logging.WARNING)
     for tokens_per_frame in SCALE_FACTORS:
         folder = options.folder / "trainer_speed"
         measure(folder, tokens_per_frame, options.steps)
