@@ -24,7 +24,7 @@ BF16_TOLERANCE = 1e-2
 """Both relative."""
 PACKED, ALONE = 4096, 700
 """`train.max_tokens` for all three clips in one row, and for each in its own."""
-ENGINES = {"single": (None, 1), "ddp": ("cpu_ddp", 2), "zero2": ("cpu_zero2", 2), "fsdp": ("cpu_fsdp", 2)}
+ENGINES = {"single": ("cpu_ddp", 1), "ddp": ("cpu_ddp", 2), "zero2": ("cpu_zero2", 2), "fsdp": ("cpu_fsdp", 2)}
 WAYS = {
     "packed": (PACKED, "fp32", True, "lora"),
     "alone": (ALONE, "fp32", False, "lora"),
