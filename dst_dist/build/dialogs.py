@@ -10,13 +10,15 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 
 from dst_dist.data.formats.schema import Name, Raw, shown, validate
+from dst_dist.data.frames import SUFFIX
 from dst_dist.data.reading_log import ClipLog, FileFaults, Report
 from dst_dist.errors import DataError
 
 SPLITS = ("train", "val", "test")
+NO_SPLIT = "files that name no split, nor does their folder, taken as train"
 NO_DATASET = "dialogs"
 """Folder of the dialogs that neither their annotations nor their path put into a dataset."""
-_SPLIT_NAME = re.compile(rf"({'|'.join(SPLITS)})(?![A-Za-z])")
+_SPLIT_NAME = re.compile(r"(?:(train)|(val(?:id(?:ation)?)?)|(test))(?![A-Za-z])", re.IGNORECASE)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _OLD_NAMES = {"ego4d-goalstep": "ego4d"}
 
@@ -28,7 +30,9 @@ def _file_name(text: str) -> str:
 
 
 FileName = Annotated[Name, AfterValidator(_file_name)]
-Seconds = Annotated[float, Field(ge=0)]
+MOST_S = 1_000_000
+"""Latest time of a turn in seconds; a frame number that the reader refuses begins there, at 2 rows a second."""
+Seconds = Annotated[float, Field(ge=0, le=MOST_S)]
 
 
 class Turn(Raw):
@@ -84,6 +88,8 @@ class Video:
     written: Written
     dataset: str
     split: str
+    first_place: int = 0
+    """Place of its first dialog among all dialogs of its uid."""
 
     @property
     def uid(self) -> str:
@@ -100,12 +106,17 @@ class Video:
             return self.uid.removeprefix("grp-")
         return self.uid.partition("_")[2] or self.uid if self.dataset == "assembly101" else self.uid
 
+    @property
+    def frames_file(self) -> str:
+        """Path of the video's frames file below the data root."""
+        return f"{self.dataset}/frames/{self.frames_name}{SUFFIX}"
+
 
 def read_dialogs(paths: Sequence[Path], report: Report) -> list[Video]:
     """Return the videos of all files, in order; what was left out or mended is counted.
 
-    A file's name or its folder's begins with its split, else it is `train`. The dataset is that of the annotations,
-    else the folder above `generated_dialogs`.
+    A file's name or its folder's begins with its split, else it is `train`, which is counted. The dataset is that of
+    the annotations, else the folder above `generated_dialogs`.
 
     Raises:
         DataError: with the faults of all files.
@@ -113,14 +124,16 @@ def read_dialogs(paths: Sequence[Path], report: Report) -> list[Video]:
     lines: list[str] = []
     videos = []
     for path in dict.fromkeys(paths):
-        faults = FileFaults(str(path))
+        faults, split = FileFaults(str(path)), _split(path)
+        if split is None:
+            report.count(NO_SPLIT, str(path))
         for number, raw in enumerate(_load(path, faults), start=1):
             label = raw.get("video_uid") if isinstance(raw, dict) else None
             log = ClipLog(label if isinstance(label, str) else f"number {number}", faults, report)
             if isinstance(raw, dict) and raw.keys() == {"reason_to_exclude"}:
                 report.count("videos left out, as their file says", f"{path}: {shown(raw['reason_to_exclude'])}")
             elif written := validate(Written, _mend(raw, log), log):
-                videos.append(Video(written, _dataset(written, path), _split(path)))
+                videos.append(Video(written, _dataset(written, path), split or "train"))
         lines += faults.lines()
     if lines:
         raise DataError(lines)
@@ -132,6 +145,9 @@ def _load(path: Path, faults: FileFaults) -> list[Any]:
         raw = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         faults.add(f"cannot be read: {error.strerror}; name a file of generated dialogs")
+        return []
+    except UnicodeDecodeError as error:
+        faults.add(f"not UTF-8 text ({error.reason} at byte {error.start}); is it compressed, or in another encoding?")
         return []
     except (ValueError, RecursionError) as error:
         faults.add(f"is not valid JSON: {error}; is the file complete?")
@@ -151,9 +167,10 @@ def _mend(value: Any, log: ClipLog) -> Any:
     return value
 
 
-def _split(path: Path) -> str:
-    found = _SPLIT_NAME.match(path.name) or _SPLIT_NAME.fullmatch(path.parent.name)
-    return found[1] if found else "train"
+def _split(path: Path) -> str | None:
+    """Return the split that a file's name begins with, or else its folder's; None if neither does."""
+    found = _SPLIT_NAME.match(path.name) or _SPLIT_NAME.match(path.absolute().parent.name)
+    return SPLITS[found.lastindex - 1] if found else None
 
 
 def _dataset(written: Written, path: Path) -> str:

@@ -1,8 +1,10 @@
 """`dst-dist build`: from raw dialogs to clip files below a data root."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +18,11 @@ from dst_dist.build.sessions import with_whole_sessions
 from dst_dist.build.similarity import TFIDF, Similarity, open_similarity
 from dst_dist.build.spans import Change, find_changes
 from dst_dist.build.speech import read_sentences
-from dst_dist.build.steps import Step, read_steps
-from dst_dist.build.turns import cut, place_turns
-from dst_dist.data.frames import SUFFIX
+from dst_dist.build.steps import Step, lines_without_step, read_steps
+from dst_dist.build.turns import cut, in_order, place_turns
+from dst_dist.data.frames_finder import FramesFinder
 from dst_dist.data.reading_log import Report
-from dst_dist.errors import ConfigError
+from dst_dist.errors import ConfigError, DataError, collect
 from dst_dist.files import write_whole
 
 SPOKEN_WORTH = 0.5
@@ -72,64 +74,114 @@ def build(
         ConfigError: if the similarity cannot be used, no clip is left, or `out` cannot be written to.
     """
     compare, report = open_similarity(similarity), Report()
-    videos = with_whole_sessions(read_dialogs(paths, report), report)
+    videos = _together(with_whole_sessions(read_dialogs(paths, report), report), report)
+    rates = _find_rates(videos, out, fps, report)
     files: dict[str, list[dict[str, Any]]] = {}
-    dialogs = []
-    for video in _without_repeats(videos, report):
-        rate = find_rate(video, out, fps, report)
-        for dialog in _align_dialogs(video, compare, proposer, report):
-            clips = make_clips(dialog, rate, clip_s, report)
+    dialogs, seen = [], set()
+    for video in videos:
+        for dialog in _align_dialogs(video, compare, proposer, seen, report):
+            clips = make_clips(dialog, rates[video.frames_file], clip_s, report)
             files.setdefault(f"{video.dataset}/{video.split}_training.json", []).extend(clips)
             dialogs.append(dialog)
     files = {name: clips for name, clips in files.items() if clips}
     if not files:
         raise ConfigError(["no clip is left of these dialogs; nothing was written", *report.lines()])
-    try:
-        for name, clips in files.items():
-            write_whole(out / name, json.dumps(clips, ensure_ascii=False, indent=1) + "\n")
-    except OSError as error:
-        raise ConfigError(f"--out {out} cannot be written to: {error.strerror}; name another folder") from error
+    for name, clips in files.items():
+        write_result(out / name, json.dumps(clips, ensure_ascii=False, indent=1) + "\n")
+    _count_others(out, files, report)
     return Built(files, dialogs, report)
 
 
-def _without_repeats(videos: Sequence[Video], report: Report) -> list[Video]:
-    """Return the videos, those of one dataset and uid once with all of their dialogs in order."""
-    by_uid: dict[tuple[str, str], Video] = {}
+def write_result(path: Path, text: str) -> None:
+    """Write a file below `--out`. Raises ConfigError if that cannot be done."""
+    try:
+        write_whole(path, text)
+    except OSError as error:
+        raise ConfigError(
+            f"--out: {path} cannot be written ({error.filename}: {error.strerror}); name another folder"
+        ) from error
+
+
+def _count_others(out: Path, files: Collection[str], report: Report) -> None:
+    """Count the clip files of the same datasets that an earlier call has written and this one has not."""
+    for dataset in dict.fromkeys(name.partition("/")[0] for name in files):
+        for path in sorted((out / dataset).glob("*_training.json")):
+            if f"{dataset}/{path.name}" not in files:
+                report.count("files of these datasets from an earlier call, which stay as they are", str(path))
+
+
+def _find_rates(videos: Sequence[Video], out: Path, fps: float | None, report: Report) -> dict[str, Rate]:
+    """Return the rate of each frames file. Raises DataError with all that cannot be used."""
+    finder, faults = FramesFinder(out), []
+    files = {video.frames_file: video for video in videos}
+    rates = {name: collect(faults, partial(find_rate, video, finder, fps, report)) for name, video in files.items()}
+    if faults:
+        raise DataError(faults)
+    return rates
+
+
+def _together(videos: Sequence[Video], report: Report) -> list[Video]:
+    """Return the videos, each with the place of its first dialog among all of its uid; uids that repeat are counted.
+
+    Each keeps its own steps and annotations: they may differ between two files.
+    """
+    known: dict[tuple[str, str], Video] = {}
+    num_dialogs: Counter[tuple[str, str]] = Counter()
+    placed = []
     for video in videos:
-        key = video.dataset, video.uid
-        if key in by_uid:
-            report.count("videos that stand several times, their dialogs put together", f"{video.dataset}/{video.uid}")
-            by_uid[key].written.conversations.extend(video.written.conversations)
-        else:
-            by_uid[key] = video
-    return list(by_uid.values())
+        uid, one = (video.dataset, video.uid), video.written
+        first = known.setdefault(uid, video).written
+        if first is not one:
+            told = [(written.inferred_knowledge, written.parsed_video_anns) for written in (first, one)]
+            kind = "their dialogs put together" if told[0] == told[1] else "with steps or annotations of their own"
+            report.count(f"videos that stand several times, {kind}", "/".join(uid))
+        placed.append(replace(video, first_place=num_dialogs[uid]))
+        num_dialogs[uid] += len(one.conversations)
+    return placed
 
 
-def _align_dialogs(video: Video, similarity: Similarity, proposer: Proposer | None, report: Report) -> list[Aligned]:
-    """Return the dialogs of a video that can be used; ids keep the place in the list, whatever is left out."""
-    name = f"{video.dataset}/{video.uid}"
-    steps = read_steps(video.written.inferred_knowledge)
+def _align_dialogs(
+    video: Video, similarity: Similarity, proposer: Proposer | None, seen: set[tuple], report: Report
+) -> list[Aligned]:
+    """Return the dialogs of a video that can be used; ids keep the place in the list, whatever is left out.
+
+    Args:
+        seen: contents of all dialogs before, to which those of this video are added.
+    """
+    name, knowledge = f"{video.dataset}/{video.uid}", video.written.inferred_knowledge
+    steps = read_steps(knowledge)
     if not steps:
         report.count("videos without numbered steps, left out", name)
         return []
-    task = read_task(steps, read_evidence(video.annotations.all_step_descriptions), similarity)
+    for line in lines_without_step(knowledge, steps):
+        report.count("numbered lines that begin no step", f"{name}: {line}")
+    evidence = read_evidence(video.annotations.all_step_descriptions)
+    for line in evidence.not_understood:
+        report.count("lines whose time in brackets was not understood, taken as without a time", f"{name}: {line}")
+    task = read_task(steps, evidence, similarity)
     if proposer is not None:
         task = proposer.advise(task, name, report)
-    aligned, seen = [], set()
-    for place, conversation in enumerate(video.written.conversations):
-        turns = [turn for turn in conversation.conversation if turn.content.strip()]
-        if len(turns) < len(conversation.conversation):
-            report.count("dialogs with blank turns, which were left out", f"{name}/{place}")
-        key = tuple((turn.role, turn.time, turn.content) for turn in turns)
-        if not turns:
-            report.count("dialogs without turns, left out", f"{name}/{place}")
-        elif key in seen:
+    aligned = []
+    for place, conversation in enumerate(video.written.conversations, start=video.first_place):
+        turns = _usable_turns(conversation, f"{name}/{place}", report)
+        key = name, knowledge, *((turn.role, turn.time, turn.content) for turn in turns)
+        if turns and key in seen:
             report.count("dialogs equal to another of the video, left out", f"{name}/{place}")
-        else:
+        elif turns:
             spoken = conversation.model_copy(update={"conversation": turns})
             aligned.append(align_dialog(video, spoken, f"{name}/{place}", task, similarity))
         seen.add(key)
     return aligned
+
+
+def _usable_turns(conversation: Conversation, name: str, report: Report) -> list[Turn]:
+    """Return the turns of a dialog that say something, in order; what was left out or moved is counted."""
+    turns = [turn for turn in conversation.conversation if turn.content.strip()]
+    if len(turns) < len(conversation.conversation):
+        report.count("dialogs with blank turns, which were left out", name)
+    if not turns:
+        report.count("dialogs without turns, left out", name)
+    return in_order(turns, name, report)
 
 
 def align_dialog(
@@ -164,8 +216,7 @@ def make_clips(dialog: Aligned, rate: Rate, clip_s: float | None, report: Report
     video, written = dialog.video, dialog.video.written
     turns, num_beyond = place_turns(dialog.conversation.conversation, dialog.changes, dialog.task.steps, rate)
     if num_beyond:
-        report.counts["turns beyond the end of the frames file, left out"] += num_beyond - 1
-        report.count("turns beyond the end of the frames file, left out", f"{num_beyond} of {dialog.id}")
+        report.count("turns beyond the end of the frames file, left out", f"{num_beyond} of {dialog.id}", num_beyond)
     if not turns:
         report.count("dialogs whose turns are all beyond the frames file, left out", dialog.id)
         return []
@@ -177,7 +228,7 @@ def make_clips(dialog: Aligned, rate: Rate, clip_s: float | None, report: Report
         "inferred_goal": written.inferred_goal,
         "inferred_knowledge": written.inferred_knowledge,
         "video_labels": written.video_labels or {},
-        "frames_file": f"{video.dataset}/frames/{video.frames_name}{SUFFIX}",
+        "frames_file": video.frames_file,
         "fps": rate.fps,
         "dst": _declared(dialog),
         "quality": dialog.conversation.auto_quality_eval and dialog.conversation.auto_quality_eval.final_score,

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dst_dist.build.dialogs import Video
-from dst_dist.data.frames import SUFFIX, open_frames
+from dst_dist.data.frames import open_frames
+from dst_dist.data.frames_finder import FramesFinder
 from dst_dist.data.reading_log import Report
 from dst_dist.errors import DataError
 
@@ -15,6 +16,7 @@ SOURCE_RATES = (25, 29.97, 30, 59.94, 24.46)
 """Frame rates of the videos in ProAssist's datasets; 50 and 60 give the same as 30."""
 DURATION_OF_STEPS = ("egoexolearn", "assembly101")
 """Datasets whose `duration` is not the video's: a frames file's length says nothing about its rate there."""
+NO_FRAMES = "videos without a frames file, which get the rate that is expected"
 TOLERANCE = 0.004
 """Largest relative distance between a file's length and the one that a rate means; rates are 0.8 % apart."""
 
@@ -41,21 +43,29 @@ def rows_per_second(source_fps: float) -> float:
     return source_fps / step
 
 
-def find_rate(video: Video, out: Path, fps: float | None, report: Report) -> Rate:
+def find_rate(video: Video, finder: FramesFinder, fps: float | None, report: Report) -> Rate:
     """Return the rate of a video's frames: as told, else as written beside the frames, else by source and length.
 
     Args:
+        finder: of the data root; the frames are those which the reader of the clips will find.
         fps: rows a second of all videos, None to find out.
-        report: counts frames files whose length fits no rate.
+        report: counts frames files whose length fits no rate, and whatever else makes the rate doubtful.
+
+    Raises:
+        DataError: if the frames cannot be opened, or what is written beside them is no rate.
     """
-    path = out / video.dataset / "frames" / f"{video.frames_name}{SUFFIX}"
+    path, _ = finder.find(video.frames_file, video.dataset)
     num_rows = len(open_frames(str(path))) if path.is_file() else None
-    if fps is None:
-        fps = _written_beside(path)
+    written = _written_beside(path)
+    if fps and written and fps != written:
+        report.count("frames files with another rate beside them than --fps, which was taken", f"{path} ({written:g})")
+    fps = fps or written
     source = video.annotations.fps
     expected = NOMINAL_FPS if source is None else rows_per_second(source)
     duration = video.annotations.duration
-    if num_rows is None or not duration or video.dataset in DURATION_OF_STEPS:
+    if num_rows is None and not fps:
+        report.count(NO_FRAMES, f"{video.frames_file} ({expected:.3f} a second)")
+    if not num_rows or not duration or video.dataset in DURATION_OF_STEPS:
         return Rate(fps or expected, num_rows)
     known = [fps] if fps else [expected, NOMINAL_FPS] if source else [rows_per_second(rate) for rate in SOURCE_RATES]
     nearest = min(known, key=lambda rate: abs(num_rows / duration - rate))

@@ -4,11 +4,10 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from dst_dist.build.make import build
+from dst_dist.build.make import build, write_result
 from dst_dist.build.page import page_of
 from dst_dist.build.proposals import FOLDER, Proposer
 from dst_dist.errors import ConfigError
-from dst_dist.files import write_whole
 
 PAGE = "build.html"
 
@@ -39,5 +38,5 @@ def build_lines(
     kinds = Counter(change.transition for dialog in built.dialogs for change in dialog.changes)
     yield "transitions: " + ", ".join(f"{number} {kind}" for kind, number in kinds.most_common())
     yield from built.report.lines()
-    write_whole(out / PAGE, page_of(built))
+    write_result(out / PAGE, page_of(built))
     yield f"{out / PAGE}: what was found in each dialog, and why"

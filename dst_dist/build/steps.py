@@ -35,24 +35,46 @@ def read_steps(knowledge: str) -> list[Step]:
     """Return the steps in the order of the text; none if no line is numbered.
 
     Ingredients before a heading such as `Steps` are left out, wrapped lines are joined, notes below a step and closing
-    remarks are no part of it. A number that is taken or does not grow starts no step.
+    remarks are no part of it. A number that is taken or does not grow starts no step, nor does one that leaves out a
+    number which a later line has.
     """
-    lines = [line.rstrip() for line in knowledge.splitlines()]
-    headings = [place for place, line in enumerate(lines) if _HEADING.fullmatch(_plain(line))]
-    if headings and any(_numbered(line) for line in lines[headings[-1] + 1 :]):
-        lines = lines[headings[-1] + 1 :]
+    lines = _below_headings([line.rstrip() for line in knowledge.splitlines()])
+    numbers = [found.number if (found := _numbered(line)) else None for line in lines]
     steps: list[Step] = []
     is_open = False
-    for above, line in pairwise(["", *lines]):
-        found = _numbered(line)
-        if found and (not steps or found.number > steps[-1].number):
+    for place, (above, line) in enumerate(pairwise(["", *lines])):
+        found, last = _numbered(line), steps[-1].number if steps else 0
+        if found and found.number > last and not (found.number > last + 1 and last + 1 in numbers[place:]):
             steps.append(found)
             is_open = True
-        elif is_open and _goes_on(line, above):
+        elif is_open and not _is_heading(line) and (not steps[-1].name or _goes_on(line, above)):
             steps[-1] = Step(steps[-1].number, _join(steps[-1].name, _plain(line)))
         else:
             is_open = False
     return [step for step in steps if step.name]
+
+
+def lines_without_step(knowledge: str, steps: list[Step]) -> list[str]:
+    """Return the numbered lines that begin none of the steps which were read."""
+    names = {step.number: step.name for step in steps}
+    found = ((line.strip(), _numbered(line)) for line in knowledge.splitlines())
+    return [line for line, step in found if step and not names.get(step.number, "").startswith(step.name)]
+
+
+def _below_headings(lines: list[str]) -> list[str]:
+    """Return the lines that hold the steps: all if the numbers in them grow, else those below a heading from which
+    they grow, else below the last heading with a number behind it."""
+    headings = [place + 1 for place, line in enumerate(lines) if _is_heading(line)]
+    for start in (0, *headings):
+        numbers = [found.number for line in lines[start:] if (found := _numbered(line))]
+        if numbers and all(one < other for one, other in pairwise(numbers)):
+            return lines[start:]
+    is_last = headings and any(map(_numbered, lines[headings[-1] :]))
+    return lines[headings[-1] :] if is_last else lines
+
+
+def _is_heading(line: str) -> bool:
+    return bool(_HEADING.fullmatch(_plain(line)))
 
 
 def repeated(step: Step) -> list[int]:

@@ -1,19 +1,42 @@
 """Writes a dialog and its transitions as PROSPECT clips: turns at decision frames, with the state before each."""
 
 from collections.abc import Sequence
-from itertools import accumulate, groupby
+from itertools import accumulate, groupby, pairwise
 from typing import Any
 
 from dst_dist.build.dialogs import Turn
 from dst_dist.build.rates import Rate
 from dst_dist.build.spans import Change
 from dst_dist.build.steps import Step
+from dst_dist.data.reading_log import Report
 from dst_dist.data.state import Transition, apply_update
 
 PROMPT = "You are a helpful and proactive assistant."
 ORDER = ("complete", "pause", "cancel", "reset", "resume", "start")
 """Order of the transitions of one frame."""
 SYSTEM = {"role": "system", "content": PROMPT}
+SLIP_S = 5.0
+"""A turn that is so much earlier than the one above it has another place in its list than in time."""
+
+
+def in_order(turns: Sequence[Turn], name: str, report: Report) -> list[Turn]:
+    """Return a dialog's turns as they are listed, or in order of time if one lies far before the one above it.
+
+    The answer to a turn of the user stays behind it, whatever its time says. Turns that are a little early take the
+    time of the one above them, see `place_turns`. Both are counted.
+    """
+    times = [turn.time for turn in turns]
+    num_early = sum(turn < above for above, turn in pairwise(times))
+    for place, (above, turn) in enumerate(pairwise(turns), start=1):
+        if (above.role, turn.role) == ("user", "assistant"):
+            times[place] = max(times[place], times[place - 1])
+    far = next((turn for above, turn in pairwise(times) if above - turn > SLIP_S), None)
+    if far is not None:
+        report.count("dialogs whose turns were put in order of time", f"{name} (a turn at {far:g} s)")
+        return [turns[place] for place in sorted(range(len(turns)), key=times.__getitem__)]
+    if num_early:
+        report.count("turns earlier than the one above them, moved to its time", name, num_early)
+    return list(turns)
 
 
 def place_turns(

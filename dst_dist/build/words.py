@@ -1,6 +1,7 @@
 """Words for comparing short instructions: stems, words that say nothing, and groups of verbs with one meaning."""
 
 import re
+import unicodedata
 from functools import lru_cache
 
 _SILENT = """
@@ -93,7 +94,8 @@ LIGHT = frozenset(map(stem, _LIGHT.split())) | {"=put", "=take"}
 @lru_cache(1 << 16)
 def telling(text: str) -> tuple[str, ...]:
     """Return the stems of the words in a text that tell something."""
-    words = re.findall(r"[^\W_]+", text.casefold())
+    # A character with an accent may be written as one or as two.
+    words = re.findall(r"[^\W_]+", unicodedata.normalize("NFC", text).casefold())
     stems = [stem(word) for word in words if word not in SILENT]
     return tuple(_SPELLED.get(word, word) for word in stems)
 

@@ -14,10 +14,10 @@ class Report:
         self.counts: Counter[str] = Counter()
         self.examples: dict[str, list[str]] = defaultdict(list)
 
-    def count(self, kind: str, example: str) -> None:
-        """Add one to `kind`, a phrase in the plural; `example` names the place."""
-        self.counts[kind] += 1
-        if self.counts[kind] <= EXAMPLES_PER_KIND:
+    def count(self, kind: str, example: str, number: int = 1) -> None:
+        """Add a number to `kind`, a phrase in the plural; `example` names the place."""
+        self.counts[kind] += number
+        if len(self.examples[kind]) < EXAMPLES_PER_KIND:
             self.examples[kind].append(example)
 
     def add(self, other: "Report") -> None:

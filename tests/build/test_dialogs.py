@@ -23,10 +23,23 @@ def read_one(path, raw):
         ("test/R901-Lamp.json", "test"),
         ("1-tea.raw.json", "train"),
         ("testing.json", "train"),
+        ("Val.json", "val"),
+        ("validation.json", "val"),
+        ("valid_2.json", "val"),
+        ("val_filtered/tea.json", "val"),
+        ("test/train.json", "train"),
+        ("dev/tea.json", "train"),
+        ("test/sub/tea.json", "train"),
+        ("ego4d_val.json", "train"),
+        ("values.json", "train"),
     ],
 )
 def test_the_split_is_in_the_name_of_file_or_folder(tmp_path, name, split):
-    assert [found.split for found in read_one(tmp_path / "data" / name, [video()])] == [split]
+    """A file that names none is for training, and counted."""
+    report = Report()
+    path = write(tmp_path / "data" / name, [video()])
+    assert [found.split for found in read_dialogs([path], report)] == [split]
+    assert sum(report.counts.values()) == (split == "train" and not path.name.startswith("train"))
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,12 @@ import json
 
 import pytest
 
+from dst_dist.build.dialogs import NO_SPLIT
 from dst_dist.build.make import build
+from dst_dist.build.rates import NO_FRAMES
 from dst_dist.data.frames import write_frames
 from dst_dist.errors import ConfigError
-from tests.build.raw import EXAMPLES, NAMES, build_videos, read_strictly, turn, video
+from tests.build.raw import EXAMPLES, NAMES, build_videos, read_strictly, turn, video, write
 from tests.build.scoring import f1, overlap, read_transitions
 from tests.data.handmade import jpeg
 
@@ -27,7 +29,7 @@ def test_an_examples_gold_is_found_and_read_strictly(name, tmp_path):
         assert overlap(true, found, list(steps), true[-1][0]) >= LEAST
         assert f1(true, found) >= LEAST
     assert read_strictly(tmp_path, built) == []
-    assert built.report.lines() == []
+    assert set(built.report.counts) == {NO_SPLIT, NO_FRAMES}
 
 
 DIRT = {
@@ -69,6 +71,14 @@ SAID = {"conversation": [turn("user", 1.0, "Tea!")], "user_type": "no_talk"}
         ([video(conversations=[EMPTY, SAID])], ["ego4d/tea/1/0"], "dialogs without turns"),
         ([video(conversations=[SAID, SAID])], ["ego4d/tea/0/0"], "dialogs equal to another"),
         ([video(), video(conversations=[SAID])], ["ego4d/tea/0/0", "ego4d/tea/1/0"], "videos that stand several times"),
+        ([video(), video()], ["ego4d/tea/0/0"], "dialogs equal to another"),
+        ([video(inferred_knowledge="Tea\n1. Boil.\n1. Pour.")], ["ego4d/tea/0/0"], "numbered lines that begin no step"),
+        (
+            [video(annotations={"all_step_descriptions": "[4 x] boil"})],
+            ["ego4d/tea/0/0"],
+            "lines whose time in brackets",
+        ),
+        ([video(turn("user", 9, "x"), turn("user", 8, "y"))], ["ego4d/tea/0/0"], "turns earlier than the one above"),
         ([video(), video(video_uid="x", inferred_knowledge="Tea")], ["ego4d/tea/0/0"], "videos without numbered steps"),
         ([video(turn("user", 1, ""), turn("user", 2, "x"))], ["ego4d/tea/0/0"], "dialogs with blank turns"),
     ],
@@ -80,6 +90,24 @@ def test_what_is_left_out_is_counted_and_ids_stay(tmp_path, videos, ids, counted
     assert read_strictly(tmp_path / "root", built) == []
 
 
+def test_a_video_that_two_files_tell_otherwise_keeps_both(tmp_path):
+    egg = video(
+        inferred_knowledge="Egg\n1. Crack the egg.", annotations={"all_step_descriptions": "[3.0s-5.0s] crack egg"}
+    )
+    built = build_videos(tmp_path, video(), egg)
+    first, second = built.files["ego4d/train_training.json"]
+    assert [step["name"] for step in second["dst"]] == ["Crack the egg."]
+    assert [step["name"] for step in first["dst"]][0] == "Boil the water." and second["id"] == "ego4d/tea/1/0"
+    assert built.report.counts["videos that stand several times, with steps or annotations of their own"] == 1
+
+
+def test_files_of_an_earlier_call_are_named(tmp_path):
+    write(tmp_path / "root/ego4d/val_training.json", [])
+    built = build_videos(tmp_path, video())
+    (example,) = built.report.examples["files of these datasets from an earlier call, which stay as they are"]
+    assert example.endswith("ego4d/val_training.json")
+
+
 def test_turns_beyond_the_frames_file_are_left_out_and_counted(tmp_path):
     write_frames(tmp_path / "root/ego4d/frames/tea.arrow", [jpeg(0)] * 20)
     raw = video(annotations={"duration": 10.0})
@@ -87,7 +115,8 @@ def test_turns_beyond_the_frames_file_are_left_out_and_counted(tmp_path):
     (clip,) = built.files["ego4d/train_training.json"]
     assert clip["end_frame_idx"] <= 20
     # stir starts and ends at 15 and 20 s, milk at 10 and 14.
-    assert built.report.counts["turns beyond the end of the frames file, left out"] == 4
+    kind = "turns beyond the end of the frames file, left out"
+    assert built.report.counts[kind] == 4 and built.report.examples[kind] == ["4 of ego4d/tea/0"]
     assert read_strictly(tmp_path / "root", built) == []
 
 

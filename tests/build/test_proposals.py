@@ -76,7 +76,7 @@ WRONG = [
 
 
 def built(folder, server, timeout_s=2):
-    return build_videos(folder, RAW, proposer=Proposer(server.url, "m", folder / "answers", timeout_s))
+    return build_videos(folder, RAW, fps=2.0, proposer=Proposer(server.url, "m", folder / "answers", timeout_s))
 
 
 def starts(found) -> list[int]:

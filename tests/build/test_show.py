@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from dst_dist import cli
-from tests.build.raw import EXAMPLES, NAMES, video, write
+from tests.build.raw import EXAMPLES, NAMES, turn, video, write
 
 
 def test_the_verb_says_what_it_wrote_found_and_counted(tmp_path, capsys):
@@ -35,6 +35,7 @@ def test_a_file_that_is_no_json_is_code_2(tmp_path, capsys, kind):
         ([video(conversations=[])], [], "no clip is left"),
         ([{"reason_to_exclude": "x"}], [], "no clip is left"),
         ([video(conversations=None)], [], "conversations"),
+        ([video(turn("user", 2e6, "Now?"))], [], "`conversations[0].conversation[0].time`"),
         ([video()], ["--similarity", "no/such-model"], "--similarity: no/such-model"),
         ([video()], ["--llm", "http://localhost:1/v1"], "--llm-model"),
         ([video()], ["--llm", "http://localhost:1/v1", "--llm-model", "x"], "OPENAI_API_KEY"),
@@ -60,10 +61,16 @@ def test_a_frames_file_that_is_none_is_code_2(tmp_path, capsys):
     assert "tea.arrow" in _fault(tmp_path, capsys)
 
 
-def test_a_root_that_is_a_file_is_code_2(tmp_path, capsys):
+@pytest.mark.parametrize("blocked", ["root", "root/ego4d", "root/build.html/", "root/ego4d/train_training.json/"])
+def test_what_cannot_be_written_is_code_2(tmp_path, capsys, blocked):
     write(tmp_path / "train.json", [video()])
-    (tmp_path / "root").write_text("")
-    assert f"{tmp_path}/root" in _fault(tmp_path, capsys)
+    path = tmp_path / blocked
+    if blocked.endswith("/"):
+        path.mkdir(parents=True)
+    else:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("")
+    assert str(path) in _fault(tmp_path, capsys)
 
 
 def _fault(folder: Path, capsys, *words: str) -> str:

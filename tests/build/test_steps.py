@@ -2,7 +2,7 @@
 
 import pytest
 
-from dst_dist.build.steps import Step, read_steps, repeated
+from dst_dist.build.steps import Step, lines_without_step, read_steps, repeated
 
 PLAIN = [(1, "Boil the water."), (2, "Pour the tea."), (3, "Stir.")]
 
@@ -50,10 +50,37 @@ def test_every_way_of_numbering(lines):
             [(1, "Prepare tea: boil water. Add tea."), (2, "Drink.")],
         ),
         ("Tea\n1.\n2. Drink.", [(2, "Drink.")]),
+        ("Tea\n1.\nBoil.\n2. Drink.", [(1, "Boil."), (2, "Drink.")]),
+        (
+            "Tea\nPreparation:\n1. Boil it\n2. Pour it\nInstructions:\n3. Stir.\n4. Drink.",
+            [(1, "Boil it"), (2, "Pour it"), (3, "Stir."), (4, "Drink.")],
+        ),
+        (
+            "Tea\n1. Let it stand for at least\n12. minutes\n2. Pour.",
+            [(1, "Let it stand for at least 12. minutes"), (2, "Pour.")],
+        ),
     ],
 )
 def test_steps_keep_their_own_numbers_and_words(lines, steps):
     assert read_steps(lines) == [Step(*step) for step in steps]
+
+
+@pytest.mark.parametrize(
+    ("lines", "numbers", "left"),
+    [
+        ("Tea\n1. Boil.\n2. Pour.", [1, 2], []),
+        ("Tea\n1. Let it stand for\n12. minutes\n2. Pour.", [1, 2], ["12. minutes"]),
+        ("Tea\n1. Boil.\n2. Pour.\n2. Stir.\n3. Drink.", [1, 2, 3], ["2. Stir."]),
+        ("Tea\n3. Drink.\n1. Boil.\n2. Pour.", [1, 2], ["3. Drink."]),
+        ("Tea\nBatter\n1. Mix.\n2. Bake.\nIcing\n1. Beat.\n2. Spread.", [1, 2], ["1. Beat.", "2. Spread."]),
+        ("Tea\nSteps\n1. Boil.\n2. Pour.\nMethod:\n1. Rest.", [1], ["1. Boil.", "2. Pour."]),
+        ("Tea\nIngredients\n1. Water\nSteps\n1. Boil.", [1], ["1. Water"]),
+    ],
+)
+def test_numbered_lines_that_begin_no_step_are_named(lines, numbers, left):
+    steps = read_steps(lines)
+    assert [step.number for step in steps] == numbers
+    assert lines_without_step(lines, steps) == left
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ from dst_dist.build.dialogs import Turn
 from dst_dist.build.rates import Rate
 from dst_dist.build.spans import Change
 from dst_dist.build.steps import Step
-from dst_dist.build.turns import cut, place_turns
+from dst_dist.build.turns import cut, in_order, place_turns
+from dst_dist.data.reading_log import Report
 
 STEPS = [Step(1, "Boil."), Step(2, "Pour."), Step(3, "Stir.")]
 
@@ -113,3 +114,21 @@ def test_cutting_by_length(start, length, ranges):
     states = [{"S1": "in_progress"} if 2 < first <= 20 else {} for first, _ in ranges]
     assert [clip["initial_dst_state"] for clip in clips] == states
     assert sum(len(clip["conversation"]) - 1 for clip in clips) == 4
+
+
+@pytest.mark.parametrize(
+    ("turns", "texts", "counted"),
+    [
+        ([user(1, "a"), reply(2, "b"), user(9, "c")], "abc", []),
+        ([user(1, "a"), reply(9, "b"), reply(8.5, "c")], "abc", ["1 turns earlier than the one above them"]),
+        ([user(30, "a"), reply(2, "b"), reply(31, "c")], "abc", ["1 turns earlier than the one above them"]),
+        ([user(45, "a"), reply(4, "b"), reply(21, "c")], "cab", ["1 dialogs whose turns were put in order of time"]),
+        ([reply(45, "a"), user(1, "b"), reply(4, "c")], "bca", ["1 dialogs whose turns were put in order of time"]),
+        ([user(1, "a"), reply(2100, "b"), reply(33, "c")], "acb", ["1 dialogs whose turns were put in order of time"]),
+    ],
+)
+def test_turns_that_are_out_of_order_are_counted(turns, texts, counted):
+    """One wrong time moves its own turn alone; an answer stays behind its question."""
+    report = Report()
+    assert "".join(turn.content for turn in in_order(turns, "tea/0", report)) == texts
+    assert [line.partition(",")[0] for line in report.lines()] == counted
