@@ -77,7 +77,7 @@ def use_features(
         elapsed_s, num_frames = time.perf_counter() - started_s, sum(todo.values())
         logger.info(f"encoded {num_frames} frames in {elapsed_s:.0f} s, {num_frames / elapsed_s:.1f} frames/s")
     for data in datasets.values():
-        data.reader = FeatureReader(store)
+        data.reader = FeatureReader(store, absent=data.reader.absent)
 
 
 def open_store(recipe: Recipe, model: SmolVLMForDST, processes: Processes) -> FeatureStore:

@@ -126,13 +126,17 @@ class ClipIndex(Sequence[Clip]):
     def __getitem__(self, position: int) -> Clip:
         position = range(len(self))[position]
         values = json.loads(self._content(position))
-        values.insert(_PATH_PLACE, os.fsdecode(self._paths[position]))
+        values.insert(_PATH_PLACE, self.frames_path(position))
         *values, steps, initial_state, turns, has_dst = values
         decoded = (
             Turn(role, text, tuple(Transition(*change) for change in transitions), first_frame, frame)
             for role, text, transitions, first_frame, frame in turns
         )
         return Clip(*values, tuple(Step(*step) for step in steps), initial_state, tuple(decoded), has_dst)
+
+    def frames_path(self, position: int) -> str:
+        """Return the full path of a clip's frames file."""
+        return os.fsdecode(self._paths[position])
 
     def subset(self, keep: Sequence[int]) -> "ClipIndex":
         """Return the clips at these positions, in this order."""

@@ -44,6 +44,12 @@ class Clips:
     samples: np.ndarray | None = None
     """The table of samples, SAMPLE_DTYPE; None before the clips are cut."""
 
+    def absent_files(self) -> frozenset[str]:
+        """Return the paths of the frames files of clips that had no frame when they were checked."""
+        lengths = np.diff(self.index.frames)[:, 0]
+        blind = (clip for clip, frames in self.missing.items() if len(frames) == lengths[clip])
+        return frozenset(map(self.index.frames_path, blind))
+
 
 def read_split(data: config.Data, split: str, finder: FramesFinder | None = None, num_workers: int = 0) -> Clips:
     """Return the clips of `train`, `val` or `test`; frames are not looked at.
@@ -136,7 +142,7 @@ class SampleDataset(torch.utils.data.Dataset):
         self.weights = np.array(clips.weights, dtype=np.int64)[self.samples["clip"]]
         available = {head: self.samples[f"{head}_negatives"] for head in HEAD_NAMES}
         self.negatives = Negatives(negative_rate, seed, self.weights, available)
-        self.reader: FrameReader | FeatureReader = FrameReader(image_size)
+        self.reader: FrameReader | FeatureReader = FrameReader(image_size, absent=clips.absent_files())
 
     def counts(self, draws: Sequence[Draw], epoch: int) -> dict[str, int]:
         """Return the counted positions of some draws by COUNT_NAMES, from the table of samples alone."""
@@ -211,7 +217,8 @@ class SampleDataset(torch.utils.data.Dataset):
         """Return the micro-batch with its frames.
 
         The labels of a frame found corrupt only here are ignored, but stay in the counts of the step: its means are
-        over one position more, on any number of processes.
+        over one position more, on any number of processes. A file that cannot be opened any more is a fault, whatever
+        `data.on_missing` says.
         """
         samples = [self.sample(draw, spec.epoch) for draw in spec.draws]
         num_frames = [len(sample.frames) for sample in samples]
@@ -219,18 +226,25 @@ class SampleDataset(torch.utils.data.Dataset):
         faults, num_placeholders = [], 0
         for draw, sample, out in zip(spec.draws, samples, frames.split(num_frames), strict=False):
             clip = self._clip(draw.sample)
-            bad = sample.frames[~self.reader.read(clip.frames_path, sample.frames.tolist(), out)]
+            try:
+                bad = sample.frames[~self.reader.read(clip.frames_path, sample.frames.tolist(), out)]
+            except DataError as error:
+                faults.append(f"{clip.id}: {error}")
+                continue
             num_placeholders += len(bad)
             if len(bad) and self.on_missing == "error":
                 name = f"{self.sample_id(draw.sample)} in {clip.video}"
-                faults.append(f"{len(bad)} frames of {name} cannot be decoded, the first is {bad[0]}")
+                faults.append(
+                    f"{len(bad)} frames of {name} cannot be decoded, the first is {bad[0]}; mend the file, or set "
+                    "data.on_missing to placeholder"
+                )
             blind = np.isin(sample.decision_frames, bad) & sample.decision_is_frame
             for labels in sample.decisions.values():
                 labels[blind] = IGNORE
         batch = collate(samples, spec, frames, self.maker.writer.pad_id)
         batch.num_placeholders = num_placeholders
         if faults:
-            batch.fault = "; ".join([*faults, "mend the file, or set data.on_missing to placeholder"])
+            batch.fault = "; ".join(dict.fromkeys(faults))
         return batch
 
     def _clip(self, sample: int) -> Clip:

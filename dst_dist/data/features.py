@@ -187,12 +187,15 @@ def read_header(path: Path) -> dict | None:
 class FeatureReader:
     """Reads features as `FrameReader` reads frames; keeps the `max_open` files read last mapped.
 
+    Args:
+        absent: as in `FrameReader`.
+
     Raises:
         DataError: if the features of a grey frame are missing, or files cannot be mapped into memory here.
     """
 
-    def __init__(self, store: FeatureStore, max_open: int = 8):
-        self._store, self._max_open = store, max_open
+    def __init__(self, store: FeatureStore, max_open: int = 8, absent: frozenset[str] = frozenset()):
+        self._store, self._max_open, self.absent = store, max_open, absent
         self._open = lru_cache(max_open)(self._map)
         try:
             grey = self._map(store.folder / GREY_FILE)
@@ -203,11 +206,11 @@ class FeatureReader:
         self._grey = self._tensor(grey[0])
 
     def __reduce__(self):
-        return FeatureReader, (self._store, self._max_open)
+        return FeatureReader, (self._store, self._max_open, self.absent)
 
     def with_open_files(self, max_open: int) -> "FeatureReader":
         """Return a reader of the same features that keeps so many files open."""
-        return FeatureReader(self._store, max_open)
+        return FeatureReader(self._store, max_open, self.absent)
 
     def empty(self, number: int) -> torch.Tensor:
         """Return room for the features of so many frames, [number, *shape]."""
@@ -218,11 +221,20 @@ class FeatureReader:
 
         Returns:
             bool [n], False where a frame is missing or corrupt and its features are those of a grey one.
+
+        Raises:
+            DataError: if there are no features of a file that is not among the absent ones.
         """
-        rows, file = np.asarray(rows, dtype=np.int64), self._open(self._store.path(path))
-        if file is None:
+        rows = np.asarray(rows, dtype=np.int64)
+        if path in self.absent:
             out[:] = self._grey
             return np.zeros(len(rows), bool)
+        file = self._open(self._store.path(path))
+        if file is None:
+            raise DataError(
+                f"{self._store.path(path)}: the features of {path} are gone; mount or copy data.feature_cache again, "
+                "or run the same command again, which encodes what is missing"
+            )
         features, is_good = file
         inside = (rows >= 0) & (rows < len(features))
         good = inside & is_good[np.where(inside, rows, 0)] if len(features) else inside

@@ -128,15 +128,19 @@ STORAGES = {SUFFIX: ArrowFrames}
 
 
 class FrameReader:
-    """Reads frames as the model takes them, uint8 [3, size, size]; keeps the `max_open` files read last open."""
+    """Reads frames as the model takes them, uint8 [3, size, size]; keeps the `max_open` files read last open.
 
-    def __init__(self, size: int, max_open: int = MAX_OPEN_FILES):
-        self.size, self._max_open = size, max_open
+    Args:
+        absent: paths of files that could not be opened when the data was checked; their frames are GREY.
+    """
+
+    def __init__(self, size: int, max_open: int = MAX_OPEN_FILES, absent: frozenset[str] = frozenset()):
+        self.size, self._max_open, self.absent = size, max_open, absent
         self._open = lru_cache(max_open)(open_frames)
 
     def with_open_files(self, max_open: int) -> "FrameReader":
         """Return a reader of the same frames that keeps so many files open."""
-        return FrameReader(self.size, max_open)
+        return FrameReader(self.size, max_open, self.absent)
 
     def empty(self, number: int) -> torch.Tensor:
         """Return room for so many frames, uint8 [number, 3, size, size]."""
@@ -144,20 +148,23 @@ class FrameReader:
 
     def __reduce__(self):
         # A data worker that is not forked gets a pickled reader: without its files, which would be copied whole.
-        return FrameReader, (self.size, self._max_open)
+        return FrameReader, (self.size, self._max_open, self.absent)
 
     def read(self, path: str, rows: Sequence[int], out: torch.Tensor) -> np.ndarray:
         """Fill `out`, uint8 [n, 3, size, size], with rows of a frames file.
 
         Returns:
             bool [n], False where a row is missing or corrupt and its frame is GREY; the caller counts it or stops.
+
+        Raises:
+            DataError: if the file cannot be opened and is not among the absent ones: a disk that is lost must not turn
+                a training's frames grey.
         """
         good, pixels = np.zeros(len(rows), dtype=bool), out.numpy()
-        try:
-            file = self._open(path)
-        except DataError:
+        if path in self.absent:
             pixels[:] = GREY
             return good
+        file = self._open(path)
         for position, row in enumerate(rows):
             try:
                 pixels[position] = preprocess(file.image(row), self.size)

@@ -30,7 +30,7 @@ def stream_video(run_folder: Path, split: str, video: str, overrides: Sequence[s
     """
     run = FinishedRun.open(run_folder, split, overrides)
     run.check_for_streaming()
-    reader = FrameReader(run.data.image_size)
+    reader = FrameReader(run.data.image_size, absent=run.data.clips.absent_files())
     for clip in _clips_of(video, run.data.clips.index, split):
         streamer = Streamer(run.model, clip, *run.stream_settings)
         yield from stream_lines(streamer, (one for (one,) in read_frames(streamer, reader, run.data.on_missing)))

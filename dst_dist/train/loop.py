@@ -176,12 +176,16 @@ class Trainer:
             self.log.checkpoint(*saved, time.perf_counter() - started_s)
 
     def finish(self) -> None:
-        """Write `final/` (collective)."""
-        if self.progress.step < self.num_steps:
+        """Write `final/`, the model of the last step (collective)."""
+        step, best_step = self.progress.step, self.progress.best_step
+        if step < self.num_steps:
             logger.info(
                 f"eval.patience: {self.progress.num_since_best} evaluations in a row were no better than that of step "
-                f"{self.progress.best_step}; training ends"
+                f"{best_step}; training ends"
             )
+        if best_step and best_step < step:
+            best = self.recipe.checkpoint.best
+            logger.info(f"final/ is the model of step {step}; {best} was best at step {best_step}")
         write_final(self.engine, self.recipe, self.run_folder, self.data, self.setup.model_files, self.progress)
 
     def evaluation_is_due(self) -> bool:

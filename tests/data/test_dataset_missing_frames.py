@@ -105,8 +105,14 @@ def test_a_frame_found_corrupt_while_reading_becomes_a_placeholder(corrupt_root,
     assert (batch.decisions["speaking"][~kitchen & (batch.decision_frames == 4)] != IGNORE).all()
 
 
-def test_a_file_that_vanishes_is_one_sentence(root):
-    dataset = make_dataset(root)
-    (root / "kitchen/frames/tea.arrow").unlink()
+@pytest.mark.parametrize("on_missing", ["error", "placeholder", "filter"])
+@pytest.mark.parametrize("lost", ["gone", "cut off"])
+def test_a_file_that_is_lost_during_a_run_is_a_fault_in_one_sentence(root, on_missing, lost):
+    """A disk that is lost must not turn a training's frames grey without a word."""
+    dataset = make_dataset(root, on_missing=on_missing)
+    path = root / "kitchen/frames/tea.arrow"
+    path.unlink()
+    if lost == "cut off":
+        path.write_bytes(b"ARROW1")
     fault = dataset[spec_of(dataset, 0, 1)].fault
-    assert fault.startswith("8 frames of kitchen/tea/0 in kitchen/frames/tea.arrow cannot be decoded, the first is 2;")
+    assert fault.startswith(f"kitchen/tea/0: {path}: cannot be read") and "\n" not in fault

@@ -66,9 +66,17 @@ def test_corrupt_and_missing_rows_are_grey_and_not_good(store, tmp_path):
     path = video(tmp_path / "data", [10, None, 30])
     written(store, path)
     assert read(store, path, [0, 1, 2, 3, -1]) == ([True, False, True, False, False], [10, GREY, 30, GREY, GREY])
-    other = video(tmp_path / "data", [1], name="not encoded")
-    assert read(store, other, [0]) == ([False], [GREY])
     assert read(store, path, []) == ([], [])
+
+
+def test_features_that_are_gone_are_grey_only_where_the_frames_were_absent(store, tmp_path):
+    other = video(tmp_path / "data", [1], name="not encoded")
+    with pytest.raises(DataError, match="the features of .*not encoded.arrow are gone"):
+        read(store, other, [0])
+    reader = FeatureReader(store, absent=frozenset([other])).with_open_files(1)
+    for same in (reader, pickle.loads(pickle.dumps(reader))):
+        out = same.empty(1)
+        assert same.read(other, [0], out).tolist() == [False] and out[0, 0, 0] == GREY
 
 
 def test_a_video_without_rows(store, tmp_path):

@@ -186,7 +186,9 @@ def test_files_that_cannot_be_opened(tmp_path, name, words):
     with pytest.raises(DataError, match=words) as caught:
         open_frames(str(path))
     assert str(path) in str(caught.value)
-    good, out = read(path, [0, 1])
+    with pytest.raises(DataError, match=words):
+        read(path, [0, 1])
+    good, out = read(path, [0, 1], FrameReader(SIZE, absent=frozenset([str(path)])))
     assert good == [False, False] and (out == GREY).all()
 
 
