@@ -7,7 +7,10 @@ from functools import partial
 from transformers import SmolVLMConfig
 
 from dst_dist.config import Recipe
+from dst_dist.data.balance import slowest_over_mean
 from dst_dist.data.batching import BatchPlan
+from dst_dist.data.dataset import SampleDataset
+from dst_dist.data.samples import Limits
 from dst_dist.errors import ConfigError
 from dst_dist.plan.auto import KEYS
 from dst_dist.plan.fit import GIB, Fit, decide, fit, with_train
@@ -74,17 +77,39 @@ def plan_lines(words: Sequence[str], machine: Machine) -> Iterator[str]:
     for key in (key for key in KEYS if getattr(recipe.train, key) == "auto"):
         yield f"  train.{key}: auto is {str(getattr(chosen.train, key)).lower()} here"
     yield from _advice(chosen, largest, measure, memory)
-    model = build_model(recipe, config)
-    several_nodes = machine.processes > machine.processes_per_node
-    for kind, num_bytes in traffic_of(model, engine, size.num_a_step, machine.num_sharing).items():
+    yield from _traffic_lines(build_model(recipe, config), machine, size.num_a_step)
+    yield from time_lines(chosen, machine, plan, data, tokens * steps / plan.steps_per_epoch)
+
+
+def _traffic_lines(model, machine: Machine, num_a_step: int) -> Iterator[str]:
+    """Yield what a process sends in a step of `num_a_step` micro-batches, and what a node sends to others."""
+    engine, several_nodes = machine.engine.removeprefix("cpu_"), machine.processes > machine.processes_per_node
+    for kind, num_bytes in traffic_of(model, engine, num_a_step, machine.num_sharing).items():
         if several_nodes or kind != BETWEEN_NODES:
             yield f"  sent by a process in a step, {kind}: {num_bytes / GIB:.2f} GiB"
     if several_nodes:
-        num_bytes = crossing_of(model, engine, size.num_a_step, machine.num_sharing)
+        num_bytes = crossing_of(model, engine, num_a_step, machine.num_sharing)
         yield f"  sent by a node to others in a step: {num_bytes / GIB:.2f} GiB"
+
+
+def time_lines(
+    recipe: Recipe, machine: Machine, plan: BatchPlan, data: SampleDataset, num_tokens: float
+) -> Iterator[str]:
+    """Yield how many processes have no work, and the hours in which the slowest has done its share of all tokens."""
+    samples = min(recipe.train.global_batch_size, plan.num_draws)
+    if (idle := machine.processes - samples) > 0:
+        yield (
+            f"  {idle} of {machine.processes} processes have no work: a step has {samples} samples; take fewer "
+            "processes, or set train.global_batch_size higher"
+        )
     if machine.tokens_per_s:
-        share = tokens * steps / plan.steps_per_epoch / machine.processes
-        yield f"  at {machine.tokens_per_s:g} tokens/s a process: {share / machine.tokens_per_s / 3600:.1f} hours"
+        limits = Limits(recipe.train.max_tokens, recipe.train.max_frames)
+        waiting = slowest_over_mean(plan, data, limits, machine.processes)
+        hours = num_tokens / machine.processes * waiting / machine.tokens_per_s / 3600
+        yield (
+            f"  at {machine.tokens_per_s:g} tokens/s a process: {hours:.1f} hours; the slowest has {waiting:.1f} times "
+            "the mean work"
+        )
 
 
 def _decide(recipe, largest, measure):

@@ -7,10 +7,13 @@ import pyarrow as pa
 import pytest
 
 from dst_dist import cli
+from dst_dist.config import Recipe
+from dst_dist.data.batching import BatchPlan
 from dst_dist.data.frames import open_frames
 from dst_dist.plan import show
 from dst_dist.plan.show import Machine
 from tests.data.handmade import write_column
+from tests.plan.test_micro_batches import dataset
 
 AUTO = ("train.gradient_checkpointing=auto", "finetune.train.vision=false")
 
@@ -22,13 +25,29 @@ def plan(capsys, demo_words, *words):
 
 
 def test_the_parts_add_up_and_the_steps_are_those_of_the_recipe(capsys, demo_words):
-    code, out = plan(capsys, demo_words, *AUTO, "--engine", "ddp", "--processes", "2", "--tokens-per-s", "1000")
+    code, out = plan(capsys, demo_words, *AUTO, "--engine", "ddp", "--processes", "2", "--tokens-per-s", "1")
     assert code == 0
     assert "ddp on 2 processes of 80 GiB" in out and "27 samples" in out and "4 steps; 1400 steps in all" in out
     assert "usable: fits" in out and "train.gradient_checkpointing: auto is false here" in out
     epoch = int(re.search(r"(\d+) tokens", out)[1])
-    hours = epoch * 1400 / 4 / 2 / 1000 / 3600
-    assert f"at 1000 tokens/s a process: {hours:.1f} hours" in out
+    least = epoch * 1400 / 4 / 2 / 3600
+    hours, waiting = re.search(
+        r"at 1 tokens/s a process: (.+) hours; the slowest has (.+) times the mean", out
+    ).groups()
+    assert float(hours) == pytest.approx(least * float(waiting), rel=0.06)
+
+
+@pytest.mark.parametrize(
+    "processes, hours, waiting, idle", [(1, 10, 1, 0), (2, 5, 1, 0), (4, 4, 1.6, 0), (8, 4, 3.2, 4), (64, 4, 25.6, 60)]
+)
+def test_more_processes_than_samples_do_not_shorten_the_time(processes, hours, waiting, idle):
+    """Samples of 400, 300, 200 and 100 tokens are 500 for each of two processes; more wait for the 400."""
+    data = dataset(*((tokens, 0, 0, 0, 0) for tokens in (400, 300, 200, 100)))
+    recipe = Recipe.model_validate({"train": {"global_batch_size": 4}})
+    machine, steps = Machine("ddp", processes, 80, tokens_per_s=1), BatchPlan(data.weights, 4, 0, data.fingerprint)
+    *of_idle, of_time = show.time_lines(recipe, machine, steps, data, 36000)
+    assert of_time == f"  at 1 tokens/s a process: {hours:.1f} hours; the slowest has {waiting:.1f} times the mean work"
+    assert [line.split(":")[0] for line in of_idle] == [f"  {idle} of {processes} processes have no work"] * (idle > 0)
 
 
 def test_what_does_not_fit_says_what_to_change(capsys, demo_words):
