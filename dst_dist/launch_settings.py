@@ -225,12 +225,17 @@ def _check_ranks(environment: Mapping[str, str], faults: list[str]) -> None:
 def _num_sharing(value: str, faults: list[str]) -> int:
     """Return how many processes share the weights; a fault if a node's processes make no whole number of groups."""
     sharing, on_node = int(value) if value.isdecimal() else 0, launched.num_node_processes()
-    if sharing < 2 or on_node % sharing:
+    if not makes_groups(on_node, sharing):
         faults.append(
             f"{on_node} processes on this node make no groups of {value}; pass "
             "--parallelism_config_dp_shard_size with the number of GPUs of a node before -m"
         )
     return sharing
+
+
+def makes_groups(num_processes: int, num_sharing: int) -> bool:
+    """Return whether processes make a whole number of groups of `num_sharing` that share weights."""
+    return num_sharing >= 2 and num_processes % num_sharing == 0
 
 
 def _is_true(environment: Mapping[str, str], variable: str) -> bool:

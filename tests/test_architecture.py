@@ -60,6 +60,7 @@ ARROWS = {
         "config",
         "errors",
         "heads",
+        "launch_settings",
         "launched",
         "logs",
         "processes",

@@ -11,7 +11,8 @@ from dst_dist.data.balance import slowest_over_mean
 from dst_dist.data.batching import BatchPlan
 from dst_dist.data.dataset import SampleDataset
 from dst_dist.data.samples import Limits
-from dst_dist.errors import ConfigError
+from dst_dist.errors import ConfigError, collect
+from dst_dist.launch_settings import makes_groups
 from dst_dist.plan.auto import KEYS
 from dst_dist.plan.fit import GIB, Fit, decide, fit, with_train
 from dst_dist.plan.micro_batches import Largest, largest_micro_batches
@@ -42,8 +43,21 @@ class Machine:
     @property
     def num_sharing(self) -> int:
         """Number of processes that share what the engine shards."""
-        is_hybrid = self.engine.removeprefix("cpu_") == "hsdp"
-        return min(self.processes, self.processes_per_node) if is_hybrid else self.processes
+        return min(self.processes, self.processes_per_node) if self._is_hybrid else self.processes
+
+    @property
+    def _is_hybrid(self) -> bool:
+        return self.engine.removeprefix("cpu_") == "hsdp"
+
+    def check(self) -> None:
+        """Raise ConfigError if a plan does not know the engine, or a launch would be refused."""
+        if self.engine.removeprefix("cpu_") not in ENGINES:
+            raise ConfigError(f"--engine {self.engine}: a plan knows {', '.join(ENGINES)}")
+        if self._is_hybrid and not makes_groups(self.processes, self.num_sharing):
+            raise ConfigError(
+                f"--engine {self.engine}: {self.processes} processes make no groups of {self.num_sharing} that share "
+                "weights; make --processes a multiple of --processes-per-node, which must be 2 or more"
+            )
 
 
 def plan_lines(words: Sequence[str], machine: Machine) -> Iterator[str]:
@@ -52,10 +66,12 @@ def plan_lines(words: Sequence[str], machine: Machine) -> Iterator[str]:
     Raises:
         ConfigError, DataError: if the recipe, its data or its model cannot be used.
     """
-    recipe = load_recipe(words)
+    faults: list[str] = []
+    recipe = collect(faults, partial(load_recipe, words))
+    collect(faults, machine.check)
+    if faults:
+        raise ConfigError(faults)
     engine = machine.engine.removeprefix("cpu_")
-    if engine not in ENGINES:
-        raise ConfigError(f"--engine {machine.engine}: a plan knows {', '.join(ENGINES)}")
     setup = DataSetup(recipe, splits=("train",))
     data, config = setup.datasets(setup.check())["train"], setup.model_files.config
     measure = partial(fit, config, engine, machine.num_sharing, int(machine.gpu_gib * GIB))

@@ -86,6 +86,10 @@ def test_what_was_found_in_the_data_and_what_is_needed_is_said(capsys, demo, dem
     "words, message",
     [
         (("--engine", "horovod"), "a plan knows ddp, zero2, zero2_offload, fsdp, fsdp_no_reshard, hsdp"),
+        (("--engine", "hsdp", "--processes", "12"), "12 processes make no groups of 8"),
+        (("--engine", "cpu_hsdp", "--processes", "1"), "1 processes make no groups of 1"),
+        (("--engine", "hsdp", "--processes", "4", "--processes-per-node", "1"), "4 processes make no groups of 1"),
+        (("--engine", "hsdp", "--processes", "12", "seed=x"), "2 faults"),
         (("data.train=[nowhere]",), "nowhere"),
         (("train.max_tokens=many",), "train.max_tokens: must be 'auto' or a whole number from 1"),
     ],
