@@ -156,12 +156,38 @@ def _parse(text: str) -> Any:
 
 
 class _Loader(yaml.SafeLoader):
-    """A safe loader that refuses a key given twice; YAML itself would keep the second and say nothing."""
+    """A safe loader that refuses what YAML takes without a word: a key given twice, and 010 or 1:30 as 8 or 90."""
 
-    def construct_mapping(self, node, deep=False):
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+    def __init__(self, stream):
+        super().__init__(stream)
+        self._checked = set()
+
+    def flatten_mapping(self, node):
+        # Merging adds keys that the mapping may give again, so that only before the first time all are its own.
+        if node not in self._checked:
+            self._checked.add(node)
+            self._check_keys(node)
+        super().flatten_mapping(node)
+
+    def _check_keys(self, node):
+        merge = "tag:yaml.org,2002:merge"
+        keys = [key.value if key.tag == merge else self.construct_object(key, deep=True) for key, _ in node.value]
         twice = sorted({str(key) for key in keys if keys.count(key) > 1})
         if twice:
             line = node.start_mark.line + 1
             raise yaml.YAMLError(f"key given twice in the mapping at line {line}: {', '.join(twice)}")
-        return super().construct_mapping(node, deep)
+
+    def decimal(self, node):
+        """Return the number of a scalar that is no octal and no sexagesimal one."""
+        text = node.value
+        base = "60" if ":" in text else "8" if re.fullmatch("[-+]?0[0-7_]+", text) else None
+        if base:
+            line = node.start_mark.line + 1
+            raise yaml.YAMLError(
+                f"{text} at line {line} is a number to base {base}: write it to base 10, text in quotes"
+            )
+        return yaml.SafeLoader.yaml_constructors[node.tag](self, node)
+
+
+for tag in ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float"):
+    _Loader.add_constructor(tag, _Loader.decimal)

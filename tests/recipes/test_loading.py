@@ -74,11 +74,48 @@ def test_null_clears_a_value(tmp_path):
     assert recipe.eval.dst_threshold is None
 
 
-@pytest.mark.parametrize("text", ["a: 1\na: 2", "s:\n  a: 1\n  b: 2\n  a: 1", "s: {a: 1, a: 1}", "- {a: 1, a: 2}"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: 1\na: 2",
+        "<<: {b: 1}\na: 1\na: 2",
+        "<<: {a: 1, a: 2}",
+        "s:\n  a: 1\n  b: 2\n  a: 1",
+        "s: {a: 1, a: 1}",
+        "- {a: 1, a: 2}",
+    ],
+)
 def test_a_key_given_twice_is_a_fault(tmp_path, text):
     (fault, *_) = faults_of(write(tmp_path, "a.yaml", text))
     assert "key given twice" in fault and fault.endswith(": a")
     assert "key given twice" in faults_of("lora", "optim={a: 1, a: 2}")[0]
+
+
+MERGED = {
+    "a mapping": ("loss:\n  <<: {lm: 2.0, dst_gen: 3.0}\n  dst_gen: 0.5", (2.0, 0.5)),
+    "the own key first": ("loss: {dst_gen: 0.5, <<: {lm: 2.0, dst_gen: 3.0}}", (2.0, 0.5)),
+    "several": ("loss:\n  <<: [{lm: 2.0}, {dst_gen: 3.0}]", (2.0, 3.0)),
+}
+
+
+@pytest.mark.parametrize("text, expected", MERGED.values(), ids=MERGED)
+def test_a_merge_key_gives_what_the_mapping_itself_does_not(tmp_path, text, expected):
+    loss = load_recipe([write(tmp_path, "a.yaml", text)]).loss
+    assert (loss.lm, loss.dst_gen) == expected
+
+
+def test_a_merged_anchor_gives_its_keys(tmp_path):
+    path = write(tmp_path, "a.yaml", "eval: &every {every_steps: 7}\ncheckpoint:\n  <<: *every\n  keep: 5\n")
+    recipe = load_recipe([path])
+    assert (recipe.eval.every_steps, recipe.checkpoint.every_steps, recipe.checkpoint.keep) == (7, 7, 5)
+
+
+@pytest.mark.parametrize("text", ["010", "-0_17", "1:30", "1:30.5"])
+def test_numbers_that_yaml_reads_as_another_are_refused(tmp_path, text):
+    path = write(tmp_path, "a.yaml", f"optim: {{betas: [0.9, {text}]}}\n")
+    for (fault,) in (faults_of("lora", f"seed={text}"), faults_of(path)):
+        assert f"{text} " in fault and "write" in fault
+    assert load_recipe(["lora", f"output_dir={text}"]).output_dir.endswith(text)
 
 
 @pytest.mark.parametrize("name", ["demo", "lora", "full"])

@@ -94,7 +94,7 @@ def test_a_recipe_in_a_folder_that_is_not_there_is_a_fault_with_its_reason():
 
 
 def test_a_number_in_a_file_is_no_path():
-    assert faults_of("lora", "model={name_or_path: 007}") == (
+    assert faults_of("lora", "model={name_or_path: 7}") == (
         "model.name_or_path: must be text: write it in quotes (found 7)",
     )
 
