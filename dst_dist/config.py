@@ -13,17 +13,19 @@ from pydantic import Field, field_validator, model_validator
 from dst_dist.metrics import METRICS
 from dst_dist.recipe_types import (
     AutoOrCount,
+    AutoOrSwitch,
     AutoOrWhole,
     Count,
     Dataset,
-    Float,
     Names,
     NonNegative,
     PathOrNull,
     PathText,
     Positive,
+    PositiveShare,
     Section,
     Share,
+    ShareBelowOne,
     Whole,
 )
 
@@ -33,7 +35,7 @@ class Model(Section):
 
     name_or_path: PathText = "HuggingFaceTB/SmolVLM2-2.2B-Instruct"
     """A SmolVLM2 on the hub, a local folder of one, or an earlier run's `final/`."""
-    tokens_per_frame: Count = 1
+    tokens_per_frame: Annotated[Count, Field(json_schema_extra={"enum": [k * k for k in range(1, 10)]})] = 1
     """K, the image tokens of a frame: the connector's grid is pooled to k x k, K = k * k."""
     vision_batch_size: Count = 64
     """Frames per call of the vision tower."""
@@ -64,7 +66,7 @@ class Lora(Section):
     """Rank of the adapter's matrices."""
     alpha: Positive = 128
     """Scale of the adapter: its output is multiplied by alpha / rank."""
-    dropout: Annotated[Float, Field(ge=0, lt=1)] = 0.0
+    dropout: ShareBelowOne = 0.0
     """Dropout before the adapter in training."""
     target_modules: Names = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
     """Linear layers of the text model that are adapted."""
@@ -157,13 +159,13 @@ class Optim(Section):
     """Peak learning rate of the connector."""
     vision_learning_rate: NonNegative | None = None
     """Peak learning rate of the vision tower."""
-    betas: Annotated[list[Annotated[Float, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2)] = [0.9, 0.999]
+    betas: Annotated[list[ShareBelowOne], Field(min_length=2, max_length=2)] = [0.9, 0.999]
     """Decay rates of both moments."""
     weight_decay: NonNegative = 0.01
     """Decoupled weight decay, not on norms and biases."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     """Shape of the learning rate's fall to 0 after the warm-up; `constant` does not fall."""
-    decay_share: Annotated[Float, Field(gt=0, le=1)] = 1.0
+    decay_share: PositiveShare = 1.0
     """Share of the steps after the warm-up, at the end, over which the rate falls."""
     warmup_steps: Whole = 100
     """Optimizer steps over which the rate rises linearly to its peak."""
@@ -188,9 +190,9 @@ class Train(Section):
     """Run the largest micro-batches before the first step, so that a run that does not fit ends at once."""
     precision: Literal["bf16", "fp32"] = "bf16"
     """Precision of computing; trained weights and moments are float32 in any case."""
-    gradient_checkpointing: Literal["auto", True, False] = "auto"
+    gradient_checkpointing: AutoOrSwitch = "auto"
     """Recompute activations in the backward pass, a third more computing; `auto` does if it does not fit otherwise."""
-    compile: Literal["auto", True, False] = "auto"
+    compile: AutoOrSwitch = "auto"
     """Compile text layers, which then move far fewer bytes: `auto` does on a GPU that can, `true` on a CPU too."""
 
 

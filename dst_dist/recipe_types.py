@@ -1,5 +1,6 @@
 """Types of the recipe's values, and the base of its sections."""
 
+from contextlib import suppress
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
@@ -9,12 +10,10 @@ from dst_dist.paths import expanded
 
 
 def _number(value: Any) -> Any:
-    """Return the number that a text spells: YAML 1.1 reads `2e-5` as a string."""
-    if isinstance(value, str):
-        try:
+    """Return the number that a text spells, YAML 1.1 reads `2e-5` as a string, or a whole number as a float."""
+    if isinstance(value, str | int) and not isinstance(value, bool):
+        with suppress(ValueError, OverflowError):
             return float(value)
-        except ValueError:
-            return value
     return value
 
 
@@ -37,6 +36,13 @@ def _auto_or_whole(least: int) -> BeforeValidator:
     return BeforeValidator(check)
 
 
+def _auto_or_switch(value: Any) -> Any:
+    """Return `auto`, true or false; 1 equals true, and a Literal would take it."""
+    if value == "auto" or isinstance(value, bool):
+        return value
+    raise ValueError("must be 'auto', true or false")
+
+
 def _expanded_or_none(value: str | None) -> str | None:
     return None if value is None else expanded(value)
 
@@ -50,14 +56,17 @@ Text = Annotated[str, Field(min_length=1)]
 Names = Annotated[list[str], Field(min_length=1)]
 PathText = Annotated[Text, AfterValidator(_expanded_or_none)]
 PathOrNull = Annotated[Text | None, AfterValidator(_expanded_or_none)]
-Float = Annotated[float, BeforeValidator(_number), AfterValidator(float)]
-NonNegative = Annotated[Float, Field(ge=0)]
-Positive = Annotated[Float, Field(gt=0)]
-Share = Annotated[Float, Field(ge=0, le=1)]
+# Bounds come before the validator, which would hide them from the JSON schema.
+NonNegative = Annotated[float, Field(ge=0), BeforeValidator(_number)]
+Positive = Annotated[float, Field(gt=0), BeforeValidator(_number)]
+Share = Annotated[float, Field(ge=0, le=1), BeforeValidator(_number)]
+PositiveShare = Annotated[float, Field(gt=0, le=1), BeforeValidator(_number)]
+ShareBelowOne = Annotated[float, Field(ge=0, lt=1), BeforeValidator(_number)]
 Whole = Annotated[int, Field(ge=0, lt=2**31)]
 Count = Annotated[int, Field(ge=1, lt=2**31)]
-AutoOrWhole = Annotated[int | Literal["auto"], _auto_or_whole(0)]
-AutoOrCount = Annotated[int | Literal["auto"], _auto_or_whole(1)]
+AutoOrWhole = Annotated[Whole | Literal["auto"], _auto_or_whole(0)]
+AutoOrCount = Annotated[Count | Literal["auto"], _auto_or_whole(1)]
+AutoOrSwitch = Annotated[Literal["auto", True, False], BeforeValidator(_auto_or_switch)]
 Dataset = Annotated[str | dict[str, int], BeforeValidator(_dataset)]
 
 

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import yaml
+from pydantic import ValidationError
 
 from dst_dist.config import Recipe
 from dst_dist.errors import ConfigError
@@ -49,6 +50,40 @@ def test_the_schema_is_fresh_and_has_every_key_with_its_sentence():
         for key, field in section.model_fields.items():
             if not is_section(field.annotation):
                 assert at["properties"][key]["description"] == field.description
+
+
+def takes(schema, number):
+    """Whether a JSON schema takes a number, by the keywords that bound one; that of a list, whether as its entries."""
+    if "anyOf" in schema:
+        return any(takes(one, number) for one in schema["anyOf"])
+    schema = schema.get("items", schema)
+    if schema.get("type") not in ("integer", "number") or (schema["type"] == "integer" and type(number) is not int):
+        return False
+    low, above = schema.get("minimum", number), schema.get("exclusiveMinimum", number - 1)
+    high, below = schema.get("maximum", number), schema.get("exclusiveMaximum", number + 1)
+    return low <= number <= high and above < number < below and number in schema.get("enum", [number])
+
+
+def loads(place, number):
+    value = [number, number] if place[-1] == "betas" else number
+    for name in reversed(place):
+        value = {name: value}
+    try:
+        return bool(Recipe.model_validate(value))
+    except ValidationError:
+        return False
+
+
+NUMERIC = [place for place in places_of(Recipe) if loads(place, 0.5) or loads(place, 4)]
+
+
+@pytest.mark.parametrize("place", NUMERIC, ids=".".join)
+def test_the_schema_takes_the_numbers_that_the_loader_takes(place):
+    name = ".".join(place[:-1])
+    written = json.loads(keys.schema())
+    section = written["$defs"][sections()[name].__name__] if name else written
+    for number in (-1, 0, 0.5, 1, 1.1, 2, 3, 4, 2**31, 2**32):
+        assert takes(section["properties"][place[-1]], number) == loads(place, number), number
 
 
 @pytest.mark.parametrize("name", packaged_recipes())
