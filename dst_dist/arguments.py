@@ -4,6 +4,9 @@ import re
 from argparse import ArgumentTypeError
 from collections.abc import Callable
 
+GIB_OF = {"m": 1 / 1024, "g": 1, "t": 1024}
+"""The GiB of a unit, by its first letter."""
+
 
 def whole(least: int) -> Callable[[str], int]:
     """Return the type of an option that takes a whole number from `least`."""
@@ -29,4 +32,8 @@ def above_zero(word: str) -> float:
 
 def gpu_gib(word: str) -> float:
     """Read the memory of a GPU as its maker writes it, `80GB`, which counts in GiB."""
-    return above_zero(re.sub(r"\s*gi?b?$", "", word, flags=re.IGNORECASE))
+    number, unit = re.fullmatch(r"(.*?)\s*(?:([mgt])i?b?)?", word, flags=re.IGNORECASE | re.DOTALL).groups("g")
+    try:
+        return above_zero(number) * GIB_OF[unit.lower()]
+    except ArgumentTypeError as error:
+        raise ArgumentTypeError(f"{word}: say a number above 0, in MB, GB or TB") from error

@@ -54,6 +54,17 @@ def test_a_gpu_is_named_as_its_maker_does(word):
     assert gpu_gib(word) == 80
 
 
+@pytest.mark.parametrize("word, gib", [("80000MB", 78.125), ("512 MiB", 0.5), ("0.5TB", 512), ("1t", 1024)])
+def test_a_gpu_may_have_another_unit(word, gib):
+    assert gpu_gib(word) == gib
+
+
+@pytest.mark.parametrize("word", ["80XB", "80KB", "GB", "0GB"])
+def test_a_fault_of_a_gpu_names_the_units(word):
+    with pytest.raises(argparse.ArgumentTypeError, match=f"{word}: say a number above 0, in MB, GB or TB"):
+        gpu_gib(word)
+
+
 def test_a_whole_number_may_begin_at_0():
     assert whole(0)("0") == 0
     with pytest.raises(argparse.ArgumentTypeError, match="0: say a whole number from 1"):
