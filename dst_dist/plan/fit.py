@@ -38,7 +38,7 @@ class Fit:
 
 def usable(device_bytes: int) -> int:
     """Return the bytes of a device that a run may plan with."""
-    return int(USABLE_SHARE * device_bytes) - CONTEXT_BYTES
+    return max(0, int(USABLE_SHARE * device_bytes) - CONTEXT_BYTES)
 
 
 def fit(

@@ -70,5 +70,6 @@ def test_no_more_than_a_whole_global_batch():
     assert choice(10**12, **AUTO, global_batch_size=3) == (False, 3 * 2048)
 
 
-def test_what_can_be_used_of_a_device():
-    assert usable(100 * GIB) == 94 * GIB
+@pytest.mark.parametrize("device_bytes, expected", [(100 * GIB, 94 * GIB), (GIB, 0), (1000, 0)])
+def test_a_device_smaller_than_its_context_has_nothing_to_use(device_bytes, expected):
+    assert usable(device_bytes) == expected
