@@ -1,7 +1,7 @@
 """Names and reads the files of a run folder, for training, evaluation and report."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,9 @@ FREE_KEYS = (
 
 For `train.compile` its effect on the machine is compared, see `dst_dist.train.resume.IDENTITY`.
 """
+
+REPLACED = "measured on weights that final/ has replaced since; evaluate the run again"
+"""Why a result is left out."""
 
 
 class RunFolder:
@@ -65,6 +68,15 @@ class RunFolder:
     def clips_file(self, split: str) -> Path:
         """Return the file of streamed clips, one JSON object a line."""
         return self.evaluation / f"{split}-streaming-clips.jsonl"
+
+    def weights_digest(self) -> str | None:
+        """Return what identifies the weights in `final/`; None if there are none, or by a version that did not say."""
+        file = self.final / "config.json"
+        return json.loads(file.read_text(encoding="utf-8")).get("weights_digest") if file.is_file() else None
+
+    def has_weights_of(self, measured_on: Mapping[str, Any]) -> bool:
+        """Return whether `final/` still holds the weights that a result, by its `measured_on`, was measured on."""
+        return measured_on.get("weights") == self.weights_digest()
 
     @property
     def is_over(self) -> bool:

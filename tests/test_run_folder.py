@@ -1,5 +1,7 @@
 """Questions that a run folder answers about its run."""
 
+import json
+
 import pytest
 
 from dst_dist.run_folder import RunFolder, recipe_differences
@@ -56,3 +58,20 @@ def test_steps_done(run, content, steps):
 def test_files_of_an_evaluation(run):
     assert run.result_file("test", "streaming") == run.path / "evaluation/test-streaming.json"
     assert run.clips_file("val") == run.path / "evaluation/val-streaming-clips.jsonl"
+
+
+RESULTS = {
+    "of these weights": ({"weights": "ab"}, "ab", True),
+    "of others": ({"weights": "ab"}, "cd", False),
+    "of a version that did not say": ({}, "cd", False),
+    "of a model that does not say either": ({}, None, True),
+    "of a model that is gone": ({"weights": "ab"}, None, False),
+}
+
+
+@pytest.mark.parametrize("basis, digest, expected", RESULTS.values(), ids=RESULTS)
+def test_a_result_is_of_final_by_its_weights(run, basis, digest, expected):
+    if digest is not None:
+        run.final.mkdir()
+        (run.final / "config.json").write_text(json.dumps({"weights_digest": digest}))
+    assert run.has_weights_of(basis) == expected

@@ -15,7 +15,7 @@ from dst_dist.evaluate.results import Result
 from dst_dist.heads import HEAD_ROLES
 from dst_dist.measure.decisions import Metrics
 from dst_dist.metrics import STREAMING, TEACHER_FORCED
-from dst_dist.run_folder import RunFolder
+from dst_dist.run_folder import REPLACED, RunFolder
 
 MeasuredOn = dict[str, Any]
 NamedRuns = Sequence[tuple[str, Path]]
@@ -33,10 +33,11 @@ OTHER_SETTINGS = {TEACHER_FORCED: ("eval.max_clips",), STREAMING: ("eval.max_cli
 
 
 def measured_on(run: FinishedRun, clips: ClipIndex, kind: str) -> MeasuredOn:
-    """Return what an evaluation's numbers depend on besides the model, by recipe key; kept in its result."""
+    """Return what an evaluation's numbers depend on, settings by recipe key; kept in its result."""
     settings = {key: attrgetter(key)(run.recipe) for key in YARDSTICKS[kind] + OTHER_SETTINGS[kind]}
     thresholds = {f"{head}/threshold": threshold for head, threshold in run.thresholds.items()}
-    return {"clips": fingerprint(clips), "num_clips": len(clips), **settings, **thresholds}
+    about = {"weights": run.weights, "clips": fingerprint(clips), "num_clips": len(clips)}
+    return {**about, **settings, **thresholds}
 
 
 def fingerprint(clips: Iterable[Clip]) -> str:
@@ -69,7 +70,8 @@ def read_others(others: NamedRuns, split: str, kind: str) -> dict[str, Result]:
         if number > 1:
             faults.append(f"--compare {name}: given to {number} runs; give each its own name")
     for name, folder in others:
-        path = RunFolder(folder).result_file(split, kind)
+        run = RunFolder(folder)
+        path = run.result_file(split, kind)
         if not path.is_file():
             faults.append(f"{folder}: not evaluated yet, there is no {path}")
             continue
@@ -77,8 +79,11 @@ def read_others(others: NamedRuns, split: str, kind: str) -> dict[str, Result]:
             results[name] = json.loads(path.read_text(encoding="utf-8"))
         except ValueError:
             results[name] = {}
-        if "clips" not in results[name].get("measured_on", {}):
+        basis = results[name].get("measured_on", {})
+        if "clips" not in basis:
             faults.append(f"{path}: does not say what it was measured on; evaluate it again")
+        elif not run.has_weights_of(basis):
+            faults.append(f"{path}: {REPLACED}")
     if faults:
         raise ConfigError(faults)
     return results

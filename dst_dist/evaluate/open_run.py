@@ -33,6 +33,7 @@ class FinishedRun:
     Attributes:
         split: None if only the model is used.
         data: None without a split.
+        weights: what identifies the weights in `final/`, as in `RunFolder.weights_digest`.
         num_videos_trained_on: videos of the split that were trained on; None if unknown, or if the split is `train`.
     """
 
@@ -42,6 +43,7 @@ class FinishedRun:
     model: SmolVLMForDST
     setup: DataSetup
     data: SampleDataset | None
+    weights: str | None
     processes: Processes
     num_videos_trained_on: int | None
 
@@ -75,6 +77,8 @@ class FinishedRun:
         setup = DataSetup(recipe, splits=() if split is None else (split,), base=base, training_rate=1.0)
         processes = start_processes()
         data = setup.datasets(processes.from_main(setup.check() if processes.is_main else None)).get(split)
+        # Read before the weights: a training that replaces them meanwhile makes the result one of an earlier model.
+        weights = folder.weights_digest()
         model = load_for_inference(folder.final, base).to(processes.device)
         if recipe.train.precision == "bf16":
             model.compute_dtype = torch.bfloat16
@@ -83,7 +87,8 @@ class FinishedRun:
         most = setup.maker().limits.tokens
         if costly := square_attention(model.config, recipe.train.precision, most, processes.device.type):
             logger.warning(costly)
-        run = cls(folder, split, recipe, model, setup, data, processes, _count_trained_on(folder, split, data))
+        num_trained_on = _count_trained_on(folder, split, data)
+        run = cls(folder, split, recipe, model, setup, data, weights, processes, num_trained_on)
         for head in (head for head in HEADS if getattr(model.config, head.threshold_key) == NEVER):
             threshold = run.thresholds[head.name]
             decides = "what it decides means nothing" if threshold < NEVER else "it decides nothing"

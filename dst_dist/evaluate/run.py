@@ -161,7 +161,9 @@ def _streamed(run: FinishedRun, clips: ClipIndex, on_the_clock: bool) -> Result 
         tallies = [events.tally(*of_clip, tolerance_s) for of_clip in zip(clips, gold, made, strict=True)]
         result["baselines"][name] = events.Tallies(tallies)(np.ones(len(clips)))
     records = (clip_record(one, run.thresholds, tolerance_s, similarity) for one in streams)
-    write_clips(run.folder.clips_file(run.split), records)
+    # Each names its model by itself: a cut may leave the clips without the result.
+    of_model = {"weights": run.weights}
+    write_clips(run.folder.clips_file(run.split), (record | of_model for record in records))
     return result
 
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import yaml
 
+from dst_dist.logs import logger
 from dst_dist.metrics import KINDS, table_keys
-from dst_dist.run_folder import RunFolder
+from dst_dist.run_folder import REPLACED, RunFolder
 
 PACKAGES = ("dst-dist", "torch", "transformers", "peft")
 
@@ -74,11 +75,14 @@ def _use(folder: Path, name: str | None) -> list[str]:
 
 
 def _measured(run: RunFolder) -> Iterator[str]:
-    """Yield a table for each evaluation of the run."""
+    """Yield a table for each evaluation of the run's present model."""
     for split in ("test", "val"):
         for kind, how in KINDS.items():
             file = run.result_file(split, kind)
-            if file.is_file():
+            if not file.is_file():
+                continue
+            result = json.loads(file.read_text(encoding="utf-8"))
+            if run.has_weights_of(result.get("measured_on", {})):
                 yield from [
                     "",
                     f"{split}, {how}:",
@@ -86,7 +90,9 @@ def _measured(run: RunFolder) -> Iterator[str]:
                     "| metric | value | 95 % interval over videos |",
                     "|---|---|---|",
                 ]
-                yield from _rows(json.loads(file.read_text(encoding="utf-8")), table_keys(kind))
+                yield from _rows(result, table_keys(kind))
+            else:
+                logger.warning("%s: left out of the card, %s", file, REPLACED)
 
 
 def _rows(result: Mapping[str, Any], keys: Iterable[str]) -> Iterator[str]:

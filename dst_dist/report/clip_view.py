@@ -11,7 +11,7 @@ from dst_dist.data.clips import CLOCK_ERROR_S
 from dst_dist.data.state import NOT_STARTED, Transition, apply_transition
 from dst_dist.report.run_view import SPLITS, read_json_lines
 from dst_dist.report.thinning import rounded, thin
-from dst_dist.run_folder import RunFolder
+from dst_dist.run_folder import REPLACED, RunFolder
 
 MOST_POINTS = 300
 """Points of a probability curve."""
@@ -28,11 +28,15 @@ def read_clip_records(run_folder: Path, most_bytes: int) -> tuple[list[dict[str,
     Args:
         most_bytes: about the bytes that all may take; if they take more, evenly spaced ones are kept.
     """
-    clips, notes = [], []
+    clips, notes, run = [], [], RunFolder(run_folder)
+    weights = run.weights_digest()
     for split in SPLITS:
-        path = RunFolder(run_folder).clips_file(split)
+        path = run.clips_file(split)
         records, num_bad = read_json_lines(path)
-        for record in records:
+        current = [record for record in records if record.get("weights") == weights]
+        if len(current) < len(records):
+            notes.append(f"{len(records) - len(current)} clips of {path.name} are left out: {REPLACED}.")
+        for record in current:
             try:
                 clips.append(describe_clip(record, split))
             except LookupError:

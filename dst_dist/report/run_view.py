@@ -12,7 +12,7 @@ from dst_dist.errors import ConfigError
 from dst_dist.heads import HEADS, TERM_NAMES
 from dst_dist.metrics import KINDS, METRICS, STREAMING, TEACHER_FORCED, table_keys
 from dst_dist.report.thinning import rounded, thin
-from dst_dist.run_folder import RunFolder
+from dst_dist.run_folder import REPLACED, RunFolder
 
 MOST_POINTS = 1000
 """Points of a line over steps."""
@@ -26,6 +26,7 @@ def read_run(run_folder: Path) -> dict[str, Any]:
         raise ConfigError(f"{run_folder}: not a run folder, there is no config.yaml; name the output_dir of a training")
     recipe = folder.read_config()
     training, notes = _read_training(folder.metrics_file)
+    evaluations, left_out = _read_evaluations(folder)
     status = _parse(folder.status_file.read_text(encoding="utf-8")) if folder.status_file.is_file() else {}
     return {
         "name": run_folder.resolve().name,
@@ -34,7 +35,7 @@ def read_run(run_folder: Path) -> dict[str, Any]:
         "data": {split: list(map(_dataset_name, recipe["data"][split])) for split in ("train", "val", "test")},
         "status": {"step": training["last_step"], **status},
         "training": training,
-        "evaluations": _read_evaluations(folder),
+        "evaluations": evaluations,
         # The package's tables that the page's scripts read.
         "metrics": {key: asdict(metric) for key, metric in METRICS.items()},
         "kinds": KINDS,
@@ -42,7 +43,7 @@ def read_run(run_folder: Path) -> dict[str, Any]:
         "heads": {head.name: head.label for head in HEADS},
         "terms": ["loss", *(f"loss/{term}" for term in TERM_NAMES)],
         "statuses": STATUSES,
-        "notes": notes,
+        "notes": notes + left_out,
     }
 
 
@@ -104,11 +105,15 @@ def _is_drawn(key: str, value: Any) -> bool:
     return is_number and key not in ("step", "epoch") and not key.startswith("num_")
 
 
-def _read_evaluations(folder: RunFolder) -> list[dict[str, Any]]:
-    """Return every result, streamed ones first: as in use."""
+def _read_evaluations(folder: RunFolder) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return the results of the model in `final/`, streamed ones first: as in use; and notes about those left out."""
     files = {(kind, split): folder.result_file(split, kind) for kind in (STREAMING, TEACHER_FORCED) for split in SPLITS}
-    return [
-        {"split": split, "kind": kind, "result": _parse(path.read_text(encoding="utf-8"))}
-        for (kind, split), path in files.items()
-        if path.is_file()
-    ]
+    evaluations, notes = [], []
+    for (kind, split), path in files.items():
+        if path.is_file():
+            result = _parse(path.read_text(encoding="utf-8"))
+            if folder.has_weights_of(result.get("measured_on", {})):
+                evaluations.append({"split": split, "kind": kind, "result": result})
+            else:
+                notes.append(f"{path.name} is left out: {REPLACED}.")
+    return evaluations, notes

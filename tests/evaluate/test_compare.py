@@ -123,3 +123,9 @@ def test_the_demo_on_blank_frames_has_the_same_clips(demo, tmp_path):
             for root in (demo, tmp_path)
         )
         assert here == there
+
+
+def test_a_result_of_a_model_that_was_replaced_is_refused(tmp_path):
+    other = other_run(tmp_path / "other", {"measured_on": OURS | {"weights": "old"}})
+    with pytest.raises(ConfigError, match="val-streaming.json: .*final/ has replaced.*again"):
+        read_others([("other", other)], "val", "streaming")

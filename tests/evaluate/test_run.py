@@ -12,6 +12,7 @@ from dst_dist.errors import ConfigError
 from dst_dist.evaluate.compare import TAKEN_NAMES
 from dst_dist.evaluate.open_run import FinishedRun
 from dst_dist.evaluate.run import evaluate_run, stream_run
+from dst_dist.run_folder import RunFolder
 from tests.evaluate.evaluating import assert_close, trained_one_step
 from tests.refusing import refused
 from tests.train.in_process import own_logging
@@ -45,13 +46,16 @@ def test_results_and_tables_hold_metrics_groups_and_baselines(alone):
     assert "joint_goal_accuracy/frames" in streamed_output and "never" in streamed_output
 
 
-def test_a_result_says_what_it_was_measured_on(alone):
-    """Both kinds have the same fingerprint of the clips, and the settings that change their numbers."""
+def test_a_result_says_what_it_was_measured_on(run, alone):
+    """Both kinds have the same weights and fingerprint of the clips, and the settings that change their numbers."""
     forced, streamed = (
         alone[0][1]["val-teacher_forced.json"]["measured_on"],
         alone[1][1]["val-streaming.json"]["measured_on"],
     )
+    weights = RunFolder(run).weights_digest()
+    assert weights is not None and alone[1][1]["val-streaming-clips.jsonl"][0]["weights"] == weights
     both = {
+        "weights": weights,
         "clips": forced["clips"],
         "num_clips": 12,
         "eval.max_clips": None,

@@ -98,3 +98,17 @@ def test_thresholds_are_kept_with_full_models_and_adapters(stock, tmp_path):
         assert [getattr(config, name) for name in SETTINGS[1:]] == [0.2, 0.1, 0.7, 0.05]
         config = unwrap(load_model(recipe(tmp_path / mode, mode))).config
         assert [getattr(config, name) for name in SETTINGS[1:]] == [0.2, 0.1, 0.7, 0.05]
+
+
+@pytest.mark.parametrize("way", ["full", "lora"])
+def test_the_config_identifies_the_weights(stock, tmp_path, way):
+    model = train_and_save(tmp_path / "first", stock, *WAYS[way])
+    save_model(model, model.state_dict(), tmp_path / "same")
+    with torch.no_grad():
+        unwrap(model).speaking_head.bias.add_(1)
+    save_model(model, model.state_dict(), tmp_path / "other")
+    first, same, other = (
+        json.loads((tmp_path / folder / "config.json").read_text())["weights_digest"]
+        for folder in ("first", "same", "other")
+    )
+    assert first == same != other

@@ -5,8 +5,12 @@ import logging
 
 import pytest
 
+from dst_dist.run_folder import RunFolder
 from tests.train.finished import FULL, LORA, recipe_words
 from tests.train.in_process import train
+
+RESULT = {"update/exact_match": 0.5, "update/exact_match/ci95": [0.25, 0.75]}
+BASIS = {"clips": "ab12", "num_clips": 3, "data.frames": "all", "eval.max_clips": 3}
 
 
 @pytest.fixture(scope="session")
@@ -17,7 +21,8 @@ def runs(demo_words, tmp_path_factory):
         folder = folders[mode] = tmp_path_factory.mktemp("publish") / mode
         assert train(recipe_words(demo_words, folder, *words, "data.train=[kitchen]", "data.val=[]")) == 0
     (folders["lora"] / "evaluation").mkdir()
-    result = {"update/exact_match": 0.5, "update/exact_match/ci95": [0.25, 0.75], "num_clips": 3}
+    weights = {"weights": RunFolder(folders["lora"]).weights_digest()}
+    result = RESULT | {"measured_on": BASIS | weights}
     (folders["lora"] / "evaluation/val-teacher_forced.json").write_text(json.dumps(result))
     return folders
 

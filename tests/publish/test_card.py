@@ -1,11 +1,14 @@
 """The model card."""
 
+import json
+import shutil
 from pathlib import Path
 
 import yaml
 
 from dst_dist.publish.card import model_card
 from dst_dist.run_folder import RunFolder
+from tests.publish.conftest import BASIS, RESULT
 
 
 def test_a_card_says_what_it_is_how_it_was_measured_and_how_to_use_it(runs):
@@ -24,3 +27,12 @@ def test_a_run_without_evaluation_says_so(runs):
     card = model_card(RunFolder(runs["full"]), Path("out"), keeps_adapter=False, name=None)
     assert "It was not evaluated before it was exported." in card
     assert "cp -r out run/final" in card and "A model fine-tuned from" in card
+
+
+def test_a_result_of_a_model_that_was_replaced_is_left_out_with_a_warning(runs, tmp_path, caplog):
+    run = RunFolder(shutil.copytree(runs["lora"], tmp_path / "run", symlinks=True))
+    file = run.result_file("val", "teacher_forced")
+    file.write_text(json.dumps(RESULT | {"measured_on": BASIS | {"weights": "old"}}))
+    card = model_card(run, Path("out"), keeps_adapter=True, name=None)
+    assert "It was not evaluated" in card and "`update/exact_match`" not in card
+    assert f"{file}: left out of the card" in caplog.text

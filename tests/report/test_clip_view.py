@@ -5,7 +5,7 @@ import re
 import pytest
 
 from dst_dist.report import page
-from dst_dist.report.clip_view import describe_clip, follow_states, pair_wrong
+from dst_dist.report.clip_view import describe_clip, follow_states, pair_wrong, read_clip_records
 from dst_dist.report.page import write_report
 from tests.report.make_run import answer, change, clip, clip_with_errors, data_of, trained, write_clips, written
 
@@ -144,3 +144,11 @@ def test_steps_that_the_clip_does_not_declare_are_listed():
     predicted = {"updates": [], "replies": []}
     described = describe_clip(clip("tea", gold=gold, predicted=predicted, reply_matches=[]), "test")
     assert described["unknown_steps"] == ["S7"] and [step["id"] for step in described["steps"]] == ["S1", "S2"]
+
+
+def test_clips_of_a_model_that_was_replaced_are_left_out_with_a_note(tmp_path):
+    run = trained(tmp_path / "run")
+    write_clips(run, [clip("tea"), clip("bread", weights="old")])
+    clips, notes = read_clip_records(run, 10**6)
+    assert [one["id"] for one in clips] == ["tea"]
+    assert len(notes) == 1 and "1 clips of test-streaming-clips.jsonl are left out" in notes[0]

@@ -4,7 +4,7 @@ import pytest
 
 from dst_dist.errors import ConfigError
 from dst_dist.report.run_view import read_run
-from tests.report.make_run import make_run, trained
+from tests.report.make_run import make_run, trained, write_evaluation
 
 
 def test_the_last_line_of_a_step_counts(tmp_path):
@@ -45,3 +45,11 @@ def test_evaluations_are_read_streamed_ones_first(tmp_path):
 def test_a_folder_that_is_no_run_raises_with_advice(tmp_path):
     with pytest.raises(ConfigError, match="not a run folder, there is no config.yaml; name the output_dir"):
         read_run(tmp_path)
+
+
+def test_an_evaluation_of_a_model_that_was_replaced_is_left_out_with_a_note(tmp_path):
+    run = make_run(tmp_path / "run")
+    write_evaluation(run, "test-streaming", {"measured_on": {"weights": "old"}})
+    data = read_run(run)
+    assert [one["kind"] for one in data["evaluations"]] == ["teacher_forced"]
+    assert len(data["notes"]) == 1 and "test-streaming.json is left out" in data["notes"][0]
