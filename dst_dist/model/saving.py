@@ -49,6 +49,10 @@ def save_model(model: nn.Module, state_dict: Mapping[str, torch.Tensor], folder:
     base.config.dtype = torch.float32
     base.config.save_pretrained(folder)
     keep_config_readable(folder)
+    # safetensors makes its files for their owner alone, whatever the umask says.
+    mode = (folder / "config.json").stat().st_mode
+    for file in folder.glob("*.safetensors"):
+        file.chmod(mode)
 
 
 def saved_names(model: nn.Module) -> set[str]:

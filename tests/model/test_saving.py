@@ -1,6 +1,7 @@
 """Saved folders: their files and tensors, and that they load as the same model."""
 
 import json
+import os
 
 import pytest
 import torch
@@ -112,3 +113,14 @@ def test_the_config_identifies_the_weights(stock, tmp_path, way):
         for folder in ("first", "same", "other")
     )
     assert first == same != other
+
+
+@pytest.mark.parametrize("mask, mode", [(0o022, 0o644), (0o077, 0o600)])
+@pytest.mark.parametrize("way", ["full", "lora"])
+def test_weights_are_readable_for_those_that_the_umask_allows(stock, tmp_path, way, mask, mode):
+    before = os.umask(mask)
+    try:
+        train_and_save(tmp_path / "final", stock, *WAYS[way])
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "final").iterdir()} == {mode}
