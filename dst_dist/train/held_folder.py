@@ -7,7 +7,7 @@ import os
 import shutil
 import socket
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -149,6 +149,13 @@ class HeldFolder(RunFolder):
         if self.is_over and not self.has_recipe(yaml.safe_load(recipe_yaml)):
             write_whole(self.goes_on_file, "final/ is of an earlier recipe until this run is done\n")
         write_whole(self.config_file, recipe_yaml)
+
+    def write_videos(self, videos: Iterable[str], goes_on: bool) -> None:
+        """Write the videos trained on; a run that goes on, maybe with other data, keeps those of before."""
+        trained_on = set(videos)
+        if goes_on and self.videos_file.is_file():
+            trained_on |= set(self.videos_file.read_text(encoding="utf-8").split("\n")) - {""}
+        write_whole(self.videos_file, sorted(f"{video}\n" for video in trained_on))
 
     @contextmanager
     def making_final(self) -> Iterator[Path]:

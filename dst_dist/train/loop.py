@@ -10,7 +10,6 @@ from dst_dist.data.batching import BatchPlan, Draw, MicroBatchSampler, PackedBat
 from dst_dist.data.dataset import make_loader
 from dst_dist.exit import DONE, STOPPED
 from dst_dist.features import use_features
-from dst_dist.files import write_whole
 from dst_dist.logs import logger
 from dst_dist.model.loading import load_model
 from dst_dist.model.losses import NonFiniteError
@@ -86,7 +85,7 @@ class Trainer:
             if self.progress.step < self.num_steps:
                 check_room(engine, self.checkpoints)
             run.write_config(recipe.to_yaml())
-            write_whole(run.videos_file, sorted(f"{video}\n" for video in self.data.clips.index.videos()))
+            run.write_videos(self.data.clips.index.videos(), goes_on=self.progress.step > 0)
 
         # Logs
         self.log = TrainLog(engine, run, recipe, self.num_steps, self.progress.step)

@@ -59,3 +59,15 @@ def test_a_status_that_cannot_be_written_is_reported(tmp_path, capsys):
     run.may_write_status = True
     run.write_status(1, "x")
     assert "cannot write" in capsys.readouterr().err
+
+
+def test_a_run_that_goes_on_keeps_the_videos_trained_on_before(tmp_path):
+    run = HeldFolder(tmp_path)
+    run.write_videos(["b", "a"], goes_on=False)
+    run.write_videos(["c", "b"], goes_on=True)
+    assert run.videos_file.read_text() == "a\nb\nc\n"
+    run.write_videos(["c"], goes_on=False)
+    assert run.videos_file.read_text() == "c\n"
+    run.videos_file.unlink()
+    run.write_videos(["d"], goes_on=True)
+    assert run.videos_file.read_text() == "d\n"
