@@ -49,7 +49,8 @@ class HeldFolder(RunFolder):
         """
         self.may_write_status, self.lacking = False, []
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
+            # Of a link, what it points to is made: it may have been moved aside.
+            self.path.resolve().mkdir(parents=True, exist_ok=True)
             self._lock = open(self.lock_file, "a+", encoding="utf-8")  # noqa: SIM115, held until the process ends
             self._hold()
         except OSError as error:
@@ -129,9 +130,11 @@ class HeldFolder(RunFolder):
 
     def _move_aside(self) -> Path:
         """Rename the earlier run's folder, with its status; a STOP file was meant for the run that starts now."""
-        moved = RunFolder(free_name(self.path, "earlier"))
+        # What a link points to moves, and the link stays: the new run belongs on the same disk.
+        place = self.path.resolve() if self.path.is_symlink() else self.path
+        moved = RunFolder(free_name(place, "earlier"))
         try:
-            self.path.rename(moved.path)
+            place.rename(moved.path)
         except OSError as error:
             raise ConfigError(
                 f"output_dir: {self.path} holds another run, which cannot be moved to {moved.path} "

@@ -71,3 +71,15 @@ def test_a_run_that_goes_on_keeps_the_videos_trained_on_before(tmp_path):
     run.videos_file.unlink()
     run.write_videos(["d"], goes_on=True)
     assert run.videos_file.read_text() == "d\n"
+
+
+def test_what_a_link_points_to_moves_aside_beside_it(tmp_path):
+    target, link = tmp_path / "disk/run", tmp_path / "link"
+    target.mkdir(parents=True)
+    link.symlink_to(target)
+    (target / "config.yaml").write_text("seed: 1")
+    run = HeldFolder(link)
+    run.lock()
+    moved = run.open({"seed": 2})
+    assert moved == tmp_path / "disk/run.earlier-1" and (moved / "config.yaml").is_file()
+    assert link.readlink() == target and (target / ".lock").is_file() and not (target / "config.yaml").exists()
