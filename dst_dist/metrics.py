@@ -3,6 +3,7 @@
 A metric that does not apply is absent from a result, never 0.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import product
 
@@ -134,3 +135,12 @@ METRICS = {
 def table_keys(kind: str) -> list[str]:
     """Return the keys in the table of a kind of evaluation."""
     return [key for key, metric in METRICS.items() if kind in metric.kinds and metric.in_table]
+
+
+def how_measured(measured_on: Mapping[str, object]) -> str:
+    """Return a sentence about the clips and settings of a result, from its `measured_on`."""
+    if "num_clips" not in measured_on:
+        return "It does not say on how many clips and how it was measured."
+    settings = {key: value for key, value in measured_on.items() if key not in ("weights", "clips", "num_clips")}
+    words = (f"{key}={'null' if value is None else value}" for key, value in settings.items())
+    return "Measured on " + ", ".join([f"{measured_on['num_clips']} clips", *words]) + "."

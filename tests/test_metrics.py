@@ -2,9 +2,11 @@
 
 import typing
 
+import pytest
+
 from dst_dist.config import Checkpoint
 from dst_dist.heads import HEAD_NAMES, TERM_NAMES
-from dst_dist.metrics import KINDS, METRICS, STREAMING, TEACHER_FORCED, table_keys
+from dst_dist.metrics import KINDS, METRICS, STREAMING, TEACHER_FORCED, how_measured, table_keys
 
 
 def test_every_metric_has_one_sentence_and_a_kind():
@@ -38,3 +40,18 @@ def test_less_is_better_where_errors_and_delays_are_counted():
     less = {key.split("/")[-1] for key, metric in METRICS.items() if metric.less_is_better}
     assert {"loss", "perplexity", "false_per_minute", "missed", "extra", "illegal", "latency_s", "redundant"} <= less
     assert not less & {"f1", "precision", "recall", "average_precision", "json_valid", "frames", "bleu"}
+
+
+BASES = {
+    "all": ({"eval.max_clips": None, "eval.tolerance_s": 2.0}, "3 clips, eval.max_clips=null, eval.tolerance_s=2.0"),
+    "few": ({"eval.max_clips": 3, "speaking/threshold": 0.5}, "3 clips, eval.max_clips=3, speaking/threshold=0.5"),
+}
+
+
+@pytest.mark.parametrize("settings, said", BASES.values(), ids=BASES)
+def test_a_result_says_on_what_it_was_measured(settings, said):
+    assert how_measured({"weights": "ab", "clips": "cd", "num_clips": 3, **settings}) == f"Measured on {said}."
+
+
+def test_a_result_of_an_earlier_version_says_that_it_does_not():
+    assert "does not say" in how_measured({})

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from dst_dist.logs import logger
-from dst_dist.metrics import KINDS, table_keys
+from dst_dist.metrics import KINDS, how_measured, table_keys
 from dst_dist.run_folder import REPLACED, RunFolder
 
 PACKAGES = ("dst-dist", "torch", "transformers", "peft")
@@ -82,10 +82,11 @@ def _measured(run: RunFolder) -> Iterator[str]:
             if not file.is_file():
                 continue
             result = json.loads(file.read_text(encoding="utf-8"))
-            if run.has_weights_of(result.get("measured_on", {})):
+            basis = result.get("measured_on", {})
+            if run.has_weights_of(basis):
                 yield from [
                     "",
-                    f"{split}, {how}:",
+                    f"{split}, {how}. {how_measured(basis)}",
                     "",
                     "| metric | value | 95 % interval over videos |",
                     "|---|---|---|",

@@ -19,7 +19,7 @@ function drawResults() {
 }
 
 /** Return one evaluation: the first of its kind with cards, the others folded. */
-function evaluationBox({ split, kind, result }, isFirst) {
+function evaluationBox({ split, kind, measured, result }, isFirst) {
   const title = `${split}, ${DATA.kinds[kind]}`;
   const columns = { ...(result.on_the_clock ? { "on the clock": result.on_the_clock } : {}), ...result.baselines };
   const tableKeys = DATA.table_keys[kind].filter((key) => key in result);
@@ -27,6 +27,7 @@ function evaluationBox({ split, kind, result }, isFirst) {
   const others = Object.keys(all).filter((key) => typeof all[key] === "number" && !tableKeys.includes(key));
   const more = (name, table, isSpare) => html("details", { class: isSpare ? "fold spare" : "fold" }, html("summary", {}, name), table);
   const parts = [
+    html("p", { class: "quiet" }, measured),
     metricTable(tableKeys, { model: result, ...columns }, `${title}: the model and baselines`),
     ...["dataset", "domain"].filter((by) => result[`by_${by}`]).map((by) => more(`By ${by}`, metricTable(tableKeys, result[`by_${by}`], `${title}, by ${by}`))),
     others.length ? more(`${plural(others.length, "more number")}`, metricTable(others, { model: result, ...columns }, `${title}: more numbers`), true) : null,

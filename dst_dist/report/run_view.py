@@ -10,7 +10,7 @@ from typing import Any
 from dst_dist.data.state import STATUSES
 from dst_dist.errors import ConfigError
 from dst_dist.heads import HEADS, TERM_NAMES
-from dst_dist.metrics import KINDS, METRICS, STREAMING, TEACHER_FORCED, table_keys
+from dst_dist.metrics import KINDS, METRICS, STREAMING, TEACHER_FORCED, how_measured, table_keys
 from dst_dist.report.thinning import rounded, thin
 from dst_dist.run_folder import REPLACED, RunFolder
 
@@ -112,8 +112,10 @@ def _read_evaluations(folder: RunFolder) -> tuple[list[dict[str, Any]], list[str
     for (kind, split), path in files.items():
         if path.is_file():
             result = _parse(path.read_text(encoding="utf-8"))
-            if folder.has_weights_of(result.get("measured_on", {})):
-                evaluations.append({"split": split, "kind": kind, "result": result})
+            basis = result.get("measured_on", {})
+            if folder.has_weights_of(basis):
+                about = {"split": split, "kind": kind, "measured": how_measured(basis)}
+                evaluations.append({**about, "result": result})
             else:
                 notes.append(f"{path.name} is left out: {REPLACED}.")
     return evaluations, notes

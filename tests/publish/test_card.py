@@ -18,6 +18,7 @@ def test_a_card_says_what_it_is_how_it_was_measured_and_how_to_use_it(runs):
     assert about["library_name"] == "peft" and about["base_model"].endswith("/model")
     assert text.startswith("\n# someone/model\n")
     assert "| `update/exact_match` | 0.500 | 0.250 to 0.750 |" in text
+    assert "Measured on 3 clips, data.frames=all, eval.max_clips=3." in text
     assert "Trained on: kitchen." in text and "A LoRA adapter for" in text
     assert "| torch |" in text and "rank: 4" in text
     assert 'SmolVLMForDST.from_pretrained("someone/model")' in text

@@ -3,6 +3,7 @@
 import pytest
 
 from dst_dist.errors import ConfigError
+from dst_dist.metrics import how_measured
 from dst_dist.report.run_view import read_run
 from tests.report.make_run import make_run, trained, write_evaluation
 
@@ -39,6 +40,7 @@ def test_the_step_of_a_running_training_is_its_last_logged_one(tmp_path):
 def test_evaluations_are_read_streamed_ones_first(tmp_path):
     evaluations = read_run(make_run(tmp_path / "run"))["evaluations"]
     assert [(one["split"], one["kind"]) for one in evaluations] == [("test", "streaming"), ("test", "teacher_forced")]
+    assert evaluations[1]["measured"] == how_measured({})
     assert evaluations[1]["result"]["update/exact_match"] == 0.5
 
 
