@@ -1,6 +1,7 @@
 """Writes the model card of an exported model in the hub's format: YAML about it, then Markdown."""
 
 import json
+import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -15,12 +16,15 @@ from dst_dist.run_folder import REPLACED, RunFolder
 PACKAGES = ("dst-dist", "torch", "transformers", "peft")
 
 
-def model_card(run: RunFolder, folder: Path, keeps_adapter: bool, name: str | None) -> str:
+def model_card(
+    run: RunFolder, folder: Path, keeps_adapter: bool, name: str | None, local_base: Path | None = None
+) -> str:
     """Return a card with data, recipe, metrics and their intervals, versions, and how to use the model.
 
     Args:
         folder: where the model is.
         name: on the hub, if it is pushed.
+        local_base: the folder of an adapter's base, without which the model cannot be used.
     """
     recipe = run.read_config()
     about = {
@@ -31,7 +35,7 @@ def model_card(run: RunFolder, folder: Path, keeps_adapter: bool, name: str | No
     }
     lines = ["---", yaml.safe_dump(about, sort_keys=False).strip(), "---", "", f"# {name or folder.name}", ""]
     lines += _introduction(recipe, keeps_adapter)
-    lines += ["", "## Use", "", *_use(folder, name), "", "## Measured", ""]
+    lines += ["", "## Use", "", *_needs(local_base), *_use(folder, name), "", "## Measured", ""]
     lines += list(_measured(run)) or ["It was not evaluated before it was exported."]
     lines += ["", "## Trained with", "", *_versions(), "", "```yaml"]
     lines += [yaml.safe_dump(recipe, sort_keys=False).strip(), "```"]
@@ -40,7 +44,7 @@ def model_card(run: RunFolder, folder: Path, keeps_adapter: bool, name: str | No
 
 def _introduction(recipe: Mapping[str, Any], keeps_adapter: bool) -> list[str]:
     base, mode = recipe["model"]["name_or_path"], recipe["finetune"]["mode"]
-    datasets = ", ".join(next(iter(one)) if isinstance(one, dict) else one for one in recipe["data"]["train"])
+    datasets = ", ".join(name for one in recipe["data"]["train"] for name in ([one] if isinstance(one, str) else one))
     kind = "A LoRA adapter for" if keeps_adapter else "A model fine-tuned from"
     return [
         f"{kind} `{base}` ({mode}) that follows a procedural video. At every frame it decides whether to speak and "
@@ -50,13 +54,19 @@ def _introduction(recipe: Mapping[str, Any], keeps_adapter: bool) -> list[str]:
     ]
 
 
+def _needs(local_base: Path | None) -> list[str]:
+    advice = "if it is elsewhere, name its place as `base_model_name_or_path` in `adapter_config.json`."
+    return [] if local_base is None else [f"It needs its base, the folder `{local_base}`; {advice}", ""]
+
+
 def _use(folder: Path, name: str | None) -> list[str]:
-    where = name or folder
+    where = name or str(folder)
+    fetch = f"hf download {name} --local-dir" if name else f"mkdir -p run && cp -r {shlex.quote(str(folder))}"
     return [
         "Stream a video, with dst_dist installed:",
         "",
         "```bash",
-        *([f"hf download {name} --local-dir run/final"] if name else [f"mkdir -p run && cp -r {folder} run/final"]),
+        f"{fetch} run/final",
         "cp run/final/recipe.yaml run/config.yaml",
         "dst-dist stream run --video VIDEO --task task.json",
         "```",
@@ -66,7 +76,7 @@ def _use(folder: Path, name: str | None) -> list[str]:
         "```python",
         "from dst_dist.model.smolvlm_dst import SmolVLMForDST",
         "",
-        f'model = SmolVLMForDST.from_pretrained("{where}")',
+        f"model = SmolVLMForDST.from_pretrained({json.dumps(where, ensure_ascii=False)})",
         "```",
         "",
         "Its backbone opens in stock transformers too, without the decision heads. transformers before 5.21 numbers "

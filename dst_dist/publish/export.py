@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
+from peft import PeftModel
 from torch import nn
 
 from dst_dist.errors import CheckpointError, ConfigError
@@ -50,7 +51,9 @@ def export_run(run_folder: Path, to: Path, merge: bool, push: str | None = None)
     trained = load_model(recipe)
     before = probe(trained.eval())
     keeps_adapter = read_adapter_config(run.final) is not None and not merge
+    local_base = None
     if keeps_adapter:
+        local_base = _name_from_anywhere(trained)
         save_model(trained, trained.state_dict(), to)
     else:
         del trained
@@ -62,8 +65,10 @@ def export_run(run_folder: Path, to: Path, merge: bool, push: str | None = None)
         raise CheckpointError(f"{to}: its logits are {furthest:.1e} from those of {run.final}; do not use it")
     logger.info("logits before and after differ by %.1e at most, as a share of the largest", furthest)
     write_whole(to / RECIPE, run.config_file.read_text(encoding="utf-8"))
-    write_whole(to / CARD, model_card(run, to, keeps_adapter, push))
+    write_whole(to / CARD, model_card(run, to, keeps_adapter, push, local_base))
     logger.info("exported to %s", to)
+    if local_base is not None:
+        logger.warning("%s needs its base %s; export with --merge for a folder that needs no other", to, local_base)
     if push is not None:
         _push(to, push)
 
@@ -88,6 +93,16 @@ def max_difference(ours: list[torch.Tensor], theirs: list[torch.Tensor]) -> floa
     """Return the largest difference, as a share of the largest value of its kind."""
     pairs = zip(ours, theirs, strict=True)
     return max(float((one - other).abs().max() / other.abs().max()) for one, other in pairs)
+
+
+def _name_from_anywhere(adapter: PeftModel) -> Path | None:
+    """Make an adapter name its base by the whole path and return that; None if the base is on the hub."""
+    config = adapter.peft_config["default"]
+    base = Path(config.base_model_name_or_path)
+    if not base.is_dir():
+        return None
+    config.base_model_name_or_path = str(base.absolute())
+    return base.absolute()
 
 
 def _push(folder: Path, name: str) -> None:

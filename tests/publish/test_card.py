@@ -37,3 +37,17 @@ def test_a_result_of_a_model_that_was_replaced_is_left_out_with_a_warning(runs, 
     card = model_card(run, Path("out"), keeps_adapter=True, name=None)
     assert "It was not evaluated" in card and "`update/exact_match`" not in card
     assert f"{file}: left out of the card" in caplog.text
+
+
+def test_a_card_names_all_data_that_was_mixed(runs, tmp_path):
+    run = RunFolder(tmp_path)
+    recipe = RunFolder(runs["lora"]).read_config()
+    recipe["data"]["train"] = ["workshop", {"kitchen": 2, "garden": 3}]
+    run.config_file.write_text(yaml.safe_dump(recipe, sort_keys=False))
+    card = model_card(run, Path("out"), keeps_adapter=True, name=None)
+    assert "Trained on: workshop, kitchen, garden." in card
+
+
+def test_a_path_with_a_space_is_quoted(runs):
+    card = model_card(RunFolder(runs["lora"]), Path('my "out'), keeps_adapter=True, name=None)
+    assert "cp -r 'my \"out' run/final" in card and r'from_pretrained("my \"out")' in card

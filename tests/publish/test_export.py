@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -155,3 +156,17 @@ def test_the_recipe_goes_along(runs, tmp_path):
     export_run(runs["lora"], tmp_path / "out", merge=False)
     assert yaml.safe_load((tmp_path / "out/recipe.yaml").read_text())["finetune"]["lora"]["rank"] == 4
     assert json.loads((tmp_path / "out/config.json").read_text())["text_config"]["rope_theta"] > 0
+
+
+def test_an_adapter_on_a_local_base_opens_from_anywhere_and_says_what_it_needs(runs, tmp_path, monkeypatch, caplog):
+    run = shutil.copytree(runs["lora"], tmp_path / "run", symlinks=True)
+    file = run / "final/adapter_config.json"
+    config = json.loads(file.read_text())
+    base = Path(config["base_model_name_or_path"])
+    file.write_text(json.dumps(config | {"base_model_name_or_path": base.name}))
+    monkeypatch.chdir(base.parent)
+    export_run(run, tmp_path / "out", merge=False)
+    monkeypatch.chdir(tmp_path)
+    SmolVLMForDST.from_pretrained(tmp_path / "out")
+    assert f"needs its base {base}" in caplog.text and "--merge" in caplog.text
+    assert f"It needs its base, the folder `{base}`" in (tmp_path / "out/README.md").read_text()
