@@ -11,7 +11,7 @@ from dst_dist.arguments import whole
 from dst_dist.build.verbs import declare_build, declare_frames
 from dst_dist.demo.world import SLOTS, WORLDS
 from dst_dist.errors import ConfigError, DstDistError
-from dst_dist.exit import BAD_USAGE, DONE, let_leader_speak
+from dst_dist.exit import BAD_USAGE, DONE, FAILED, let_leader_speak
 from dst_dist.inspection.verbs import declare_check, declare_show
 from dst_dist.launched import is_main
 from dst_dist.paths import path_argument
@@ -32,6 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         let_leader_speak()
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return BAD_USAGE
+    except KeyboardInterrupt:
+        print("interrupted from the keyboard", file=sys.stderr)
+        return FAILED
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -100,3 +100,12 @@ def test_a_video_is_a_path_only_with_a_task(monkeypatch, capsys):
 def test_every_field_of_a_job_is_an_option_with_its_default():
     options = cli.parse(["slurm", "lora"])
     assert Job(**{name: getattr(options, name) for name in Job.__dataclass_fields__}) == Job()
+
+
+def test_an_interrupt_from_the_keyboard_is_no_traceback(monkeypatch, capsys):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dst_dist.build.frames.make_frames", interrupted)
+    assert cli.main(["frames", "tea.mp4", "--out", "frames"]) == 1
+    assert capsys.readouterr().err == "interrupted from the keyboard\n"
