@@ -1,5 +1,6 @@
 """Types of the numbers that options take; argparse shows what they refuse, and ends with code 2."""
 
+import math
 import re
 from argparse import ArgumentTypeError
 from collections.abc import Callable
@@ -28,6 +29,21 @@ def above_zero(word: str) -> float:
     if not 0 < number < float("inf"):
         raise ArgumentTypeError(f"{word}: say a number above 0")
     return number
+
+
+def between(least: float, most: float) -> Callable[[str], float]:
+    """Return the type of an option that takes a number from `least` to `most`."""
+
+    def read(word: str) -> float:
+        try:
+            number = float(word)
+        except ValueError:
+            number = math.nan
+        if not least <= number <= most:
+            raise ArgumentTypeError(f"{word}: say a number from {least:g} to {most:g}")
+        return number
+
+    return read
 
 
 def gpu_gib(word: str) -> float:

@@ -5,7 +5,7 @@ import argparse
 import pytest
 
 from dst_dist import cli
-from dst_dist.arguments import gpu_gib, whole
+from dst_dist.arguments import between, gpu_gib, whole
 from dst_dist.paths import path_argument
 
 NO_NUMBERS = (None, path_argument, cli._named_run)
@@ -69,3 +69,10 @@ def test_a_whole_number_may_begin_at_0():
     assert whole(0)("0") == 0
     with pytest.raises(argparse.ArgumentTypeError, match="0: say a whole number from 1"):
         whole(1)("0")
+
+
+def test_a_number_between_two_may_be_either():
+    assert [between(0.001, 1000)(word) for word in ("0.001", "2", "1e3")] == [0.001, 2.0, 1000.0]
+    for word in ("9e-4", "1001"):
+        with pytest.raises(argparse.ArgumentTypeError, match=f"{word}: say a number from 0.001 to 1000"):
+            between(0.001, 1000)(word)

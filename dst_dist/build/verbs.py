@@ -2,7 +2,7 @@
 
 import argparse
 
-from dst_dist.arguments import above_zero, whole
+from dst_dist.arguments import above_zero, between, whole
 from dst_dist.paths import path_argument
 
 
@@ -28,7 +28,9 @@ def declare_frames(commands) -> None:
     command.add_argument(
         "--out", type=path_argument, required=True, metavar="FOLDER", help="for example data/kitchen/frames"
     )
-    command.add_argument("--fps", type=above_zero, default=2.0, metavar="X", help="frames a second")
+    command.add_argument(
+        "--fps", type=between(0.001, 1000), default=2.0, metavar="X", help="frames a second, from 0.001 to 1000 (2)"
+    )
     command.add_argument("--size", type=whole(1), metavar="N", help="longer side in pixels; otherwise the video's own")
     command.set_defaults(run=_run_frames)
 
