@@ -3,28 +3,55 @@
 import errno
 import hashlib
 import os
+import re
 import secrets
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Container, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 FAILURES = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENOENT}
 """Errors of a call that failed this time. Any other error means that the file system cannot do it, or not for this
 user; a run says so once, see `dst_dist.file_system.try_folder`."""
 
+LEFT_S = 24 * 3600.0
+"""A temporary file that nobody has written to for so long is what a killed process left."""
+
+
+def new_word() -> str:
+    """Return a word that ends temporary names; no process, on any node, has another's."""
+    return secrets.token_hex(8)
+
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path; the file written there replaces `path` once it is complete and on the disk."""
+def replacing(path: Path, word: str | None = None) -> Iterator[Path]:
+    """Yield a temporary path; the file written there replaces `path` once it is complete and on the disk.
+
+    Args:
+        word: ends the temporary name; one for all files of a process lets it remove what its killed workers left.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Processes on several nodes may write the same file at once, and have the same number.
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    temporary = path.with_name(f".{path.name}.{word or new_word()}")
     try:
         yield temporary
         flush(temporary)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path, names: Container[str], word: str) -> None:
+    """Remove temporary files of these names: those that end with `word`, and those left for LEFT_S.
+
+    Others may be written at this moment, by a process on another machine.
+    """
+    for temporary in folder.glob(".*"):
+        name, _, end = temporary.name[1:].rpartition(".")
+        if name in names and re.fullmatch("[0-9a-f]{16}", end):
+            # Another process may remove it first, or it may be another user's.
+            with suppress(OSError):
+                if end == word or temporary.stat().st_mtime < time.time() - LEFT_S:
+                    temporary.unlink()
 
 
 def write_whole(path: Path, parts: str | Iterable[str]) -> None:

@@ -2,11 +2,24 @@
 
 import errno
 import os
+import time
 from pathlib import Path
 
 import pytest
 
-from dst_dist.files import flush, free_bytes, free_name, point_to, pointed_to, replacing, sha256, write_whole
+from dst_dist.files import (
+    LEFT_S,
+    flush,
+    free_bytes,
+    free_name,
+    new_word,
+    point_to,
+    pointed_to,
+    remove_leftovers,
+    replacing,
+    sha256,
+    write_whole,
+)
 from tests.refusing import refused
 
 
@@ -38,6 +51,35 @@ def test_the_content_is_on_the_disk_before_the_rename(tmp_path, monkeypatch):
         temporary.write_text("12345")
         assert not seen
     assert seen == [(5, False)] and file.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "age_s", "stays"),
+    [
+        (".a.txt.0123456789abcdef", LEFT_S + 60, False),
+        (".a.txt.0123456789abcdef", LEFT_S - 60, True),
+        (".b.txt.0123456789abcdef", LEFT_S + 60, True),
+        (".a.txt.backup", LEFT_S + 60, True),
+        ("a.txt", LEFT_S + 60, True),
+    ],
+)
+def test_what_nobody_writes_to_is_left_over(tmp_path, name, age_s, stays):
+    (tmp_path / name).write_text("half")
+    os.utime(tmp_path / name, (time.time() - age_s,) * 2)
+    remove_leftovers(tmp_path, {"a.txt"}, new_word())
+    assert (tmp_path / name).exists() == stays
+
+
+def test_a_process_removes_what_its_workers_left(tmp_path):
+    word = new_word()
+    with replacing(tmp_path / "a.txt", word) as own, replacing(tmp_path / "a.txt") as other:
+        for temporary in (own, other):
+            temporary.write_text("half")
+        remove_leftovers(tmp_path, {"a.txt"}, word)
+        assert other.exists() and not own.exists()
+        own.write_text("whole")
+    remove_leftovers(tmp_path / "none", {"a.txt"}, word)
+    assert (tmp_path / "a.txt").read_text() == "whole"
 
 
 def test_a_folder_can_be_flushed(tmp_path):

@@ -44,9 +44,15 @@ def open_frames(path: str, is_skimmed: bool = False) -> "ArrowFrames":
 
 def write_frames(path: Path, jpegs: Iterable[bytes]) -> None:
     """Write JPEG files as an Arrow stream with a binary column `frame`; the file appears when it is complete."""
+    with replacing(path) as part:
+        write_rows(part, jpegs)
+
+
+def write_rows(path: Path, jpegs: Iterable[bytes]) -> None:
+    """Write what `write_frames` does, in place."""
     schema = pa.schema([("frame", pa.binary())])
     rows = iter(jpegs)
-    with replacing(path) as part, pa.OSFile(str(part), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
         while batch := list(islice(rows, ROWS_PER_BATCH)):
             writer.write_batch(pa.record_batch([pa.array(batch, pa.binary())], schema=schema))
 
