@@ -52,7 +52,7 @@ ARROWS = {
     "data": {"config", "errors", "files", "heads", "launched", "logs", "versions"},
     "demo": {"data"},
     "sentence_models": {"errors", "logs", "versions"},
-    "build": {"arguments", "data", "errors", "files", "paths", "sentence_models"},
+    "build": {"arguments", "data", "errors", "file_system", "files", "paths", "sentence_models"},
     "model": {"config", "devices", "errors", "heads", "logs", "data"},
     "setup": {"config", "errors", "launched", "logs", "data", "model"},
     "features": {"config", "errors", "file_system", "files", "logs", "processes", "recipes", "data", "model", "setup"},

@@ -1,8 +1,10 @@
 """`dst-dist frames`: from video files to frames files, one row every 1 / fps seconds by the video's own clock."""
 
 import json
+import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,25 +14,28 @@ from PIL import Image
 
 from dst_dist.build.rates import rate_file
 from dst_dist.data.forks import in_workers
-from dst_dist.data.frames import SUFFIX, open_frames, write_frames
+from dst_dist.data.frames import SUFFIX, open_frames, write_rows
 from dst_dist.data.images import encode_jpeg
-from dst_dist.data.video_files import length_s, read_container
+from dst_dist.data.video_files import Stated, read_container, stated
 from dst_dist.data.workers import num_cores
 from dst_dist.errors import ConfigError, DataError, DstDistError
-from dst_dist.files import write_whole
+from dst_dist.file_system import WRITES, try_folder
+from dst_dist.files import flush, new_word, remove_leftovers, replacing
 
 QUALITY = 90
 """JPEG quality of the frames."""
 SHORT_S = 1.0
 """A frames file that ends so long before its video says that frames are missing."""
+WRITTEN = {"fps", "size", "source", "bytes", "modified_ns", "num_frames"}
+"""Keys of the rate file that is written beside rows. A file without one of them is somebody else's."""
 
 
 def make_frames(videos: Sequence[Path], out: Path, fps: float, size: int | None) -> Iterator[str]:
     """Write `<out>/<video>.arrow` for every video file, several at once, and yield a line about each.
 
     Row i is what the video shows i / fps seconds after its first frame. The rate and where the rows come from are
-    written beside, `<video>.json`, when the rows are complete: a video that has both as asked for is left alone, so
-    the same command goes on where it was stopped.
+    written beside, `<video>.json`: a video that has both as asked for is left alone, so the same command goes on where
+    it was stopped.
 
     Args:
         fps: rows a second.
@@ -38,51 +43,115 @@ def make_frames(videos: Sequence[Path], out: Path, fps: float, size: int | None)
             they are.
 
     Raises:
-        ConfigError: if a video is missing or two have one name, or without PyAV.
-        DataError: with all videos that cannot be decoded; the others are written.
+        ConfigError: if a video is missing, two have one name, a file that this did not write is in the way, or `out`
+            cannot be written; or without PyAV.
+        DataError: with all videos that cannot be decoded or written; the others are written.
     """
+    videos = list({(video.name, os.path.realpath(video)): video for video in videos}.values())
+    paths = [out / f"{video.stem}{SUFFIX}" for video in videos]
+    if faults := _faults(videos, paths):
+        raise ConfigError(faults)
+    yield from (f"{out}: {clause}" for clause in try_folder("--out", out, WRITES))
+    word, names = new_word(), {file.name for path in paths for file in (path, rate_file(path))}
+    remove_leftovers(out, names, word)
+    sizes = [video.stat().st_size for video in videos]
+    make = partial(_make, out, fps, size, word)
+    broken: list[str] = []
+    try:
+        with closing(in_workers(make, videos, sizes, "videos decoded", num_cores())) as made:
+            for line, found in made:
+                broken += found
+                if line:
+                    yield line
+    finally:
+        # Workers are killed when this process ends early.
+        remove_leftovers(out, names, word)
+    if broken:
+        raise DataError(broken)
+
+
+def _faults(videos: Sequence[Path], paths: Sequence[Path]) -> list[str]:
+    """Return what can be said before anything is decoded."""
     names = Counter(video.stem for video in videos)
     faults = [f"{video}: no such video file" for video in videos if not video.is_file()]
     faults += [
         f"{name}: several videos have this name; write them to different folders" for name in names if names[name] > 1
     ]
-    if faults:
-        raise ConfigError(faults)
-    sizes = [video.stat().st_size for video in videos]
-    broken: list[str] = []
-    for line, found in in_workers(partial(_make, out, fps, size), videos, sizes, "videos decoded", num_cores()):
-        broken += found
-        if line:
-            yield line
-    if broken:
-        raise DataError(broken)
+    for path in dict.fromkeys(paths):
+        there = [str(file) for file in (path, rate_file(path)) if os.path.lexists(file)]
+        if there and _read_written(path) is None:
+            what = f"{' and '.join(there)}: not written by `dst-dist frames`, or not all of it"
+            faults.append(f"{what}; move this away, or name another --out")
+    return faults
 
 
-def _make(out: Path, fps: float, size: int | None, video: Path) -> tuple[str, tuple[str, ...]]:
+def _read_written(path: Path) -> dict[str, Any] | None:
+    """Return what `_write` wrote beside rows; None for any other file and for none."""
+    try:
+        written = json.loads(rate_file(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return written if isinstance(written, dict) and written.keys() >= WRITTEN else None
+
+
+def _make(out: Path, fps: float, size: int | None, word: str, video: Path) -> tuple[str, tuple[str, ...]]:
     """Return a line about one video, or its faults."""
     path = out / f"{video.stem}{SUFFIX}"
-    status = video.stat()
-    asked = {"fps": fps, "size": size, "source": video.name, "bytes": status.st_size, "modified_ns": status.st_mtime_ns}
     try:
-        if _is_made(path, asked):
-            return f"{path}: there already", ()
-        # What is beside belongs to the rows that are about to be replaced.
-        rate_file(path).unlink(missing_ok=True)
-        write_frames(path, (_jpeg(image, size) for image in read_container(video, fps)))
-        num_rows, length = len(open_frames(str(path))), length_s(video)
-        write_whole(rate_file(path), json.dumps({**asked, "num_frames": num_rows}, indent=1) + "\n")
+        status, says = video.stat(), stated(video)
+        source = {"source": video.name, "bytes": status.st_size, "modified_ns": status.st_mtime_ns}
+        asked = {"fps": fps, "size": size, **source}
+        num_rows, what = _num_made(path, asked), "there already"
+        if num_rows is None:
+            num_rows = _write(path, word, asked, (_jpeg(image, size) for image in read_container(video, fps)))
+            what = f"{num_rows} frames, {num_rows / fps:.1f} s"
     except DstDistError as error:
         return "", error.faults
-    is_short = length is not None and num_rows / fps < length - SHORT_S
-    short = f"; the video says that it lasts {length:.1f} s: its end cannot be decoded" if is_short else ""
-    return f"{path}: {num_rows} frames, {num_rows / fps:.1f} s{short}", ()
+    except OSError as error:
+        return "", (f"{path}: cannot be written: {error}; make room, or name another --out",)
+    return f"{path}: {'; '.join([what, *_notes(says, num_rows / fps)])}", ()
 
 
-def _is_made(path: Path, asked: dict[str, Any]) -> bool:
-    if not (path.is_file() and rate_file(path).is_file()):
-        return False
-    written = json.loads(rate_file(path).read_text(encoding="utf-8"))
-    return written.pop("num_frames", None) == len(open_frames(str(path))) and written == asked
+def _num_made(path: Path, asked: dict[str, Any]) -> int | None:
+    """Return the number of rows that are there as asked for; None if they have to be made."""
+    written = _read_written(path)
+    if written is None or not path.is_file():
+        return None
+    try:
+        num_rows = len(open_frames(str(path)))
+    except DataError:
+        return None
+    return num_rows if written == {**asked, "num_frames": num_rows} else None
+
+
+def _write(path: Path, word: str, asked: dict[str, Any], jpegs: Iterable[bytes]) -> int:
+    """Write rows and their rate, and return the number of rows.
+
+    The old rows go before the rate is replaced, and the new ones come after it: however this ends, rows never stand
+    beside another's rate, nor without one.
+    """
+    with replacing(path, word) as rows, replacing(rate_file(path), word) as rate:
+        write_rows(rows, jpegs)
+        num_rows = len(open_frames(str(rows)))
+        rate.write_text(json.dumps({**asked, "num_frames": num_rows}, indent=1) + "\n", encoding="utf-8")
+        # A full disk is found out while the old rows are there.
+        flush(rows)
+        flush(rate)
+        path.unlink(missing_ok=True)
+    return num_rows
+
+
+def _notes(says: Stated, rows_s: float) -> list[str]:
+    """Return what a user should know of a video, whether its rows were made now or before."""
+    notes = []
+    if says.length_s is not None and rows_s < says.length_s - SHORT_S:
+        notes.append(f"the video says that it lasts {says.length_s:.1f} s: its end cannot be decoded")
+    if says.pixel_shape != 1:
+        look = "narrow" if says.pixel_shape > 1 else "wide"
+        notes.append(
+            f"its pixels are shown {float(says.pixel_shape):.4g} times as wide as high: its frames look too {look}"
+        )
+    return notes
 
 
 def _jpeg(image: np.ndarray, size: int | None) -> bytes:

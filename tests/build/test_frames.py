@@ -2,6 +2,7 @@
 
 import io
 import json
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from dst_dist import cli
 from dst_dist.build.frames import make_frames
 from dst_dist.data.frames import open_frames
 from dst_dist.data.images import decode_jpeg
+from dst_dist.data.video_files import Stated
 from dst_dist.errors import ConfigError, DataError
 from tests.data.videos import write_video
 
@@ -48,8 +50,8 @@ def test_what_is_there_as_asked_for_is_left_alone(tmp_path):
         return [line.endswith("there already") for line in make_frames(videos, tmp_path / "frames", fps, 32)]
 
     assert again() == [False, False] and again() == [True, True]
-    # Stopped before the rows were complete, and a video that has changed.
-    (tmp_path / "frames/tea.json").unlink()
+    # Stopped before the rows were in place, and a video that has changed.
+    (tmp_path / "frames/tea.arrow").unlink()
     write_video(tmp_path / "soup.mp4", SHADES[:3], TIMES_MS[:3])
     assert again() == [False, False] and again() == [True, True]
     assert again(fps=1.0) == [False, False]
@@ -76,7 +78,7 @@ def test_missing_videos_and_equal_names_are_faults_before_anything_is_decoded(tm
 
 def test_a_video_that_ends_early_is_said_to(tmp_path, monkeypatch):
     write_video(tmp_path / "tea.mp4", SHADES, TIMES_MS)
-    monkeypatch.setattr("dst_dist.build.frames.length_s", lambda path: 60.0)
+    monkeypatch.setattr("dst_dist.build.frames.stated", lambda path: Stated(60.0, Fraction(1)))
     (line,) = make_frames([tmp_path / "tea.mp4"], tmp_path / "frames", 2.0, None)
     assert line.endswith("the video says that it lasts 60.0 s: its end cannot be decoded")
 
