@@ -139,14 +139,18 @@ class DataSetup:
         return SplitCheck(faults, entry, clips.index.fingerprint())
 
     def _make(self, split: str, finder: FramesFinder, maker: SampleMaker | None) -> tuple[Clips, FrameFaults]:
-        """Read and check a split, and cut it if there is a maker."""
-        data = self.recipe.data
-        clips = read_split(data, split, finder, self._num_workers)
+        """Read and check a split, and cut it if there is a maker. Raises DataError with what all three find."""
+        data, workers, faults = self.recipe.data, self._num_workers, []
+        clips = read_split(data, split, finder, workers, faults)
         certificates = Certificates(self._cache.certificates_file)
-        faults = check_frames(clips.index, data.check, certificates, self._num_workers)
+        of_frames = check_frames(clips.index, data.check, certificates, workers)
         self._write(certificates.save)
-        clips = apply_frame_faults(clips, faults, data.on_missing)
-        return (clips if maker is None else cut_split(clips, maker, self._num_workers)), faults
+        clips = collect(faults, lambda: apply_frame_faults(clips, of_frames, data.on_missing)) or clips
+        if maker is not None and len(clips.index):
+            clips = collect(faults, lambda: cut_split(clips, maker, workers)) or clips
+        if faults:
+            raise DataError(faults)
+        return clips, of_frames
 
     def _keep(self, key: dict[str, Any], clips: Clips, faults: FrameFaults, finder: FramesFinder) -> str | None:
         """Keep a split and return its entry, if there is one. Raises OSError if it cannot be written, or mapped."""

@@ -51,6 +51,27 @@ def test_faults_of_model_data_and_frames_are_one_list(words, tmp_path):
         assert any(part in fault for fault in error.value.faults), part
 
 
+def test_faults_of_clips_frames_and_lengths_of_a_split_are_one_list(words, tmp_path):
+    """A clip with a fault does not hide what is wrong with the frames and the length of others."""
+    clips = [
+        prospect_clip(clip_idx=0, fps=0),
+        prospect_clip(clip_idx=1, end_frame_idx=40),
+        prospect_clip(clip_idx=2, conversation=[{"role": "system", "content": "watch " * 5000}]),
+    ]
+    write_prospect(tmp_path / "data", clips)
+    with pytest.raises(DataError) as error:
+        DataSetup(load_recipe(words)).check()
+    for part in ("fps", "frames in kitchen/frames/tea.arrow are missing", "the opening turn"):
+        assert any(part in fault for fault in error.value.faults), (part, error.value)
+
+
+def test_a_split_without_one_clip_that_can_be_read_has_its_own_faults_alone(words, tmp_path):
+    write_prospect(tmp_path / "data", [prospect_clip(fps=0)])
+    with pytest.raises(DataError) as error:
+        DataSetup(load_recipe(words)).check()
+    assert len(error.value.faults) == 1 and "fps" in str(error.value)
+
+
 def remove_root(root):
     shutil.rmtree(root)
 

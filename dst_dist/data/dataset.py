@@ -51,16 +51,23 @@ class Clips:
         return frozenset(map(self.index.frames_path, blind))
 
 
-def read_split(data: config.Data, split: str, finder: FramesFinder | None = None, num_workers: int = 0) -> Clips:
+def read_split(
+    data: config.Data,
+    split: str,
+    finder: FramesFinder | None = None,
+    num_workers: int = 0,
+    faults: list[str] | None = None,
+) -> Clips:
     """Return the clips of `train`, `val` or `test`; frames are not looked at.
 
     Args:
-        finder, num_workers: as in `read_clips`.
+        finder, num_workers, faults: as in `read_clips`.
 
     Raises:
-        DataError: with every fault found in any file.
+        DataError: as `read_clips`.
     """
-    index, weights, report = read_clips(Path(data.root), getattr(data, split), split, data.strict, finder, num_workers)
+    names = getattr(data, split)
+    index, weights, report = read_clips(Path(data.root), names, split, data.strict, finder, num_workers, faults)
     return Clips(index, weights, report.lines())
 
 

@@ -34,6 +34,7 @@ def read_clips(
     strict: bool,
     finder: FramesFinder | None = None,
     num_workers: int = 0,
+    faults: list[str] | None = None,
 ) -> tuple[ClipIndex, list[int], Report]:
     """Read every file that a recipe names for one split, without looking at frames.
 
@@ -45,12 +46,13 @@ def read_clips(
         strict: whether a clip that contradicts itself is at fault (recipe `data.strict`).
         finder: of the same root; it remembers where frames files were found.
         num_workers: as in `in_workers`; the result is the same.
+        faults: a list that gets the faults of clips, so that the others are returned for further checks.
 
     Returns:
         The clips in the order of the files, the weight of each, and what was counted on the way.
 
     Raises:
-        DataError: with the faults of all files.
+        DataError: with the faults of all files, if there is no list for them or nothing could be read.
     """
     reader = _open(root, strict, finder)
     files = reader.list_files(names, split)
@@ -60,10 +62,12 @@ def read_clips(
     shares: list[_Share] = list(in_workers(read, range(num_shares), sizes, "MiB of data files parsed", num_workers))
     if num_shares > 1 and any(share.faults for share in shares):
         # Faults are named in the order of the files, and one that clips share is named once: by one process.
-        return read_clips(root, names, split, strict, finder)
-    faults = reader.faults + shares[0].faults
-    if faults:
-        raise DataError(faults)
+        return read_clips(root, names, split, strict, finder, faults=faults)
+    found_faults = reader.faults + shares[0].faults
+    if found_faults and (faults is None or not any(share.blocks for share in shares)):
+        raise DataError(found_faults)
+    if faults is not None:
+        faults += found_faults
     found: dict[int, _Block] = {}
     for share in shares:
         found |= share.blocks
