@@ -23,6 +23,7 @@ from dst_dist.errors import DataError
 
 CLIPS_PER_BLOCK = 100
 """Clips that one process reads before the next one's turn."""
+SEVERAL_RATES = "frames files whose clips say several frames a second, of which one is right"
 MOST_SHARES = 8
 """Every process parses all files, which is a sixth of reading them alone, so that more would help little."""
 
@@ -73,8 +74,14 @@ def read_clips(
         found |= share.blocks
         reader.finder.answers |= share.answers
     blocks = [found[number] for number in sorted(found)]
+    rates: dict[str, set[float]] = {}
     for block in blocks:
         reader.report.add(block.report)
+        for video, of_block in block.rates.items():
+            rates.setdefault(video, set()).update(of_block)
+    for video, of_video in rates.items():
+        if len(of_video) > 1:
+            reader.report.count(SEVERAL_RATES, f"{video} ({', '.join(f'{rate:g}' for rate in sorted(of_video))})")
     weights = [weight for block in blocks for weight in block.weights]
     return ClipIndex.joined([block.index for block in blocks]), weights, reader.report
 
@@ -124,6 +131,8 @@ class _Block(NamedTuple):
     index: ClipIndex
     weights: list[int]
     report: Report
+    rates: dict[str, set[float]]
+    """`fps` of the clips of each video."""
 
 
 class _Share(NamedTuple):
@@ -201,7 +210,7 @@ class _Reader:
             faults += own.lines()
 
     def _read_block(self, members: Iterable[_Raw]) -> _Block:
-        report, weights = Report(), []
+        report, weights, rates = Report(), [], {}
 
         def clips() -> Iterator[Clip]:
             for raw in members:
@@ -210,13 +219,14 @@ class _Reader:
                 if clip is None:
                     continue
                 weights.append(raw.weight)
+                rates.setdefault(clip.video, set()).add(clip.fps)
                 if raw.use > 1:
                     # Public data repeats ids (several dialogs of one video); results need them apart.
                     log.count("clips whose id was taken, numbered #2 and on")
                     clip = replace(clip, id=f"{clip.id}#{raw.use}")
                 yield clip
 
-        return _Block(ClipIndex.from_clips(clips()), weights, report)
+        return _Block(ClipIndex.from_clips(clips()), weights, report, rates)
 
     def _read_clip(self, raw: _Raw, log: ClipLog) -> Clip | None:
         if raw.is_repeated:

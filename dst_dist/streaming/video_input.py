@@ -86,7 +86,7 @@ class _Task(_Written):
     goal: Text
     steps: Annotated[list[_Step], BeforeValidator(_as_objects)] = []
     prompt: str | None = None
-    fps: Annotated[float, Field(gt=0, le=1000)] | None = None
+    fps: Annotated[float, Field(ge=0.001, le=1000)] | None = None
     initial_dst_state: State | None = None
     user: list[_UserTurn] = []
 

@@ -55,6 +55,13 @@ def test_videos_in_two_splits_are_counted(tmp_path):
     assert shared_videos(splits) == ["1 videos in two splits, for example: kitchen/frames/tea.arrow in train and val"]
 
 
+def test_one_frames_file_at_several_rates_is_counted(tmp_path):
+    root = make_root(tmp_path)
+    write_prospect(root, [prospect_clip(clip_idx=number, fps=fps) for number, fps in enumerate((2.0, 2.0, 30.0))])
+    _, _, report = read(root, "kitchen", strict=False)
+    assert report.examples[reading.SEVERAL_RATES] == ["kitchen/frames/tea.arrow (2, 30)"]
+
+
 def test_moving_the_data_keeps_the_fingerprint(tmp_path):
     fingerprints = {read(make_root(tmp_path / name), "kitchen")[0].fingerprint() for name in "ab"}
     assert len(fingerprints) == 1

@@ -165,10 +165,11 @@ def test_a_task_with_everything(tmp_path):
     assert all(turn.frame < clip.end_frame for turn in clip.turns)
 
 
-def test_all_faults_of_a_task_are_reported_at_once(tmp_path):
+@pytest.mark.parametrize("fps", [0, 1e-9, 1001])
+def test_all_faults_of_a_task_are_reported_at_once(tmp_path, fps):
     task = {
         "steps": ["boil", {"id": "S1", "name": "again"}, ""],
-        "fps": 0,
+        "fps": fps,
         "initial_dst_state": {"S9": "started"},
         "user": [{"time_s": -1, "text": "Hm"}, {"text": " "}],
         "gaol": "x",
