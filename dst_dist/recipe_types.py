@@ -10,9 +10,9 @@ from dst_dist.paths import expanded
 
 
 def _number(value: Any) -> Any:
-    """Return the number that a text spells, YAML 1.1 reads `2e-5` as a string, or a whole number as a float."""
-    if isinstance(value, str | int) and not isinstance(value, bool):
-        with suppress(ValueError, OverflowError):
+    """Return the number that a text spells: YAML 1.1 reads `2e-5` as a string."""
+    if isinstance(value, str):
+        with suppress(ValueError):
             return float(value)
     return value
 

@@ -69,21 +69,31 @@ def read_clips(
         raise DataError(found_faults)
     if faults is not None:
         faults += found_faults
+    blocks = _in_order(shares, reader.finder)
+    for block in blocks:
+        reader.report.add(block.report)
+    _count_several_rates(blocks, reader.report)
+    weights = [weight for block in blocks for weight in block.weights]
+    return ClipIndex.joined([block.index for block in blocks]), weights, reader.report
+
+
+def _in_order(shares: "Sequence[_Share]", finder: FramesFinder) -> "list[_Block]":
+    """Return the blocks of all shares in order; the finder learns where frames files were found."""
     found: dict[int, _Block] = {}
     for share in shares:
         found |= share.blocks
-        reader.finder.answers |= share.answers
-    blocks = [found[number] for number in sorted(found)]
+        finder.answers |= share.answers
+    return [found[number] for number in sorted(found)]
+
+
+def _count_several_rates(blocks: "Sequence[_Block]", report: Report) -> None:
+    """Count the frames files whose clips do not say the same rate."""
     rates: dict[str, set[float]] = {}
-    for block in blocks:
-        reader.report.add(block.report)
-        for video, of_block in block.rates.items():
-            rates.setdefault(video, set()).update(of_block)
+    for video, of_block in (pair for block in blocks for pair in block.rates.items()):
+        rates.setdefault(video, set()).update(of_block)
     for video, of_video in rates.items():
         if len(of_video) > 1:
-            reader.report.count(SEVERAL_RATES, f"{video} ({', '.join(f'{rate:g}' for rate in sorted(of_video))})")
-    weights = [weight for block in blocks for weight in block.weights]
-    return ClipIndex.joined([block.index for block in blocks]), weights, reader.report
+            report.count(SEVERAL_RATES, f"{video} ({', '.join(f'{rate:g}' for rate in sorted(of_video))})")
 
 
 def list_files(root: Path, names: Sequence[str | dict[str, int]], split: str) -> dict[str, int]:
@@ -126,13 +136,12 @@ class _Raw(NamedTuple):
 
 
 class _Block(NamedTuple):
-    """Up to CLIPS_PER_BLOCK clips that follow each other in the files."""
+    """Up to CLIPS_PER_BLOCK clips that follow each other in the files, and the rates of each video's."""
 
     index: ClipIndex
     weights: list[int]
     report: Report
     rates: dict[str, set[float]]
-    """`fps` of the clips of each video."""
 
 
 class _Share(NamedTuple):

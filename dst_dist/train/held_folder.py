@@ -50,7 +50,7 @@ class HeldFolder(RunFolder):
         self.may_write_status, self.lacking = False, []
         try:
             # Of a link, what it points to is made: it may have been moved aside.
-            self.path.resolve().mkdir(parents=True, exist_ok=True)
+            Path(os.path.realpath(self.path)).mkdir(parents=True, exist_ok=True)
             self._lock = open(self.lock_file, "a+", encoding="utf-8")  # noqa: SIM115, held until the process ends
             self._hold()
         except OSError as error:

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import shutil
 
 import pytest
 
@@ -75,6 +76,9 @@ def test_a_compared_run_measured_differently_raises_before_anything_is_measured(
         path = tmp_path / "evaluation" / f"{name}.json"
         path.parent.mkdir(exist_ok=True)
         path.write_text(json.dumps((alone[0][1] | alone[1][1])[path.name]))
+    # The same weights, measured otherwise.
+    (tmp_path / "final").mkdir()
+    shutil.copy(run / "final/config.json", tmp_path / "final")
     for work in ("readings.read_model", "_watch_all"):
         monkeypatch.setattr(f"dst_dist.evaluate.run.{work}", None)
     with own_logging():
