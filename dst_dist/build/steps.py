@@ -62,8 +62,11 @@ def lines_without_step(knowledge: str, steps: list[Step]) -> list[str]:
 
 
 def _below_headings(lines: list[str]) -> list[str]:
-    """Return the lines that hold the steps: all if the numbers in them grow, else those below a heading from which
-    they grow, else below the last heading with a number behind it."""
+    """Return the lines that hold the steps.
+
+    These are all if their numbers grow, else those below a heading from which on they grow, else those below the last
+    heading with a number behind it.
+    """
     headings = [place + 1 for place, line in enumerate(lines) if _is_heading(line)]
     for start in (0, *headings):
         numbers = [found.number for line in lines[start:] if (found := _numbered(line))]
