@@ -225,11 +225,10 @@ class FeatureReader:
         Raises:
             DataError: if there are no features of a file that is not among the absent ones.
         """
-        rows = np.asarray(rows, dtype=np.int64)
-        if path in self.absent:
+        rows, file = np.asarray(rows, dtype=np.int64), self._open(self._store.path(path))
+        if file is None and path in self.absent:
             out[:] = self._grey
             return np.zeros(len(rows), bool)
-        file = self._open(self._store.path(path))
         if file is None:
             raise DataError(
                 f"{self._store.path(path)}: the features of {path} are gone; mount or copy data.feature_cache again, "

@@ -137,7 +137,8 @@ class FrameReader:
     """Reads frames as the model takes them, uint8 [3, size, size]; keeps the `max_open` files read last open.
 
     Args:
-        absent: paths of files that could not be opened when the data was checked; their frames are GREY.
+        absent: paths of files that had nothing for a clip when the data was checked. If one cannot be opened, its
+            frames are GREY.
     """
 
     def __init__(self, size: int, max_open: int = MAX_OPEN_FILES, absent: frozenset[str] = frozenset()):
@@ -167,10 +168,13 @@ class FrameReader:
                 a training's frames grey.
         """
         good, pixels = np.zeros(len(rows), dtype=bool), out.numpy()
-        if path in self.absent:
+        try:
+            file = self._open(path)
+        except DataError:
+            if path not in self.absent:
+                raise
             pixels[:] = GREY
             return good
-        file = self._open(path)
         for position, row in enumerate(rows):
             try:
                 pixels[position] = preprocess(file.image(row), self.size)

@@ -9,7 +9,7 @@ from dst_dist.data.cutting import CUT_FIELDS
 from dst_dist.data.frames import GREY, write_frames
 from dst_dist.errors import DataError
 from tests.data.datasets import check_counts, frame_values, labels_by_frame, make_dataset, spec_of
-from tests.data.handmade import grey, make_root, undecodable, video
+from tests.data.handmade import grey, make_root, prospect_clip, undecodable, video, write_prospect
 
 
 @pytest.fixture
@@ -69,6 +69,15 @@ def test_a_video_without_a_single_frame_is_in_the_notes(root):
     assert any("8 frames of 1 clips are missing (1 clips have no other)" in note for note in dataset.notes)
     batch = dataset[spec_of(dataset, 0)]
     assert frame_values(batch) == [GREY] * 8 and batch.num_placeholders == 8
+
+
+def test_a_clip_without_a_single_frame_leaves_the_others_of_its_file_theirs(root):
+    kitchen = prospect_clip()
+    beyond = {"start_frame_idx": 100, "end_frame_idx": 108, "conversation": kitchen["conversation"][:1]}
+    write_prospect(root, [kitchen, {**kitchen, **beyond, "clip_idx": 1}])
+    dataset = make_dataset(root, ["kitchen"], on_missing="placeholder")
+    assert GREY not in frame_values(dataset[spec_of(dataset, 0)])
+    assert frame_values(dataset[spec_of(dataset, 1)]) == [GREY] * 8
 
 
 @pytest.fixture
