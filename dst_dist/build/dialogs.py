@@ -168,8 +168,11 @@ def _mend(value: Any, log: ClipLog) -> Any:
 
 
 def _split(path: Path) -> str | None:
-    """Return the split that a file's name begins with, or else its folder's; None if neither does."""
-    found = _SPLIT_NAME.match(path.name) or _SPLIT_NAME.match(path.absolute().parent.name)
+    """Return the split that a file's name begins with, or else its folder's; None if neither does.
+
+    The folder counts only as far as the user wrote it: the place of a project, such as `test_x`, says nothing.
+    """
+    found = _SPLIT_NAME.match(path.name) or _SPLIT_NAME.match(path.parent.name)
     return SPLITS[found.lastindex - 1] if found else None
 
 

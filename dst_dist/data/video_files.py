@@ -59,7 +59,7 @@ def read_container(path: Path, fps: float) -> Iterator[np.ndarray]:
 
 
 class Stated(NamedTuple):
-    """What a video file says of itself that its frames do not show.
+    """The length and the shape of pixels that a video file states; its frames do not show them.
 
     Attributes:
         length_s: seconds from the first frame to the end of the last; None if that is not stated.
@@ -71,7 +71,7 @@ class Stated(NamedTuple):
 
 
 def stated(path: Path) -> Stated:
-    """Return what a video file says of itself. Raises as `read_container`."""
+    """Return the length and the shape of pixels that a video file states. Raises as `read_container`."""
     with _open(path) as container:
         stream = container.streams.video[0]
         return Stated(_length_s(container, stream), Fraction(stream.sample_aspect_ratio or 1))

@@ -1,8 +1,10 @@
 """Raw dialogs: where they belong, and all faults at once."""
 
+from pathlib import Path
+
 import pytest
 
-from dst_dist.build.dialogs import read_dialogs
+from dst_dist.build.dialogs import NO_SPLIT, read_dialogs
 from dst_dist.data.reading_log import Report
 from dst_dist.errors import DataError
 from tests.build.raw import turn, video, write
@@ -40,6 +42,14 @@ def test_the_split_is_in_the_name_of_file_or_folder(tmp_path, name, split):
     path = write(tmp_path / "data" / name, [video()])
     assert [found.split for found in read_dialogs([path], report)] == [split]
     assert sum(report.counts.values()) == (split == "train" and not path.name.startswith("train"))
+
+
+def test_the_working_folder_is_no_split(tmp_path, monkeypatch):
+    write(tmp_path / "test_x/tea.json", [video()])
+    monkeypatch.chdir(tmp_path / "test_x")
+    report = Report()
+    assert [found.split for found in read_dialogs([Path("tea.json")], report)] == ["train"]
+    assert list(report.counts) == [NO_SPLIT]
 
 
 @pytest.mark.parametrize(
