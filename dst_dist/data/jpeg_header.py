@@ -1,7 +1,7 @@
 """Recognises plain JPEG headers by their markers alone, several times as fast as Pillow opens the image."""
 
-from dst_dist.data.images import MAX_PIXELS
-
+MAX_PIXELS = 64_000_000
+"""Largest image that is decoded."""
 APP0, START_OF_SCAN, TABLES = 0xE0, 0xDA, 0xDB
 SKIPPED = (0xC4, 0xDD, 0xFE)
 """Huffman tables, restart interval and comment: Pillow reads past them too."""

@@ -249,7 +249,9 @@ class SmolVLMForDST(SmolVLMForConditionalGeneration):
         dtype, patches = tower.embeddings.patch_embedding.weight.dtype, []
         with self._autocast(frames.device), torch.set_grad_enabled(trained and torch.is_grad_enabled()):
             for chunk in frames.tensor_split(num_calls):
-                pixels = (chunk.float() / 127.5 - 1).to(dtype)
+                # Frames may come with a pixel's values together; the same order always, so that all sum alike.
+                planes = chunk.to(torch.float32, memory_format=torch.contiguous_format)
+                pixels = (planes / 127.5 - 1).to(dtype)
                 # The tower itself, not get_image_features: that one drops all-zero images.
                 output = tower(pixels).last_hidden_state
                 patches.append(pool_patches(output, self.config.scale_factor, self.pooled_side))

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from dst_dist.data.frames import FrameReader
 from dst_dist.data.images import decode_jpeg, open_jpeg, preprocess
 
 SOURCES = ((384, 384), (640, 480), (1280, 720), (1920, 1080))
@@ -77,7 +78,9 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=384)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    found, out = ways(options.size), np.empty((3, options.size, options.size), np.uint8)
+    found, square = ways(options.size), (options.size, options.size)
+    room = {name: np.empty((3, *square), np.uint8) for name in found}
+    room["now"] = FrameReader(options.size).empty(1)[0].numpy()
     others = [name for name in found if name != "now"]
     print(f"| source | now, frames/s | {' | '.join(f'times {name}' for name in others)} | largest, mean difference |")
     print("|---|---|---|" + "---|" * len(others))
@@ -87,7 +90,7 @@ def main() -> None:
         for _ in range(options.repeats + 1):
             for name, way in found.items():
                 started = time.perf_counter()
-                out[...] = way(jpeg, options.size)
+                room[name][...] = way(jpeg, options.size)
                 times[name].append(time.perf_counter() - started)
         taken = {name: statistics.median(of_way[1:]) for name, of_way in times.items()}
         ratios = " | ".join(f"{taken[name] / taken['now']:.2f}" for name in others)

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from dst_dist.data import frames, images
+from dst_dist.data import frames, images, jpeg_header
 from dst_dist.data.frames import GREY, FrameReader, open_frames, write_frames
 from dst_dist.data.images import decode_jpeg
 from dst_dist.errors import DataError
@@ -129,7 +129,8 @@ def test_damaged_arrow_files_end_in_a_data_error_or_in_frames(tmp_path):
 
 
 def test_too_many_pixels_are_refused_before_decoding(tmp_path, monkeypatch):
-    monkeypatch.setattr(images, "MAX_PIXELS", 400)
+    for module in (images, jpeg_header):
+        monkeypatch.setattr(module, "MAX_PIXELS", 400)
     write_frames(tmp_path / "v.arrow", [jpeg(40, (20, 20)), jpeg(40, (21, 20))])
     assert read(tmp_path / "v.arrow", [0, 1])[0] == [True, False]
     with pytest.raises(ValueError, match="21 x 20 pixels, more than the 400 allowed"):

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from dst_dist.data import images
+from dst_dist.data.frames import FrameReader
 from dst_dist.data.images import DECODE_ERRORS, decode_jpeg, open_jpeg, preprocess, thumbnail, to_rgb
 from tests.data.handmade import noise
 
@@ -104,6 +105,16 @@ def test_pixels_of_a_video_are_those_of_pillow(width, height):
 def test_an_image_of_the_right_size_is_taken_as_it_is():
     image = noise(2, (SIZE, SIZE))
     np.testing.assert_array_equal(preprocess(to_rgb(image), SIZE), np.asarray(image).transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize("torch_resizes", [True, False])
+@pytest.mark.parametrize("size", [(SIZE, SIZE), (40, 23), (23, 90)])
+def test_frames_are_copied_without_being_rearranged(size, torch_resizes, monkeypatch):
+    """A data worker copies every frame into its micro-batch: the same order on both sides makes it one piece."""
+    monkeypatch.setattr(images, "TORCH_RESIZES", torch_resizes and images.TORCH_RESIZES)
+    room = FrameReader(SIZE).empty(3)
+    assert all(one.numpy().transpose(1, 2, 0).flags.c_contiguous for one in room.split(1)[1])
+    assert preprocess(to_rgb(noise(2, size)), SIZE).transpose(1, 2, 0).flags.c_contiguous
 
 
 def test_preprocess_keeps_channels_and_axes_apart():

@@ -118,6 +118,18 @@ def test_the_tower_runs_in_chunks_and_at_least_min_calls_times(frames, batch_siz
     assert calls == expected
 
 
+@pytest.mark.parametrize("min_calls", [1, 2, 9])
+def test_frames_give_the_same_bits_in_any_order_of_memory(min_calls):
+    """A convolution sums in another order where a pixel's values are together, unless its input is rearranged."""
+    model, given = tiny_model(tokens_per_frame=4), []
+    model.model.vision_model.register_forward_pre_hook(lambda module, args: given.append(args[0].is_contiguous()))
+    frames = random_frames(7)
+    together = frames.contiguous(memory_format=torch.channels_last)
+    assert together.stride() != frames.stride()
+    assert torch.equal(model.encode_frames(together, min_calls), model.encode_frames(frames, min_calls))
+    assert given and all(given)
+
+
 def test_chunks_and_blank_frames_leave_the_gradients_alone():
     model = tiny_model(tokens_per_frame=4)
     batch = pack([sample(model.config, 3, seed=1)])
