@@ -230,6 +230,8 @@ class Checkpoint(Section):
     """Copy the state to host memory and write it while training goes on; where no copy fits, training waits."""
     best: Literal[tuple(f"val/{key}" for key, metric in METRICS.items() if metric.chooses_best)] = "val/loss"
     """Validation metric that chooses the best checkpoint."""
+    final: Literal["last", "best"] = "last"
+    """Which model `final/` is: that of the last step, or of the best checkpoint, also of a run that is over."""
 
 
 class Log(Section):
@@ -269,12 +271,17 @@ class Recipe(Section):
     log: Log = Log()
 
     @model_validator(mode="after")
-    def _caches_a_frozen_tower(self) -> "Recipe":
+    def _sections_agree(self) -> "Recipe":
+        faults = []
+        if self.checkpoint.final == "best" and not self.data.val:
+            faults.append("checkpoint.final: best is chosen by validation, and data.val is empty; set it to last")
         if self.data.feature_cache is not None and self.finetune.train.vision:
-            raise ValueError(
+            faults.append(
                 "data.feature_cache keeps what a frozen tower makes of frames, and finetune.train.vision trains the "
                 "tower; set one of them to null or false"
             )
+        if faults:
+            raise ValueError("; ".join(faults))
         return self
 
     def to_yaml(self) -> str:

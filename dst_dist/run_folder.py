@@ -92,6 +92,12 @@ class RunFolder:
         """Return whether the folder's run has this recipe, except for FREE_KEYS."""
         return self.config_file.is_file() and not recipe_differences(self.read_config(), recipe)
 
+    def has_final_of(self, recipe: dict[str, Any]) -> bool:
+        """Return whether the run is over, has this recipe except for FREE_KEYS, and `final/` is the model it names."""
+        if not self.is_over or not self.has_recipe(recipe):
+            return False
+        return flat(self.read_config()).get("checkpoint.final", "last") == recipe["checkpoint"]["final"]
+
     def read_config(self) -> dict[str, Any]:
         """Return the recipe of the folder's run."""
         return yaml.safe_load(self.config_file.read_text(encoding="utf-8"))

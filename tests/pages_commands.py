@@ -103,6 +103,8 @@ class Commands:
         else:
             rest = [self.recipe_word(word) for word in rest if not word.startswith(("data.", "model.", "output_dir="))]
             rest += [*self.demo_words, *SMALL_TRAINING]
+            if "checkpoint.final=best" in rest:
+                rest.append("data.val=[garden]")
         key = (engine, num_processes, module, *(word.replace(str(self.scratch), "") for word in rest))
         if key in LAUNCHED:
             return

@@ -27,6 +27,9 @@ def describe(fault: Any, recipe: type[BaseModel]) -> str:
     message = PLAINLY.get(
         fault["type"], fault["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
     )
+    if fault["type"] == "value_error" and (not names or is_section(field_of(recipe, names).annotation)):
+        # A fault between keys names them itself, and the whole section behind it would hide it.
+        return f"{key}: {message}" if names else message
     found = repr(fault["input"])
     found = found if len(found) <= 80 else f"{found[:77]}..."
     return f"{key}: {message[0].lower() + message[1:]} (found {found})"

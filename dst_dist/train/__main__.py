@@ -98,7 +98,7 @@ def _check_and_train(options: argparse.Namespace, run: HeldFolder, stop: StopReq
 
     check_devices()
     set_up_logging(is_main())
-    if run.is_over and run.has_recipe(recipe.model_dump(mode="json")):
+    if run.has_final_of(recipe.model_dump(mode="json")):
         logger.info("%s was trained to its end already; see %s", run.path, run.final)
         run.step = run.steps_done()
         return DONE

@@ -81,7 +81,7 @@ class Checkpoints:
             OSError: on every process, if it failed on any.
         """
         assert self._begun is None, "the save before is not complete"
-        target = self.folder / f"step-{step:08d}"
+        target = self.of_step(step)
         # The name is new each time: a process of an earlier start that is still alive cannot write into it.
         name = f"{target.name}{UNFINISHED}-{secrets.token_hex(4)}"
         exists, temporary = engine.from_main((target.exists(), self.folder / name))
@@ -161,7 +161,7 @@ class Checkpoints:
             best_step: 0 if no checkpoint is the best yet.
         """
         self._link("last", last)
-        best = self.folder / f"step-{best_step:08d}"
+        best = self.of_step(best_step)
         if best_step and best.is_dir():
             self._link("best", best)
         else:
@@ -175,25 +175,33 @@ class Checkpoints:
     def newest_valid(self, engine: Engine) -> Path | None:
         """Return the newest checkpoint whose every byte is as it was written, or None if there is none (collective).
 
-        Each file is read once, by one process. Damaged checkpoints are logged, and renamed if an older one is good.
+        Damaged checkpoints are logged, and renamed if an older one is good.
 
         Raises:
             CheckpointError: if there are checkpoints, but not one is good.
         """
         broken: dict[Path, str] = {}
         for path in reversed(engine.from_main(self.existing())):
-            faults = {text for part in engine.gather_objects(_verify_own_share(path, engine)) for text in part}
+            faults = self.faults(path, engine)
             if not faults:
                 # Training will reach their steps again.
                 engine.on_main(lambda: [path.rename(free_name(path, "broken")) for path in broken])
                 return path
-            broken[path] = "; ".join(sorted(faults))
+            broken[path] = "; ".join(faults)
             logger.warning("%s cannot be used, the one before is tried: %s", path, broken[path])
         if broken:
             remedy = f"to begin again from the first step, move {self.folder} away"
             faults = [f"{path}: {text}" for path, text in broken.items()]
             raise CheckpointError([*faults, f"no checkpoint can be used; {remedy}"])
         return None
+
+    def faults(self, path: Path, engine: Engine) -> list[str]:
+        """Return what is wrong with a checkpoint; each file is read once, by one process (collective)."""
+        return sorted({text for part in engine.gather_objects(_verify_own_share(path, engine)) for text in part})
+
+    def of_step(self, step: int) -> Path:
+        """Return the place of the checkpoint of a step."""
+        return self.folder / f"step-{step:08d}"
 
     def clear_unfinished(self) -> None:
         """Remove what a killed process left half written or half removed. For the main process.

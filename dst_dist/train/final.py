@@ -1,15 +1,46 @@
-"""Writes the final model: a Hugging Face folder with the thresholds chosen on validation."""
+"""Chooses and writes the final model: a Hugging Face folder with the thresholds chosen on validation."""
 
-from dst_dist.config import Recipe
+from dst_dist.config import Checkpoint, Recipe
 from dst_dist.data.dataset import SampleDataset
+from dst_dist.errors import CheckpointError
 from dst_dist.heads import HEADS, NEVER
 from dst_dist.logs import logger
 from dst_dist.model.model_files import ModelFiles
 from dst_dist.model.saving import save_model, saved_names
+from dst_dist.train.checkpoint import Checkpoints, load, read_training
 from dst_dist.train.description import why_untrained
 from dst_dist.train.engine import Engine
 from dst_dist.train.held_folder import HeldFolder
 from dst_dist.train.resume import Progress
+
+
+def load_chosen(engine: Engine, checkpoints: Checkpoints, wanted: Checkpoint, progress: Progress) -> Progress:
+    """Bring the model that `final/` is to be into the engine, and return the progress at its step (collective).
+
+    Raises:
+        CheckpointError: if it is the best one and its checkpoint is lost or damaged.
+    """
+    step, best_step = progress.step, progress.best_step
+    if best_step == step:
+        return progress
+    if wanted.final == "last" or not best_step:
+        if wanted.final == "best":
+            logger.warning(f"checkpoint.final: no evaluation was the best by {wanted.best}; final/ is of the last step")
+        elif best_step:
+            logger.info(
+                f"final/ is the model of step {step}; {wanted.best} was best at step {best_step}, whose model the same "
+                "command with checkpoint.final=best writes"
+            )
+        return progress
+    best = checkpoints.of_step(best_step)
+    if faults := checkpoints.faults(best, engine):
+        raise CheckpointError(
+            f"checkpoint.final: {best}, the best, cannot be used: {'; '.join(faults)}; set it to last for the model of "
+            f"step {step}"
+        )
+    load(best, engine, best_step)
+    logger.info(f"final/ is the model of step {best_step}, the best by {wanted.best}; the last step was {step}")
+    return Progress(**read_training(best)["progress"])
 
 
 def write_final(
@@ -23,7 +54,7 @@ def write_final(
     Args:
         data: the training split.
         start: the model that training started from.
-        progress: has the thresholds chosen on validation.
+        progress: has the thresholds chosen on validation, as `load_chosen` returned it.
     """
     model, rates = engine.unwrapped, data.positive_rates()
     weights = engine.full_state_dict(saved_names(model))

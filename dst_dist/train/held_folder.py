@@ -113,16 +113,16 @@ class HeldFolder(RunFolder):
             the earlier run's new place, or None.
 
         Raises:
-            ConfigError: if a finished run is to be resumed but has no checkpoint.
+            ConfigError: if a finished run is to be resumed, or its best model taken, but has no checkpoint.
         """
         moved = None
         can_resume = self.has_checkpoint and (bool(allowed) or not self.is_over)
+        if self.is_over and not self.has_checkpoint and (allowed or self.has_recipe(recipe)):
+            raise ConfigError(
+                f"{self.path} is finished and has no checkpoint to go on from, or to take the best of: choose another "
+                f"output_dir, with model.name_or_path={self.final} to start from its model"
+            )
         if self.config_file.exists() and not can_resume and not self.has_recipe(recipe):
-            if allowed and self.is_over:
-                raise ConfigError(
-                    f"{self.path} is finished and has no checkpoint to go on from: choose another output_dir, "
-                    f"with model.name_or_path={self.final} to start from its model"
-                )
             moved = self._move_aside()
         if self.metrics_file.exists():
             _remove_cut_line(self.metrics_file)
@@ -149,7 +149,7 @@ class HeldFolder(RunFolder):
 
     def write_config(self, recipe_yaml: str) -> None:
         """Write the recipe. If it differs from that of `final/`, the run counts as unfinished from now on."""
-        if self.is_over and not self.has_recipe(yaml.safe_load(recipe_yaml)):
+        if self.is_over and not self.has_final_of(yaml.safe_load(recipe_yaml)):
             write_whole(self.goes_on_file, "final/ is of an earlier recipe until this run is done\n")
         write_whole(self.config_file, recipe_yaml)
 

@@ -20,7 +20,7 @@ from dst_dist.setup import Checks, DataSetup
 from dst_dist.train.checkpoint import Checkpoints
 from dst_dist.train.description import describe
 from dst_dist.train.engine import Engine
-from dst_dist.train.final import write_final
+from dst_dist.train.final import load_chosen, write_final
 from dst_dist.train.held_folder import HeldFolder
 from dst_dist.train.optim import build_optimizer, rate_factor, set_rates
 from dst_dist.train.probe import run_largest
@@ -175,17 +175,14 @@ class Trainer:
             self.log.checkpoint(*saved, time.perf_counter() - started_s)
 
     def finish(self) -> None:
-        """Write `final/`, the model of the last step (collective)."""
-        step, best_step = self.progress.step, self.progress.best_step
-        if step < self.num_steps:
+        """Write `final/`, the model of the last step or the best one (collective)."""
+        if self.progress.step < self.num_steps:
             logger.info(
                 f"eval.patience: {self.progress.num_since_best} evaluations in a row were no better than that of step "
-                f"{best_step}; training ends"
+                f"{self.progress.best_step}; training ends"
             )
-        if best_step and best_step < step:
-            best = self.recipe.checkpoint.best
-            logger.info(f"final/ is the model of step {step}; {best} was best at step {best_step}")
-        write_final(self.engine, self.recipe, self.run_folder, self.data, self.setup.model_files, self.progress)
+        chosen = load_chosen(self.engine, self.checkpoints, self.recipe.checkpoint, self.progress)
+        write_final(self.engine, self.recipe, self.run_folder, self.data, self.setup.model_files, chosen)
 
     def evaluation_is_due(self) -> bool:
         step = self.progress.step

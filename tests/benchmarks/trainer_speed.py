@@ -9,6 +9,7 @@ many times a trainer's ours are, with frames encoded every step and with kept fe
 
 import argparse
 import importlib.util
+import json
 import logging
 import shutil
 import statistics
@@ -24,7 +25,7 @@ from dst_dist.data.dataset import SampleDataset
 from dst_dist.demo.make import make_demo
 from dst_dist.recipes.loading import load_recipe
 from dst_dist.setup import DataSetup
-from tests.benchmarks.features_speed import make_model, step_s
+from tests.benchmarks.features_speed import make_model
 from tests.conftest import SMALL
 from tests.train.in_process import train
 
@@ -124,7 +125,10 @@ def stock_tokens_per_s(folder: Path, words: list[str], steps: int, trl: bool) ->
 def our_tokens_per_s(folder: Path, words: list[str], name: str) -> float:
     """Return the tokens a second of our training."""
     assert train([*words, f"output_dir={folder / name}", "data.num_workers=1"]) == 0
-    return tokens_a_step(words)[1] / step_s(folder / name)
+    lines = map(json.loads, (folder / name / "metrics.jsonl").read_text().splitlines())
+    steps = [(line["num_tokens"], line["num_tokens"] / line["tokens_per_s"]) for line in lines][2:]
+    num_tokens, taken_s = (sum(values) for values in zip(*steps, strict=True))
+    return num_tokens / taken_s
 
 
 def measure(folder: Path, tokens_per_frame: int, steps: int) -> None:

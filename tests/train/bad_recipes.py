@@ -81,6 +81,14 @@ RECIPES = {
         words("loss={lm: 0, dst_gen: 0, dst_update: 0, speaking: 0}"),
         ("loss: nothing is trained, every weight is 0",),
     ),
+    "two sections that contradict two others": (
+        words("checkpoint.final=best", "data.val=[]", "data.feature_cache=features", "finetune.train.vision=true"),
+        (
+            "checkpoint.final: best is chosen by validation, and data.val is empty; set it to last; data.feature_cache "
+            "keeps what a frozen tower makes of frames, and finetune.train.vision trains the tower; set one of them to "
+            "null or false",
+        ),
+    ),
     "one beta": (words("optim.betas=[0.9]"), ("optim.betas: has too few entries (found [0.9])",)),
     "fraction of a step": (words("train.max_steps=1.5"), ("train.max_steps: must be a valid integer (found 1.5)",)),
     "zero epochs": (words("train.num_epochs=0"), ("train.num_epochs: must be greater than or equal to 1 (found 0)",)),
