@@ -249,7 +249,7 @@ class SmolVLMForDST(SmolVLMForConditionalGeneration):
         dtype, patches = tower.embeddings.patch_embedding.weight.dtype, []
         with self._autocast(frames.device), torch.set_grad_enabled(trained and torch.is_grad_enabled()):
             for chunk in frames.tensor_split(num_calls):
-                # Frames may come with a pixel's values together; the same order always, so that all sum alike.
+                # The convolution sums in another order if a pixel's values are together, as a reader's are.
                 planes = chunk.to(torch.float32, memory_format=torch.contiguous_format)
                 pixels = (planes / 127.5 - 1).to(dtype)
                 # The tower itself, not get_image_features: that one drops all-zero images.

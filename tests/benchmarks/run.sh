@@ -19,7 +19,7 @@ benchmark planning_speed --samples 1024 4096
 benchmark intervals_speed --clips 1000 --groups 4 --compared 200
 benchmark startup_speed --clips 300 1000 2>>"$work/log"
 benchmark features_speed "$work" 2>>"$work/log"
-benchmark trainer_speed "$work" --steps 4 2>>"$work/log"
+benchmark trainer_speed "$work" --rounds 2 --steps 4 2>>"$work/log"
 benchmark traffic lora
 benchmark checkpoint_speed "$work" --gib 0.2 --repeats 3
 

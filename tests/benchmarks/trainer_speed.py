@@ -1,14 +1,16 @@
-"""`python -m tests.benchmarks.trainer_speed FOLDER [--steps 8]`: ours next to Hugging Face's and TRL's trainers.
+"""`python -m tests.benchmarks.trainer_speed FOLDER [--rounds 3]`: ours next to Hugging Face's and TRL's trainers.
 
 All train the same model on the same samples of the small demo at 384 pixels: the same token ids, a frozen tower,
 float32, 4 samples a step, one worker that decodes. A frame is 81 tokens, or 9 where the connector joins 81 patches.
 Trainer and SFTTrainer group samples by length and pad them; Trainer makes every logit, SFTTrainer the supervised ones.
-SFTTrainer is left out where trl and datasets are not installed. Prints tokens a second (padding not counted), and how
-many times a trainer's ours are, with frames encoded every step and with kept features.
+SFTTrainer is left out where trl and datasets are not installed. The trainings take turns, and each step counts but a
+training's first two. Prints the median tokens a second (padding not counted), and how many times a trainer's ours are,
+with frames encoded every step and with kept features.
 """
 
 import argparse
 import importlib.util
+import itertools
 import json
 import logging
 import shutil
@@ -70,16 +72,13 @@ def padded(samples: list[dict]) -> dict[str, torch.Tensor]:
 
 
 class Times(TrainerCallback):
-    """The time of each optimizer step."""
+    """The times at which optimizer steps end. They begin, for the trainer, when their data is there already."""
 
     def __init__(self):
-        self.steps_s: list[float] = []
-
-    def on_step_begin(self, *_, **__) -> None:
-        self.started_s = time.perf_counter()
+        self.ends_s: list[float] = []
 
     def on_step_end(self, *_, **__) -> None:
-        self.steps_s.append(time.perf_counter() - self.started_s)
+        self.ends_s.append(time.perf_counter())
 
 
 def tokens_a_step(words: list[str]) -> tuple[SampleDataset, float]:
@@ -89,8 +88,8 @@ def tokens_a_step(words: list[str]) -> tuple[SampleDataset, float]:
     return data, BATCH * float(data.samples["tokens"].mean())
 
 
-def stock_tokens_per_s(folder: Path, words: list[str], steps: int, trl: bool) -> float:
-    """Return the tokens a second of Trainer, or of SFTTrainer. Steps of grouped lengths differ, so both are means."""
+def stock_rates(folder: Path, words: list[str], steps: int, trl: bool) -> list[float]:
+    """Return the tokens a second of each step of Trainer, or of SFTTrainer, but the first two."""
     data, num_tokens = tokens_a_step(words)
     lengths = data.samples["tokens"].tolist()
     model = SmolVLMForConditionalGeneration.from_pretrained(folder / "model")
@@ -119,19 +118,18 @@ def stock_tokens_per_s(folder: Path, words: list[str], steps: int, trl: bool) ->
         trainer = Trainer(model, TrainingArguments(**settings), collator, rows, callbacks=[times])
     trainer.remove_callback(PrinterCallback)
     trainer.train()
-    return num_tokens / statistics.mean(times.steps_s[2:])
+    return [num_tokens / (end_s - start_s) for start_s, end_s in itertools.pairwise(times.ends_s[1:])]
 
 
-def our_tokens_per_s(folder: Path, words: list[str], name: str) -> float:
-    """Return the tokens a second of our training."""
+def our_rates(folder: Path, words: list[str], name: str) -> list[float]:
+    """Return the tokens a second of each step of our training but the first two."""
+    shutil.rmtree(folder / name, ignore_errors=True)
     assert train([*words, f"output_dir={folder / name}", "data.num_workers=1"]) == 0
-    lines = map(json.loads, (folder / name / "metrics.jsonl").read_text().splitlines())
-    steps = [(line["num_tokens"], line["num_tokens"] / line["tokens_per_s"]) for line in lines][2:]
-    num_tokens, taken_s = (sum(values) for values in zip(*steps, strict=True))
-    return num_tokens / taken_s
+    lines = (folder / name / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line)["tokens_per_s"] for line in lines][2:]
 
 
-def measure(folder: Path, tokens_per_frame: int, steps: int) -> None:
+def measure(folder: Path, tokens_per_frame: int, rounds: int, steps: int) -> None:
     """Print one line: tokens a second of each training with so many tokens a frame."""
     make_demo(folder / "demo", sizes=SMALL, workers=1)
     make_model(folder / "demo", folder / "model", SCALE_FACTORS[tokens_per_frame])
@@ -146,29 +144,37 @@ def measure(folder: Path, tokens_per_frame: int, steps: int) -> None:
         f"train.global_batch_size={BATCH}",
         "log.report_to=[]",
     ]
-    live = our_tokens_per_s(folder, words, "live")
-    cached = our_tokens_per_s(folder, [*words, f"data.feature_cache={folder}/features"], "cached")
-    with_trl = importlib.util.find_spec("trl") and importlib.util.find_spec("datasets")
-    stock = {
-        name: stock_tokens_per_s(folder, words, steps, name == "SFTTrainer")
-        for name in (["Trainer", "SFTTrainer"] if with_trl else ["Trainer"])
+    cached = [*words, f"data.feature_cache={folder}/features"]
+    ways = {
+        "live": lambda: our_rates(folder, words, "live"),
+        "cached": lambda: our_rates(folder, cached, "cached"),
+        "Trainer": lambda: stock_rates(folder, words, steps, trl=False),
     }
+    if importlib.util.find_spec("trl") and importlib.util.find_spec("datasets"):
+        ways["SFTTrainer"] = lambda: stock_rates(folder, words, steps, trl=True)
+    rates: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(rounds):
+        for name, way in ways.items():
+            rates[name] += way()
+    found = {name: statistics.median(of_way) for name, of_way in rates.items()}
+    ours = [found.pop(name) for name in ("live", "cached")]
     compared = [
-        f"{name} {rate:.0f} (ours {live / rate:.2f} and {cached / rate:.2f} times)" for name, rate in stock.items()
+        f"{name} {rate:.0f} (ours {ours[0] / rate:.2f} and {ours[1] / rate:.2f} times)" for name, rate in found.items()
     ]
-    ours = f"{tokens_per_frame} tokens a frame: ours {live:.0f} tokens/s, with kept features {cached:.0f}"
-    print("; ".join([ours, *compared]), flush=True)
+    said = f"{tokens_per_frame} tokens a frame: ours {ours[0]:.0f} tokens/s, with kept features {ours[1]:.0f}"
+    print("; ".join([said, *compared]), flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=6)
     options = parser.parse_args()
     logging.disable(logging.WARNING)
     for tokens_per_frame in SCALE_FACTORS:
         folder = options.folder / "trainer_speed"
-        measure(folder, tokens_per_frame, options.steps)
+        measure(folder, tokens_per_frame, options.rounds, options.steps)
         shutil.rmtree(folder)
 
 
