@@ -250,8 +250,9 @@ class SmolVLMForDST(SmolVLMForConditionalGeneration):
         with self._autocast(frames.device), torch.set_grad_enabled(trained and torch.is_grad_enabled()):
             for chunk in frames.tensor_split(num_calls):
                 # The convolution sums in another order if a pixel's values are together, as a reader's are.
-                planes = chunk.to(torch.float32, memory_format=torch.contiguous_format)
-                pixels = (planes / 127.5 - 1).to(dtype)
+                pixels = chunk.to(torch.float32, memory_format=torch.contiguous_format)
+                # In place: on a CPU, new memory for each operation is a tenth of the tower's time.
+                pixels = pixels.div_(127.5).sub_(1).to(dtype)
                 # The tower itself, not get_image_features: that one drops all-zero images.
                 output = tower(pixels).last_hidden_state
                 patches.append(pool_patches(output, self.config.scale_factor, self.pooled_side))
