@@ -27,7 +27,8 @@ def describe(fault: Any, recipe: type[BaseModel]) -> str:
     message = PLAINLY.get(
         fault["type"], fault["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
     )
-    if fault["type"] == "value_error" and (not names or is_section(field_of(recipe, names).annotation)):
+    field = field_of(recipe, names) if names else None
+    if fault["type"] == "value_error" and (not names or (field is not None and is_section(field.annotation))):
         # A fault between keys names them itself, and the whole section behind it would hide it.
         return f"{key}: {message}" if names else message
     found = repr(fault["input"])

@@ -23,14 +23,15 @@ def load_chosen(engine: Engine, checkpoints: Checkpoints, wanted: Checkpoint, pr
     step, best_step = progress.step, progress.best_step
     if best_step == step:
         return progress
-    if wanted.final == "last" or not best_step:
-        if wanted.final == "best":
-            logger.warning(f"checkpoint.final: no evaluation was the best by {wanted.best}; final/ is of the last step")
-        elif best_step:
+    if wanted.final == "last":
+        if best_step:
             logger.info(
                 f"final/ is the model of step {step}; {wanted.best} was best at step {best_step}, whose model the same "
                 "command with checkpoint.final=best writes"
             )
+        return progress
+    if not best_step:
+        logger.warning(f"checkpoint.final: no evaluation was the best by {wanted.best}; final/ is of the last step")
         return progress
     best = checkpoints.of_step(best_step)
     if faults := checkpoints.faults(best, engine):

@@ -72,7 +72,7 @@ def padded(samples: list[dict]) -> dict[str, torch.Tensor]:
 
 
 class Times(TrainerCallback):
-    """The times at which optimizer steps end. They begin, for the trainer, when their data is there already."""
+    """The times at which optimizer steps end; from one to the next is a step with its wait for data."""
 
     def __init__(self):
         self.ends_s: list[float] = []

@@ -94,7 +94,9 @@ def test_a_best_that_is_damaged_is_no_final(demo_words, tmp_path, capsys):
     assert train(words) == 0
     with open(next((run / "best").glob("state-*")), "r+b") as file:
         file.seek(-1, 2)
-        file.write(b"\x55")
+        (last,) = file.read(1)
+        file.seek(-1, 2)
+        file.write(bytes([last ^ 1]))
     assert train([*words, BEST]) == 2
     assert re.search("step-00000003, the best, cannot be used: state-.* was changed; set it", capsys.readouterr().err)
     assert is_model_of(run, 7)
